@@ -1,0 +1,53 @@
+# make train   set up and train on the embedded problems (a few minutes on two CPU cores)
+# make test    set up and run the tests
+# make lint    style and types
+# make help    this text
+
+VENV   ?= .venv
+PYTHON ?= python3
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+# The lowest supported release of TRL, beside the newest one that constraints.txt pins.
+OLDEST_TRL := 1.9.0
+
+# Benchmark and process-label files for tests, where somebody has put them; tests that want them skip without.
+ifneq ($(wildcard ../shared/data/README.md),)
+export SCOPE_DATA ?= $(abspath ../shared/data)
+endif
+
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: train test test-oldest-trl lint help
+
+train: $(VENV)/.installed
+	$(BIN)/scope train $(ARGS)
+
+test: $(VENV)/.installed-dev test-oldest-trl
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+test-oldest-trl: $(VENV)/.installed-dev $(VENV)/trl-$(OLDEST_TRL)
+	PYTHONPATH=$(VENV)/trl-$(OLDEST_TRL) SCOPE_EXPECTED_TRL=$(OLDEST_TRL) $(BIN)/pytest -q tests/engine
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+# torch comes first and alone, so that nothing else decides which build of it is taken.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/trl-$(OLDEST_TRL): $(VENV)/.installed-dev
+	$(BIN)/pip --disable-pip-version-check install --quiet --no-deps --target $@ trl==$(OLDEST_TRL)
+	@touch $@

@@ -1,0 +1,5 @@
+"""``python -m scope_rlvr`` is the command ``scope``."""
+
+from scope_rlvr.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""The command ``scope``: one thin file a sub-command."""

@@ -1,0 +1,55 @@
+"""The command ``scope``, its sub-commands and its exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# Read when the tensor library starts: threads that wait for work must not spin on a shared machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+import typer
+from rich.console import Console
+
+from scope_rlvr import __version__
+from scope_rlvr.cli import embedded, report, show, train
+from scope_rlvr.errors import ExitCode, UserError
+
+app = typer.Typer(
+    name="scope",
+    help="Train reasoning models with verifiable rewards, and recycle the rollouts that fail.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("train")(train.train)
+app.command("report")(report.report)
+app.command("show")(show.show)
+app.add_typer(embedded.app, name="embedded")
+
+
+@app.command("version")
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def main() -> None:
+    """Run the command; a mistake of the user's becomes one message on stderr and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        Console(stderr=True, highlight=False).print(f"scope: {error}", markup=False, soft_wrap=True)
+        sys.exit(ExitCode.BAD_INPUT)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("scope: interrupted")
+        sys.exit(ExitCode.INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""``scope report``: one self-contained HTML file about a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scope_rlvr.errors import UserError
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="a run folder")],
+    out: Annotated[Path | None, typer.Option(help="the HTML file; RUN/report.html without one")] = None,
+) -> None:
+    """Write the report of a run, finished or not."""
+    from scope_rlvr.report import ReportError, write_report
+
+    try:
+        print(write_report(run, out))
+    except ReportError as error:
+        raise UserError(str(error)) from error

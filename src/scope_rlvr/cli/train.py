@@ -1,0 +1,76 @@
+"""``scope train``: a run from its configuration to its report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from scope_rlvr.errors import ExitCode, UserError
+from scope_rlvr.run.config import RunConfig, dump_config, load_config
+from scope_rlvr.run.folder import RunFolder
+from scope_rlvr.run.sources import check_sources
+
+
+def train(
+    config: Annotated[Path | None, typer.Argument(help="TOML configuration; the embedded recipe without one")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, as often as needed")] = None,
+    method: Annotated[str | None, typer.Option(help="the method: grpo, scope")] = None,
+    steps: Annotated[int | None, typer.Option(help="optimiser steps")] = None,
+    eval_every: Annotated[int | None, typer.Option(help="evaluate on held-out problems every so many steps")] = None,
+    out: Annotated[Path | None, typer.Option(help="a new run folder; runs/<method>-<time> without one")] = None,
+    resume: Annotated[Path | None, typer.Option(help="go on with this run from its last checkpoint")] = None,
+) -> None:
+    """Train a policy. Exit codes: 0 done, 2 bad input, 5 nothing to learn or not a number, 130 interrupted."""
+    if resume is not None:
+        if config or set_ or method or steps or eval_every or out:
+            raise UserError("--resume goes on with a run as it was configured; give no other argument with it")
+        folder = RunFolder.open(resume)
+        settings = load_config(folder.path / "config.toml")
+        check_sources(settings)
+    else:
+        overrides = list(set_ or [])
+        overrides += [f"run.steps={steps}"] if steps is not None else []
+        overrides += [f"evaluation.every={eval_every}"] if eval_every is not None else []
+        settings = load_config(config, overrides, method)
+        check_sources(settings)
+        out = out or Path("runs") / f"{settings.method.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = RunFolder.create(out, dump_config(settings))
+    raise typer.Exit(_run(settings, folder, is_resumed=resume is not None))
+
+
+def _run(settings: RunConfig, folder: RunFolder, *, is_resumed: bool) -> ExitCode:
+    console = Console(highlight=False)
+    for line in settings.plan():
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(f"run       {folder.path}", markup=False, soft_wrap=True)
+    checkpoint = folder.last_checkpoint() if is_resumed else None
+    first_step = 0
+    if is_resumed:
+        first_step = 0 if checkpoint is None else int(checkpoint.name.rsplit("-", 1)[1])
+        folder.forget_after(first_step)
+        console.print(f"resume    from step {first_step}; later steps are done again", markup=False)
+        if first_step >= settings.run.steps:
+            raise UserError(f"{folder.path} has already done its {settings.run.steps} steps; nothing is left to resume")
+
+    from scope_rlvr.report import write_report
+    from scope_rlvr.report.live import LiveDisplay, final_table
+    from scope_rlvr.run.quiet import quiet_libraries
+    from scope_rlvr.run.train import train as run_training
+
+    quiet_libraries(settings)
+    with LiveDisplay(console, settings.run.steps, []) as display:
+        outcome = run_training(settings, folder, display, checkpoint)
+    report = write_report(folder.path)
+    console.print(final_table(outcome.summary))
+    console.print(f"report    {report}", markup=False, soft_wrap=True)
+    if outcome.summary["after"] is not None:
+        console.print(f"model     {folder.model}", markup=False, soft_wrap=True)
+    if outcome.exit_code is not ExitCode.OK:
+        console.print(f"stopped   {outcome.message}", markup=False, soft_wrap=True)
+        if outcome.exit_code is ExitCode.INTERRUPTED:
+            console.print(f"go on     scope train --resume {folder.path}", markup=False, soft_wrap=True)
+    return outcome.exit_code

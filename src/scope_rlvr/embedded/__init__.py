@@ -1,0 +1,29 @@
+"""Three tiny real models that ship with the package: a policy with gaps, a teacher, and a step scorer.
+
+They solve the embedded family "reduction" on a laptop CPU, load with ``from_pretrained``, and are made from nothing by
+``python -m scope_rlvr.embedded.build``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+ModelName = Literal["policy", "teacher", "step_scorer"]
+
+MODELS = Path(__file__).parent / "models"
+
+
+def model_path(name: ModelName) -> Path:
+    """The folder of an embedded model, for ``from_pretrained``; raises ``ValueError`` for a name that is not one.
+
+    >>> model_path("policy").name
+    'policy'
+    >>> model_path("polcy")
+    Traceback (most recent call last):
+    ...
+    ValueError: there is no embedded model 'polcy'; there are policy, teacher, step_scorer
+    """
+    if name not in get_args(ModelName):
+        raise ValueError(f"there is no embedded model {name!r}; there are {', '.join(get_args(ModelName))}")
+    return MODELS / name

@@ -1,0 +1,140 @@
+"""Rollouts of the embedded policy, and altered solutions, with the exact truth about each step: the scorer's data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from transformers import LlamaForCausalLM, LlamaForTokenClassification
+
+from scope_rlvr.embedded.tokenizer import EOS, ID, PAD, make_tokenizer
+from scope_rlvr.problems.family import Split
+from scope_rlvr.problems.reduction import MODULUS, SEPARATOR, Reduction, add
+from scope_rlvr.types import Problem
+
+IGNORED = -100
+_BATCH = 500
+_FAMILY = Reduction()
+_TOKENIZER = make_tokenizer()
+
+
+@dataclass(frozen=True)
+class LabelledRollout:
+    """Token ids in which every step is followed by the separator, where its label is.
+
+    ``separators`` are the positions of the separators, one for each step; ``labels`` has 1 (right) or 0 (wrong) there
+    up to the first wrong step, and ``IGNORED`` everywhere else. ``first_wrong`` is ``None`` if every step is right.
+    """
+
+    ids: tuple[int, ...]
+    separators: tuple[int, ...]
+    labels: tuple[int, ...]
+    first_wrong: int | None
+
+
+def sample_texts(
+    model: LlamaForCausalLM,
+    prefixes: Sequence[str],
+    *,
+    seed: int,
+    temperature: float = 1.0,
+    max_tokens: int = 150,
+    stop_ids: Sequence[int] = (ID[EOS],),
+) -> list[str]:
+    """Continue each prefix until a stop id, which is not part of the answer if it is the end-of-sequence token.
+
+    ``temperature`` 0 is greedy.
+    """
+    texts: list[str] = []
+    how = {"do_sample": False} if temperature == 0 else {"do_sample": True, "temperature": temperature, "top_k": 0}
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(seed)
+        for start in range(0, len(prefixes), _BATCH):
+            encoded = _TOKENIZER(list(prefixes[start : start + _BATCH]), padding=True, return_tensors="pt")
+            ids_BT = model.generate(  # pyright: ignore[reportAttributeAccessIssue] (typed for a protocol no class meets)
+                input_ids=encoded["input_ids"],
+                attention_mask=encoded["attention_mask"],
+                max_new_tokens=max_tokens,
+                eos_token_id=list(stop_ids),
+                pad_token_id=ID[PAD],
+                **how,
+            )
+            texts += _TOKENIZER.batch_decode(ids_BT[:, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
+    return texts
+
+
+def label(problem: Problem, completion: str) -> LabelledRollout:
+    """A completion as the scorer reads it, with the exact checker's labels.
+
+    >>> from scope_rlvr.problems.reduction import make_problem
+    >>> rollout = label(make_problem([3, 7]), "3 + 7 = 11 : 11\\n\\nanswer 11")
+    >>> rollout.first_wrong, [rollout.labels[at] for at in rollout.separators]
+    (0, [0, -100])
+    """
+    steps = completion.split(SEPARATOR)
+    first_wrong = _FAMILY.first_wrong_step(problem, steps)
+    ids = _TOKENIZER.encode(problem.prompt)
+    labels = [IGNORED] * len(ids)
+    separators = []
+    for index, step in enumerate(steps):
+        step_ids = _TOKENIZER.encode(step)
+        ids += [*step_ids, ID[SEPARATOR]]
+        separators.append(len(ids) - 1)
+        is_labelled = first_wrong is None or index <= first_wrong
+        labels += [IGNORED] * len(step_ids) + [int(index != first_wrong) if is_labelled else IGNORED]
+    return LabelledRollout(tuple(ids), tuple(separators), tuple(labels), first_wrong)
+
+
+def labelled_rollouts(
+    policy: LlamaForCausalLM, level: int, count: int, seed: int, *, split: Split
+) -> list[LabelledRollout]:
+    """The policy's own rollouts at temperature 1, labelled."""
+    problems = _FAMILY.sample(level, count, seed, split=split)
+    completions = sample_texts(policy, [problem.prompt for problem in problems], seed=seed)
+    return [label(problem, completion) for problem, completion in zip(problems, completions, strict=True)]
+
+
+def altered_solutions(level: int, count: int, seed: int) -> list[LabelledRollout]:
+    """Solutions with mistakes that the policy does not make yet, so that the scorer knows more than its habits.
+
+    Half have a sum or two wrong by any amount, in half one number anywhere was replaced; both orders of steps occur.
+    """
+    rng = Random(seed)
+
+    def write_sum(a: int, b: int) -> int:
+        return add(a, b) if rng.random() < 0.8 else rng.randrange(MODULUS)
+
+    altered = []
+    for index, problem in enumerate(_FAMILY.sample(level, count, seed + 1)):
+        if index % 2:
+            completion = _FAMILY.random_solution(problem, rng, write_sum=write_sum)
+        elif index % 4:
+            completion = _with_one_number_replaced(_FAMILY.random_solution(problem, rng), rng)
+        else:
+            completion = _with_one_number_replaced(_FAMILY.canonical_solution(problem), rng)
+        altered.append(label(problem, completion))
+    return altered
+
+
+def _with_one_number_replaced(completion: str, rng: Random) -> str:
+    ids = _TOKENIZER.encode(completion)
+    words = list(_TOKENIZER.convert_ids_to_tokens(ids))
+    at = rng.choice([k for k, word in enumerate(words) if word.strip().isdecimal()])
+    lead = " " if words[at].startswith(" ") else ""
+    words[at] = f"{lead}{rng.randrange(MODULUS)}"
+    return "".join(words)
+
+
+def right_chances(scorer: LlamaForTokenClassification, rollouts: Sequence[LabelledRollout]) -> list[tuple[float, ...]]:
+    """The scorer's probability that a step is right, for each step of each rollout."""
+    chances: list[tuple[float, ...]] = []
+    for start in range(0, len(rollouts), _BATCH):
+        chunk = rollouts[start : start + _BATCH]
+        longest = max(len(rollout.ids) for rollout in chunk)
+        padded = [[*rollout.ids, *[ID[PAD]] * (longest - len(rollout.ids))] for rollout in chunk]
+        with torch.inference_mode():
+            right_BT = scorer(input_ids=torch.tensor(padded)).logits.softmax(-1)[..., 1]
+        chances += [tuple(row[list(r.separators)].tolist()) for row, r in zip(right_BT, chunk, strict=True)]
+    return chances

@@ -1,0 +1,199 @@
+"""A Hugging Face causal language model in this process, as a sampler: the policy, or a local teacher.
+
+One loop samples everything (fresh rollouts, a teacher's step, continuations). It keeps rows that are still running
+packed together, so that a batch costs what its running rows cost, and draws from a generator of its own, so that
+equal seeds give equal tokens whatever else happened in the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import (
+    DynamicCache,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from scope_rlvr.ports import Continuation, Sampling
+from scope_rlvr.steps import PieceReader
+
+_STOP_TEXT_WINDOW = 16
+"""Tokens looked back over for a stop text; no separator in use spans more."""
+
+
+class TokenizerCodec:
+    """A Hugging Face tokenizer as the :class:`~scope_rlvr.ports.TextCodec` that methods see."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, end_ids: Sequence[int] = ()) -> None:
+        if tokenizer.eos_token_id is None:
+            raise ValueError(
+                f"the tokenizer {tokenizer.name_or_path!r} names no end-of-sequence token; set tokenizer.eos_token"
+            )
+        self.tokenizer = tokenizer
+        self.end_id: int = tokenizer.eos_token_id
+        self.end_ids = frozenset([tokenizer.eos_token_id, *end_ids])
+        self._reader = PieceReader(
+            lambda ids: tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
+
+    def pieces(self, token_ids: Sequence[int]) -> tuple[str, ...]:
+        return self._reader.pieces(token_ids)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+def same_vocabulary(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether token ids mean the same to both."""
+    return one.get_vocab() == other.get_vocab()
+
+
+@dataclass(slots=True)
+class _Running:
+    """The rows still being written, in the order in which they lie in the cache."""
+
+    rows: list[int]
+    attention_mask: Tensor
+    cache: DynamicCache
+
+    def keep(self, kept: list[int]) -> None:
+        index = torch.tensor(kept, device=self.attention_mask.device)
+        self.rows = [self.rows[i] for i in kept]
+        self.attention_mask = self.attention_mask[index]
+        self.cache.batch_select_indices(index)
+
+
+class LocalModel:
+    """Samples continuations with log-probabilities from a causal language model in this process."""
+
+    def __init__(self, model: PreTrainedModel, codec: TokenizerCodec) -> None:
+        self.model = model
+        self.codec = codec
+
+    @torch.inference_mode()
+    def extend(
+        self, prefixes: Sequence[Sequence[int]], sampling: Sampling, *, max_tokens: Sequence[int], seed: int
+    ) -> list[Continuation]:
+        """Continue each prefix by at most ``max_tokens[i]`` tokens.
+
+        Log-probabilities are those of the distribution at ``sampling.temperature`` before anything was cut off by
+        top-p, top-k or min-p. A prefix may not be empty; a budget below 1 gives an empty continuation.
+        """
+        ids: list[list[int]] = [[] for _ in prefixes]
+        logprobs: list[list[float]] = [[] for _ in prefixes]
+        ends = ["" for _ in prefixes]
+        rows = [i for i, budget in enumerate(max_tokens) if budget > 0]
+        if rows:
+            with _evaluating(self.model):
+                self._write(prefixes, rows, sampling, max_tokens, seed, ids, logprobs, ends)
+        return [
+            Continuation(tuple(i), tuple(p), finished=end == "finished", stopped=end == "stopped")
+            for i, p, end in zip(ids, logprobs, ends, strict=True)
+        ]
+
+    def _write(
+        self,
+        prefixes: Sequence[Sequence[int]],
+        rows: list[int],
+        sampling: Sampling,
+        max_tokens: Sequence[int],
+        seed: int,
+        ids: list[list[int]],
+        logprobs: list[list[float]],
+        ends: list[str],
+    ) -> None:
+        device = self.model.device
+        generator = torch.Generator(device).manual_seed(seed)
+        warpers = _warpers(sampling)
+        input_ids, attention_mask = self._left_padded([prefixes[row] for row in rows])
+        running = _Running(rows, attention_mask, DynamicCache(config=self.model.config))
+        position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+        while True:
+            logits = self.model(
+                input_ids=input_ids,
+                attention_mask=running.attention_mask,
+                position_ids=position_ids,
+                past_key_values=running.cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            tokens, token_logprobs = _draw(logits.float(), sampling, warpers, generator)
+            for row, token, logprob in zip(running.rows, tokens.tolist(), token_logprobs.tolist(), strict=True):
+                ids[row].append(token)
+                logprobs[row].append(logprob)
+                ends[row] = self._end_of(ids[row], sampling, max_tokens[row])
+            kept = [i for i, row in enumerate(running.rows) if not ends[row]]
+            if not kept:
+                return
+            if len(kept) < len(running.rows):
+                running.keep(kept)
+                tokens, position_ids = tokens[kept], position_ids[kept]
+            input_ids = tokens[:, None]
+            position_ids = position_ids[:, -1:] + 1
+            running.attention_mask = torch.nn.functional.pad(running.attention_mask, (0, 1), value=1)
+
+    def _end_of(self, ids: list[int], sampling: Sampling, budget: int) -> str:
+        """Why a row ends here: "finished", "stopped", "full"; empty while it goes on."""
+        if ids[-1] in self.codec.end_ids:
+            return "finished"
+        if sampling.stop_texts:
+            tail = "".join(self.codec.pieces(ids[-_STOP_TEXT_WINDOW:]))
+            if any(stop in tail for stop in sampling.stop_texts):
+                return "stopped"
+        return "full" if len(ids) >= budget else ""
+
+    def _left_padded(self, prefixes: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Input ids and attention mask, ``(B, longest prefix)``."""
+        width = max(len(prefix) for prefix in prefixes)
+        pad = self.codec.tokenizer.pad_token_id
+        pad = self.codec.end_id if pad is None else pad
+        input_ids = [[pad] * (width - len(prefix)) + list(prefix) for prefix in prefixes]
+        mask = [[0] * (width - len(prefix)) + [1] * len(prefix) for prefix in prefixes]
+        return torch.tensor(input_ids, device=self.model.device), torch.tensor(mask, device=self.model.device)
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """No dropout while sampling; the mode comes back as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _warpers(sampling: Sampling) -> LogitsProcessorList:
+    warpers = LogitsProcessorList()
+    if sampling.top_k > 0:
+        warpers.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        warpers.append(TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p > 0:
+        warpers.append(MinPLogitsWarper(sampling.min_p))
+    return warpers
+
+
+def _draw(
+    logits_BV: Tensor, sampling: Sampling, warpers: LogitsProcessorList, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """One token a row and its log-probability. Gumbel noise makes the draw an arg-max."""
+    if sampling.temperature == 0:
+        logprobs_BV = logits_BV.log_softmax(-1)
+        tokens_B = logits_BV.argmax(-1)
+    else:
+        scaled_BV = logits_BV / sampling.temperature
+        logprobs_BV = scaled_BV.log_softmax(-1)
+        kept_BV = warpers(None, scaled_BV) if warpers else scaled_BV  # type: ignore[arg-type]
+        noise_BV = torch.empty_like(kept_BV).exponential_(generator=generator)
+        tokens_B = (kept_BV - noise_BV.log()).argmax(-1)
+    return tokens_B, logprobs_BV.gather(-1, tokens_B[:, None])[:, 0]

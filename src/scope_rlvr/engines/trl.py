@@ -1,0 +1,508 @@
+"""SCOPE and its peers on Hugging Face TRL: a ``GRPOTrainer`` whose groups, credit and token losses are a method's.
+
+``ScopeTrainer`` is used like ``trl.GRPOTrainer``. It takes over three seams and copies no method body: rollouts are
+made in ``rollout_func`` (sample, verify, edit the groups), advantages are replaced by the method's token streams after
+``_generate_and_score_completions``, and ``_compute_loss`` calls the formulas of :mod:`scope_rlvr.objective`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import GRPOConfig, GRPOTrainer
+
+from scope_rlvr.credit import Normalisation
+from scope_rlvr.engines.local import LocalModel, TokenizerCodec
+from scope_rlvr.methods.base import Method
+from scope_rlvr.metrics import Tally, group_tally, why_no_gradient
+from scope_rlvr.objective import Aggregation, Clip, Tokens, aggregate, kl_penalty
+from scope_rlvr.ports import Sampling, StepScorer, Teacher, Verifier
+from scope_rlvr.salvage import Stopwatch, Toolbox, continue_rollout
+from scope_rlvr.seeds import derive_seed
+from scope_rlvr.steps import StepRule
+from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Rollout, Streams
+
+AGGREGATIONS = {
+    "dr_grpo": Aggregation.MAX_LENGTH,
+    "dapo": Aggregation.TOKEN_MEAN,
+    "grpo": Aggregation.SEQUENCE_MEAN,
+}
+"""TRL's ``loss_type`` values whose normaliser the objective knows."""
+
+NORMALISATIONS = {
+    "none": Normalisation.NONE,
+    "group": Normalisation.GROUP_STD,
+    "batch": Normalisation.BATCH_STD,
+}
+"""TRL's ``scale_rewards`` values."""
+
+
+class UnsupportedOption(ValueError):
+    """A TRL option that this trainer would have to ignore; it refuses instead."""
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss or gradient that is not a number. Raised before the optimiser step; weights are as they were."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one generation batch came to: handed to ``on_groups`` as soon as credit is assigned."""
+
+    step: int
+    groups: tuple[Group, ...]
+    rewards_PG: tuple[tuple[float | None, ...], ...]
+    streams_PG: tuple[tuple[Streams, ...], ...]
+    no_gradient_because: str | None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The generation batch in work; rows are TRL's, groups are ours, a row without member is an empty slot."""
+
+    inputs: list[dict[str, Any]]
+    groups: list[Group] = field(default_factory=list)
+    rows: list[Member | None] = field(default_factory=list)
+    clock: Stopwatch = field(default_factory=Stopwatch)
+    rewards: Tensor | None = None
+
+
+class ScopeTrainer(GRPOTrainer):
+    """``trl.GRPOTrainer`` with a method, a verifier and, where the method needs them, a step scorer and a teacher.
+
+    Args beyond ``GRPOTrainer``'s:
+
+    * ``method``: what to do with the groups, e.g. ``Scope(max_salvages=1)`` or ``Grpo()``.
+    * ``verifier``: the one reward that says right or wrong, called once a row; right is worth 1, wrong 0, unknown takes
+      no part. ``reward_funcs`` are further rewards: they add to it and never admit a salvage.
+    * ``step_scorer``, ``teacher``: as :mod:`scope_rlvr.ports` describes them.
+    * ``step_rule``: how responses are split into steps.
+    * ``on_groups``: called with a :class:`StepResult` for every generation batch.
+
+    The dataset has the columns ``prompt`` and ``reference`` (or ``answer``, or ``solution``), and may have ``id`` and
+    ``level``. Rows whose reference is empty are refused at construction.
+    """
+
+    _tag_names = ("trl", "scope-rlvr")
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        *,
+        method: Method,
+        verifier: Verifier,
+        args: GRPOConfig,
+        train_dataset: Any,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        step_scorer: StepScorer | None = None,
+        teacher: Teacher | None = None,
+        step_rule: StepRule | None = None,
+        reward_funcs: Sequence[Callable[..., Any]] = (),
+        on_groups: Callable[[StepResult], None] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        _refuse_unsupported(args, kwargs)
+        _require_helpers(method, step_scorer, teacher)
+        _require_problems(train_dataset)
+        self.method = method
+        self.verifier = verifier
+        self.step_scorer = step_scorer
+        self.teacher = teacher
+        self.step_rule = step_rule or StepRule()
+        self.on_groups = on_groups
+        self.aggregation = AGGREGATIONS[args.loss_type]
+        self.normalisation = NORMALISATIONS[str(args.scale_rewards)]
+        self.clip = Clip(low=args.epsilon, high=args.epsilon if args.epsilon_high is None else args.epsilon_high)
+        self._batch = _Batch([])
+        self._tally = Tally()
+        _silence_unscorable_warning()
+        super().__init__(
+            model=model,
+            reward_funcs=[self._verifier_reward(), *reward_funcs],
+            args=args,
+            train_dataset=train_dataset,
+            processing_class=processing_class,
+            rollout_func=lambda prompts, _: self._rollouts(prompts),
+            **kwargs,
+        )
+        _require_whole_groups(args, method, self.accelerator.num_processes)
+        self.codec = TokenizerCodec(self.processing_class, self._extra_end_ids())
+
+    # --- rollouts -------------------------------------------------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._batch = _Batch(inputs)
+        output = super()._generate_and_score_completions(inputs)
+        return output | self._stream_tensors(output["completion_ids"].size(1))
+
+    def _rollouts(self, prompts: list[Any]) -> dict[str, Any]:
+        """TRL's ``rollout_func``: exactly one row for each row given, in the same order."""
+        batch, training = self._batch, self.model.training
+        num_rows = self.num_generations if training else self.num_generations_eval
+        num_sampled = num_rows - (self.method.num_reserved_rows if training else 0)
+        problems, prompt_ids = self._problems(batch.inputs, num_rows)
+        tools = self._toolbox(batch.clock)
+        groups = self._sample(problems, prompt_ids, num_sampled, tools)
+        batch.groups = self.method.edit_groups(groups, tools) if training else groups
+        for group in batch.groups:
+            empty = num_rows - len(group.members)
+            if empty < 0:
+                raise RuntimeError(
+                    f"method {self.method.title} made {len(group.members)} rollouts of problem {group.problem.id!r}, "
+                    f"and the trainer has {num_rows} rows for it; the method must reserve what it adds"
+                )
+            batch.rows += [*group.members, *[None] * empty]
+        slot = [self.codec.end_id]
+        return {
+            "prompt_ids": [list(ids) for ids in prompt_ids for _ in range(num_rows)],
+            "completion_ids": [slot if row is None else list(row.rollout.token_ids) for row in batch.rows],
+            "logprobs": None,
+            "env_mask": [[0] if row is None else [1] * len(row.rollout) for row in batch.rows],
+        }
+
+    def _sample(
+        self, problems: Sequence[Problem], prompt_ids: Sequence[tuple[int, ...]], num_sampled: int, tools: Toolbox
+    ) -> list[Group]:
+        """``num_sampled`` verified rollouts of the policy for each problem."""
+        starts = [Rollout(ids, ()) for ids in prompt_ids for _ in range(num_sampled)]
+        with tools.clock.phase("sampling"):
+            continuations = tools.policy.extend(
+                [start.prompt_ids for start in starts],
+                tools.sampling,
+                max_tokens=[tools.max_response_tokens] * len(starts),
+                seed=derive_seed(tools.seed, "sampling"),
+            )
+        rollouts = [continue_rollout(start, c) for start, c in zip(starts, continuations, strict=True)]
+        problem_of = [problem for problem in problems for _ in range(num_sampled)]
+        verdicts = tools.verify(list(zip(problem_of, rollouts, strict=True)))
+        members = [Member(rollout, verdict) for rollout, verdict in zip(rollouts, verdicts, strict=True)]
+        return [
+            Group(problem, tuple(members[i * num_sampled : (i + 1) * num_sampled]))
+            for i, problem in enumerate(problems)
+        ]
+
+    def _problems(self, inputs: list[dict[str, Any]], num_rows: int) -> tuple[list[Problem], list[tuple[int, ...]]]:
+        """One problem and its prompt ids for each whole group of rows."""
+        problems, prompt_ids = [], []
+        for start in range(0, len(inputs), num_rows):
+            rows = inputs[start : start + num_rows]
+            group = [problem_of_row(row) for row in rows]
+            if len(rows) != num_rows or any(problem.prompt != group[0].prompt for problem in group):
+                raise RuntimeError(
+                    f"rows {start} to {start + len(rows) - 1} do not hold one whole group of {num_rows} equal prompts; "
+                    "make per_device_train_batch_size x steps_per_generation a multiple of num_generations"
+                )
+            problems.append(group[0])
+            prompt_ids.append(self._prompt_ids(rows[0]["prompt"]))
+        return problems, prompt_ids
+
+    def _prompt_ids(self, prompt: str | list[dict[str, str]]) -> tuple[int, ...]:
+        if isinstance(prompt, str):
+            return tuple(self.processing_class(prompt)["input_ids"])
+        text = self.processing_class.apply_chat_template(
+            prompt, add_generation_prompt=True, tokenize=False, **self.chat_template_kwargs
+        )
+        return self.codec.encode(text)
+
+    def _toolbox(self, clock: Stopwatch) -> Toolbox:
+        policy = self.accelerator.unwrap_model(self.model)
+        rank = self.accelerator.process_index
+        args = self.args
+        return Toolbox(
+            policy=LocalModel(policy, self.codec),
+            verifier=self.verifier,
+            codec=self.codec,
+            sampling=Sampling(args.temperature, args.top_p, args.top_k or 0, args.min_p or 0.0),
+            max_response_tokens=args.max_completion_length,
+            seed=derive_seed(args.seed, self.state.global_step, "train" if self.model.training else "eval", rank),
+            steps=self.step_rule,
+            step_scorer=self.step_scorer,
+            teacher=self.teacher,
+            clock=clock,
+        )
+
+    def _extra_end_ids(self) -> list[int]:
+        """End-of-sequence ids that only the model's generation config names."""
+        ids = getattr(self.model.generation_config, "eos_token_id", None)
+        return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+
+    # --- rewards and credit ---------------------------------------------------------------------------------------
+
+    def _verifier_reward(self) -> Callable[..., list[float | None]]:
+        """The verdicts already given, as TRL's first reward function."""
+
+        def verifier(**_: Any) -> list[float | None]:
+            values = {Outcome.RIGHT: 1.0, Outcome.WRONG: 0.0, Outcome.UNKNOWN: None}
+            return [None if row is None else values[row.verdict.outcome] for row in self._batch.rows]
+
+        return verifier
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        rewards_per_func = super()._calculate_rewards(*args, **kwargs)
+        first = self.accelerator.process_index * len(self._batch.rows)
+        local = rewards_per_func[first : first + len(self._batch.rows)]
+        # An unknown verdict makes the whole reward unknown, whatever other rewards say.
+        total = (local * self.reward_weights.to(local.device)).nansum(1)
+        self._batch.rewards = torch.where(local[:, 0].isnan(), torch.nan, total)
+        return rewards_per_func
+
+    def _stream_tensors(self, num_tokens: int) -> dict[str, Tensor]:
+        """The method's streams as ``(rows, T)`` tensors, and the normalisers of the whole batch."""
+        batch, device = self._batch, self.accelerator.device
+        rewards_PG = self._rewards_by_group()
+        streams_PG = self.method.credit(batch.groups, rewards_PG, self.normalisation)
+        streams = iter(s for streams_G in streams_PG for s in streams_G)
+        rows = [None if row is None else next(streams) for row in batch.rows]
+
+        def padded(values: Callable[[Streams], Sequence[float]]) -> Tensor:
+            data = torch.zeros(len(rows), num_tokens)
+            for i, row in enumerate(rows):
+                if row is not None:
+                    data[i, : len(row.weight_T)] = torch.tensor(values(row))
+            return data.to(device)
+
+        weight_BT = padded(lambda s: s.weight_T)
+        is_teacher_BT = padded(lambda s: [origin is Origin.TEACHER for origin in s.origin_T]).bool()
+        behaviour_BT = padded(lambda s: [torch.nan if p is None else p for p in s.behaviour_logprob_T])
+        counts = torch.stack([(weight_BT.sum(1) > 0).sum().float(), weight_BT.sum()])
+        num_rows, num_weighted = self.accelerator.reduce(counts, reduction="mean")
+        if self.model.training:
+            self._report(rewards_PG, streams_PG)
+        return {
+            "advantages": padded(lambda s: s.advantage_T),
+            "token_weights": weight_BT,
+            "is_teacher": is_teacher_BT,
+            "behaviour_logps": behaviour_BT,
+            "num_weighted_rows": num_rows,
+            "num_weighted_tokens": num_weighted,
+        }
+
+    def _rewards_by_group(self) -> list[tuple[float | None, ...]]:
+        assert self._batch.rewards is not None, "TRL calculates rewards before it returns the batch"
+        rewards, row, by_group = self._batch.rewards.tolist(), 0, []
+        num_rows = len(rewards) // len(self._batch.groups)
+        for group in self._batch.groups:
+            own = rewards[row : row + len(group.members)]
+            by_group.append(tuple(None if reward != reward else reward for reward in own))
+            row += num_rows
+        return by_group
+
+    def _report(
+        self, rewards_PG: Sequence[tuple[float | None, ...]], streams_PG: Sequence[tuple[Streams, ...]]
+    ) -> None:
+        groups = self._batch.groups
+        self._tally += group_tally(groups, streams_PG)
+        for phase, seconds in self._batch.clock.seconds.items():
+            self._tally.total(f"seconds/{phase}", seconds)
+        if self.on_groups is not None:
+            because = why_no_gradient(groups, streams_PG)
+            step = self.state.global_step + 1
+            self.on_groups(StepResult(step, tuple(groups), tuple(rewards_PG), tuple(streams_PG), because))
+
+    # --- loss -----------------------------------------------------------------------------------------------------
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
+        logp_BT, entropy_BT = self._policy_logps(model, inputs)
+        old_logp_BT = inputs.get("old_per_token_logps", logp_BT.detach())
+        is_teacher_BT, weight_BT = inputs["is_teacher"], inputs["token_weights"]
+        tokens = Tokens(
+            logp_BT=logp_BT,
+            old_logp_BT=old_logp_BT,
+            advantage_BT=inputs["advantages"],
+            is_teacher_BT=is_teacher_BT,
+            teacher_logp_BT=torch.where(is_teacher_BT, inputs["behaviour_logps"], 0.0).nan_to_num(0.0),
+        )
+        policy_loss_BT = self.method.token_loss(tokens, self.clip)
+        loss_BT = policy_loss_BT
+        kl_BT = None
+        if self.beta != 0.0:
+            kl_BT = kl_penalty(logp_BT, inputs["ref_per_token_logps"])
+            if getattr(self.args, "use_bias_correction_kl", False):
+                kl_BT = kl_BT * torch.exp(logp_BT - old_logp_BT)
+            loss_BT = loss_BT + self.beta * kl_BT
+        loss = self._aggregated(loss_BT, inputs, self.aggregation)
+        if self.args.entropy_coef != 0.0:
+            loss = loss - self.args.entropy_coef * self._aggregated(entropy_BT, inputs, Aggregation.TOKEN_MEAN)
+        self._tally_loss(tokens, policy_loss_BT, entropy_BT, kl_BT, weight_BT, inputs["behaviour_logps"])
+        self._refuse_non_finite(loss, inputs)
+        return loss
+
+    def _policy_logps(self, model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Log-probability and entropy of every response token, at the sampling temperature."""
+        input_ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+        attention_mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+        logps, entropies, *_ = self._get_per_token_logps_and_entropies(
+            model, input_ids, attention_mask, inputs["completion_ids"].size(1), compute_entropy=True
+        )
+        return logps, entropies
+
+    def _aggregated(self, loss_BT: Tensor, inputs: dict[str, Tensor], how: Aggregation) -> Tensor:
+        """This micro-batch's share of the loss of one optimiser step.
+
+        The normalisers count the whole generation batch; an optimiser step sees ``gradient_accumulation_steps`` of its
+        ``steps_per_generation`` micro-batches.
+        """
+        training = self.model.training
+        share = self.current_gradient_accumulation_steps / self.args.steps_per_generation if training else 1.0
+        return aggregate(
+            loss_BT,
+            inputs["token_weights"],
+            how,
+            num_rows=inputs["num_weighted_rows"] * share,
+            num_tokens=inputs["num_weighted_tokens"] * share,
+            max_length=self.max_completion_length,
+        )
+
+    def _tally_loss(
+        self,
+        tokens: Tokens,
+        policy_loss_BT: Tensor,
+        entropy_BT: Tensor,
+        kl_BT: Tensor | None,
+        weight_BT: Tensor,
+        behaviour_BT: Tensor,
+    ) -> None:
+        """Figures of the loss that only the loss knows."""
+        if not policy_loss_BT.requires_grad:
+            return
+        tally, is_teacher_BT = self._tally, tokens.is_teacher_BT
+        (pull_BT,) = torch.autograd.grad(policy_loss_BT.sum(), tokens.logp_BT, retain_graph=True)
+        pull_BT = pull_BT.abs() * weight_BT
+        with torch.no_grad():
+            tally.ratio("gradient/token_share", (pull_BT > 0).sum(), weight_BT.sum())
+            tally.ratio("gradient/teacher_share", (pull_BT * is_teacher_BT).sum(), pull_BT.sum())
+            tally.ratio("gradient/teacher_token_share", (weight_BT * is_teacher_BT).sum(), weight_BT.sum())
+            tally.ratio("teacher/prob", (tokens.logp_BT.exp() * is_teacher_BT).sum(), is_teacher_BT.sum())
+            tally.ratio("entropy", (entropy_BT * weight_BT).sum(), weight_BT.sum())
+            ratio_BT = torch.exp(tokens.logp_BT - tokens.old_logp_BT)
+            low = (ratio_BT < 1 - self.clip.low) & (tokens.advantage_BT < 0)
+            high = (ratio_BT > 1 + self.clip.high) & (tokens.advantage_BT > 0)
+            is_clipped_BT = (low | high) & ~is_teacher_BT
+            tally.ratio("clip_ratio/region_mean", (is_clipped_BT * weight_BT).sum(), weight_BT.sum())
+            gap_BT = (tokens.old_logp_BT - behaviour_BT).abs().nan_to_num(0.0) * weight_BT * ~is_teacher_BT
+            tally.largest("sampler/logp_gap", gap_BT.max())
+            if kl_BT is not None:
+                tally.ratio("kl", (kl_BT * weight_BT).sum(), weight_BT.sum())
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL's log, with the figures of 4.8 added (one value for each logging step)."""
+        for name, value in self._tally.flush().items():
+            self._metrics["train"][name].append(value)
+        super().log(logs, start_time)
+
+    # --- guards ---------------------------------------------------------------------------------------------------
+
+    def _refuse_non_finite(self, loss: Tensor, inputs: dict[str, Tensor]) -> None:
+        is_bad = torch.tensor(float(not torch.isfinite(loss)), device=loss.device)
+        if self.accelerator.reduce(is_bad, reduction="sum") > 0:
+            self.refuse_update(f"the loss is {loss.item()}", inputs)
+
+    def refuse_update(self, what: str, inputs: dict[str, Tensor]) -> None:
+        """Keep the batch and stop before the optimiser moves anything."""
+        kept = Path(self.args.output_dir) / f"refused-batch-step-{self.state.global_step + 1:06d}.safetensors"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.detach().cpu().contiguous() for k, v in inputs.items() if isinstance(v, Tensor)}, kept)
+        raise NonFiniteLoss(
+            f"{what} at step {self.state.global_step + 1}; the update was not made and the batch is kept in {kept}. "
+            "Lower the learning rate or the clip bounds, or look at the batch for a token of probability zero"
+        )
+
+
+def problem_of_row(row: dict[str, Any]) -> Problem:
+    """The problem in a dataset row; raises ``ValueError`` for a row without prompt or reference."""
+    prompt = row.get("prompt")
+    text = prompt if isinstance(prompt, str) else prompt[-1]["content"] if prompt else ""
+    reference = next((str(row[k]) for k in ("reference", "answer", "solution") if row.get(k) not in (None, "")), "")
+    if not text or not reference:
+        raise ValueError(
+            f"a dataset row needs a prompt and a reference (or answer, or solution); this one has {sorted(row)} with "
+            f"prompt {text[:60]!r} and reference {reference[:60]!r}"
+        )
+    digest = hashlib.blake2b(f"{text}\x1f{reference}".encode(), digest_size=8).hexdigest()
+    return Problem(str(row.get("id") or digest), text, reference, str(row.get("source") or ""), row.get("level"))
+
+
+_ONLY = {
+    "use_vllm": False,
+    "use_transformers_continuous_batching": False,
+    "importance_sampling_level": "token",
+    "multi_objective_aggregation": "sum_then_normalize",
+    "top_entropy_quantile": 1.0,
+    "off_policy_mask_threshold": None,
+    "delta": None,
+    "use_adaptive_entropy": False,
+    "mask_truncated_completions": False,
+    "use_liger_kernel": False,
+    "repetition_penalty": 1.0,
+    "generation_kwargs": None,
+}
+"""The only values of TRL options that this trainer honours."""
+
+
+def _refuse_unsupported(args: GRPOConfig, kwargs: dict[str, Any]) -> None:
+    for name in ("tools", "environment_factory", "rollout_func"):
+        if kwargs.get(name):
+            raise UnsupportedOption(f"{name} cannot be used here: the rollouts are made by the method; leave it out")
+    for name, only in _ONLY.items():
+        value = getattr(args, name, only)
+        if value != only and not (only is None and not value):
+            raise UnsupportedOption(f"{name}={value!r} would be ignored by this trainer; set it to {only!r}")
+    for name, known in (("loss_type", AGGREGATIONS), ("scale_rewards", NORMALISATIONS)):
+        value = str(getattr(args, name))
+        if value not in known:
+            raise UnsupportedOption(f"{name}={value!r} is not one of {sorted(known)}")
+
+
+def _require_helpers(method: Method, step_scorer: StepScorer | None, teacher: Teacher | None) -> None:
+    if method.needs_step_scorer and step_scorer is None:
+        raise ValueError(f"method {method.title} needs a step scorer: give step_scorer=..., or set max_salvages=0")
+    if method.needs_teacher and teacher is None:
+        raise ValueError(f"method {method.title} needs a teacher: give teacher=..., or set max_salvages=0")
+
+
+def _require_problems(dataset: Any) -> None:
+    """Every row of a data set of known length must be a problem."""
+    if not hasattr(dataset, "__len__"):
+        return
+    for number, row in enumerate(dataset):
+        try:
+            problem_of_row(row)
+        except ValueError as error:
+            raise ValueError(f"row {number} of the training data: {error}") from error
+
+
+def _require_whole_groups(args: GRPOConfig, method: Method, num_processes: int) -> None:
+    rows = args.per_device_train_batch_size * (args.steps_per_generation or 1)
+    if rows % args.num_generations:
+        raise ValueError(
+            f"a process holds {rows} rows (per_device_train_batch_size {args.per_device_train_batch_size} x "
+            f"steps_per_generation {args.steps_per_generation}), not a multiple of num_generations "
+            f"{args.num_generations}: groups would be split over {num_processes} processes; change one of the three"
+        )
+    if args.num_generations - method.num_reserved_rows < 2:
+        raise ValueError(
+            f"num_generations {args.num_generations} less {method.num_reserved_rows} reserved for {method.title} leaves "
+            "fewer than 2 sampled rollouts in a group; raise num_generations"
+        )
+
+
+class _NoUnscorableWarning(logging.Filter):
+    """TRL prints a whole row for each unknown verdict and each empty slot; we count them instead."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "All reward functions returned None" not in record.getMessage()
+
+
+def _silence_unscorable_warning() -> None:
+    logger = logging.getLogger("trl.trainer.grpo_trainer")
+    if not any(isinstance(f, _NoUnscorableWarning) for f in logger.filters):
+        logger.addFilter(_NoUnscorableWarning())

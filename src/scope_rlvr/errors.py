@@ -1,0 +1,22 @@
+"""Errors that a user can mend, each with the exit code that the command line ends with."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Every exit code of ``scope``."""
+
+    OK = 0
+    INTERNAL_ERROR = 1
+    BAD_INPUT = 2
+    TRAINING_STOPPED = 5
+    INTERRUPTED = 130
+
+
+class UserError(ValueError):
+    """Something in the configuration, the files or the arguments that the user can mend: exit code 2.
+
+    The message says what was received, where, and the remedy.
+    """

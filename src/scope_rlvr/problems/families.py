@@ -1,0 +1,32 @@
+"""The embedded problem families by name."""
+
+from __future__ import annotations
+
+from scope_rlvr.problems.family import Family
+from scope_rlvr.problems.reduction import Reduction
+
+_FAMILIES: dict[str, Family] = {family.name: family for family in (Reduction(),)}
+
+
+def names() -> list[str]:
+    """The names that ``get`` knows.
+
+    >>> names()
+    ['reduction']
+    """
+    return sorted(_FAMILIES)
+
+
+def get(name: str) -> Family:
+    """The family of this name; raises ``ValueError`` with the known names for any other.
+
+    >>> get("reduction").sample(level=3, count=1, seed=0)[0].level
+    3
+    >>> get("reductoin")
+    Traceback (most recent call last):
+    ...
+    ValueError: there is no embedded problem family 'reductoin'; known families: reduction
+    """
+    if name not in _FAMILIES:
+        raise ValueError(f"there is no embedded problem family {name!r}; known families: {', '.join(names())}")
+    return _FAMILIES[name]

@@ -1,0 +1,309 @@
+"""The report as one HTML page: what is on it, from top to bottom. How it looks is in ``template.html``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import groupby
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from scope_rlvr.report import charts, wording
+from scope_rlvr.report.cases import Case, Entry, Survey, case_of, spread, spread_over_outcomes, survey
+from scope_rlvr.report.charts import Chart, Series, line_chart, stacked_chart
+from scope_rlvr.report.evaluations import evaluation_tables
+from scope_rlvr.report.reading import JsonLines, RunData, method_name
+from scope_rlvr.report.wording import duration, number, percent
+
+_MAX_ADMITTED, _MAX_NOT_ADMITTED = 24, 16
+_MAX_VALUE_CHARS = 400
+
+_SECRET = re.compile(r"(api_?key|secret|password|credential|(^|_)token)s?$", re.IGNORECASE)
+
+_FUNNEL = (
+    ("salvage/failures", "failed rollouts"),
+    ("salvage/located", "first wrong step found"),
+    ("salvage/eligible", "prefix worth keeping"),
+    ("salvage/attempted", "teacher asked"),
+    ("salvage/passed_guards", "put before the verifier"),
+    ("salvage/admitted", "accepted and admitted"),
+)
+_PHASES = ("sampling", "scoring", "teacher", "continuation", "verifying")
+
+
+def render_page(run: RunData) -> str:
+    """The whole page; every string that comes from the run is shown inert."""
+    rollouts = run.rollouts
+    found = survey(rollouts)
+    notes = [*run.notes, *rollouts.notes()]
+    if found.num_foreign:
+        notes.append(f"{found.num_foreign} rollouts are of another format version than this report reads.")
+    admitted, not_admitted = choose_cases(rollouts, found)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=True)
+    environment.filters |= {"percent": percent, "number": number, "meaning": wording.meaning}
+    template = environment.from_string(files("scope_rlvr.report").joinpath("template.html").read_text("utf-8"))
+    page = template.render(
+        run_name=run.path.resolve().name,
+        method=method_name(run),
+        facts=_facts(run),
+        notes=notes,
+        tiles=_tiles(run),
+        evaluations=evaluation_tables(run.summary or {}),
+        charts=[chart for chart in _charts(run) if chart is not None],
+        frame=charts,
+        admitted=admitted,
+        not_admitted=[(outcome, list(cases)) for outcome, cases in groupby(not_admitted, key=lambda c: c.outcome)],
+        num_refused_shown=len(not_admitted),
+        num_admitted=sum(entry.is_admitted for entry in found.entries),
+        num_attempted=sum(entry.was_attempted for entry in found.entries),
+        outcomes=found.outcomes,
+        num_failures=len(found.entries),
+        funnel=_funnel(run),
+        config=_tables(run.config),
+        environment=_tables(run.environment),
+    )
+    return page.replace("\x00", "")
+
+
+def _finalize(value: Any) -> Any:
+    return wording.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def choose_cases(rollouts: JsonLines, found: Survey) -> tuple[list[Case], list[Case]]:
+    """The admitted and the other attempts that are shown, each spread over the run."""
+    admitted = spread([entry for entry in found.entries if entry.is_admitted], _MAX_ADMITTED)
+    others = [entry for entry in found.entries if entry.was_attempted and not entry.is_admitted]
+    return _cases(rollouts, admitted), _cases(rollouts, spread_over_outcomes(others, _MAX_NOT_ADMITTED))
+
+
+def _cases(rollouts: JsonLines, entries: Sequence[Entry]) -> list[Case]:
+    return [case_of(rollouts.at(entry.offset)) for entry in entries]
+
+
+# --- head ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A figure to be seen first: its name, its value, and what it is made of."""
+
+    name: str
+    value: str
+    detail: str
+
+
+def _facts(run: RunData) -> list[tuple[str, str]]:
+    """What a reader needs to tell this run from others; what is not known is left out."""
+    summary = run.summary or {}
+    ended = summary.get("stopped_because") if run.has_ended else "still going or interrupted"
+    seconds = summary.get("seconds") or run.total("seconds/step")
+    seed = summary.get("seed", run.config.get("seed"))
+    facts = [
+        ("seed", "" if seed is None else str(seed)),
+        ("steps", str(run.last_step)),
+        ("state", str(ended or "")),
+        ("time", duration(seconds) if seconds else ""),
+        ("last written", run.written.strftime("%Y-%m-%d %H:%M %Z") if run.written else ""),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _tiles(run: RunData) -> list[Tile]:
+    return [tile for tile in (_accuracy_tile(run), _salvage_tile(run), _gradient_tile(run), _teacher_tile(run)) if tile]
+
+
+def _accuracy_tile(run: RunData) -> Tile | None:
+    tables = evaluation_tables(run.summary or {})
+    trained = next((t for t in tables if t.role == "trained"), tables[0] if tables else None)
+    if trained is not None and trained.measures and trained.measures[0].before and trained.measures[0].after:
+        first = trained.measures[0]
+        return Tile("accuracy", f"{first.before} → {first.after}", f"{trained.name}, before and after training")
+    points = run.series("accuracy")
+    if not points:
+        return None
+    average = charts.smoothed(points)
+    return Tile("accuracy", f"{percent(average[0][1])} → {percent(average[-1][1])}", "of plain rollouts, smoothed")
+
+
+def _salvage_tile(run: RunData) -> Tile | None:
+    counts = (run.summary or {}).get("salvage") or {}
+    attempted = counts.get("attempted", run.total("salvage/attempted"))
+    admitted = counts.get("admitted", run.total("salvage/admitted"))
+    if not attempted:
+        return None
+    return Tile("salvages admitted", number(admitted), f"of {number(attempted)} tried: {percent(admitted / attempted)}")
+
+
+def _gradient_tile(run: RunData) -> Tile | None:
+    shares = [share for _, share in run.series("gradient/token_share")]
+    if not shares:
+        return None
+    return Tile("tokens with gradient", percent(sum(shares) / len(shares)), "mean share of response tokens")
+
+
+def _teacher_tile(run: RunData) -> Tile | None:
+    tokens = (run.summary or {}).get("tokens") or {}
+    sampled = tokens.get("sampled") or max((n for _, n in run.series("tokens/sampled")), default=0)
+    teacher = tokens.get("teacher") or max((n for _, n in run.series("tokens/teacher")), default=0)
+    if not teacher:
+        return None
+    total = sampled + teacher + tokens.get("continuation", 0)
+    return Tile("written by the teacher", percent(teacher / total), f"{number(teacher)} of {number(total)} tokens")
+
+
+# --- curves -------------------------------------------------------------------------------------------------------
+
+
+def _charts(run: RunData) -> list[Chart | None]:
+    return [
+        line_chart(
+            "Accuracy while training",
+            "Share of right answers among the rollouts that the policy wrote without help.",
+            [Series("plain rollouts", run.series("accuracy"), "blue")],
+            percent,
+        ),
+        line_chart(
+            "Held-out accuracy",
+            "On problems that are never trained on. Filled dots: the test problems, before and after; "
+            "rings: other held-out problems, watched while training.",
+            _held_out(run),
+            percent,
+            smooth=False,
+        ),
+        stacked_chart(
+            "What the groups can teach",
+            "All-right and all-wrong groups teach nothing; a salvaged group would have been wrong in part or as a whole.",
+            [
+                Series(group_class.value, run.series(key), f"class-{group_class.name.lower().replace('_', '-')}")
+                for group_class, key in wording.GROUP_CLASSES.items()
+            ],
+            percent,
+            top=1.0,
+        ),
+        line_chart(
+            "Salvages",
+            "Per step: how often the teacher was asked, and how many results the verifier accepted.",
+            [
+                Series("attempted", run.series("salvage/attempted"), "grey"),
+                Series("admitted", run.series("salvage/admitted"), "green"),
+            ],
+            number,
+        ),
+        line_chart(
+            "Tokens that carry gradient",
+            "Share of response tokens with a non-zero advantage; all others were sampled for nothing.",
+            [Series("with gradient", run.series("gradient/token_share"), "blue")],
+            percent,
+        ),
+        line_chart(
+            "The teacher's share",
+            "Of the tokens that carry gradient, and of the weight of the gradient. Small means: the policy learns from itself.",
+            [
+                Series("of tokens", run.series("gradient/teacher_token_share"), "purple"),
+                Series("of gradient weight", run.series("gradient/teacher_share"), "orange"),
+            ],
+            percent,
+        ),
+        line_chart(
+            "Entropy",
+            "How undecided the policy is, in nats a token. A fall to zero means that it stopped exploring.",
+            [Series("entropy", run.series("policy/entropy"), "blue")],
+            number,
+        ),
+        line_chart(
+            "Length of rollouts",
+            "Mean tokens of a response.",
+            [Series("tokens", run.series("rollouts/tokens"), "blue")],
+            number,
+        ),
+        stacked_chart("Seconds per step", "Where the time goes.", _seconds(run), duration),
+    ]
+
+
+def _held_out(run: RunData) -> list[Series]:
+    """One curve for each evaluation set, from what was watched while training; where nothing was, before to after."""
+    summary = run.summary or {}
+    tested: dict[str, list[tuple[float, float]]] = {}
+    for when, step in (("before", 0.0), ("after", float(run.last_step))):
+        for name, evaluation in (summary.get(when) or {}).items():
+            if evaluation.get("accuracy") is not None:
+                tested.setdefault(name, []).append((step, evaluation["accuracy"]))
+    keys = sorted({key for row in run.metrics for key in row if re.fullmatch(r"eval/.+/accuracy", key)})
+    watched = {key.removeprefix("eval/").removesuffix("/accuracy"): run.series(key) for key in keys}
+    tables = evaluation_tables(summary)
+    names = list(dict.fromkeys([*(table.name for table in tables if table.name in tested), *watched]))
+    slots = ("blue", "orange", "teal", "purple", "grey", "green")
+    return [
+        Series(name, watched.get(name) or tested[name], slots[i % len(slots)], True, tested.get(name, ()))
+        for i, name in enumerate(names)
+    ]
+
+
+def _seconds(run: RunData) -> list[Series]:
+    """The phases of a step, and the rest of it: mostly the gradient."""
+    slots = ("blue", "teal", "purple", "green", "orange")
+    known = [row for row in run.metrics if any(key.startswith("seconds/") for key in row)]
+    phases = [
+        Series(phase, [(row["step"], row.get(f"seconds/{phase}", 0.0)) for row in known], slot)
+        for phase, slot in zip(_PHASES, slots, strict=True)
+    ]
+    rest = [
+        (row["step"], max(0.0, row["seconds/step"] - sum(row.get(f"seconds/{phase}", 0.0) for phase in _PHASES)))
+        for row in known
+        if "seconds/step" in row
+    ]
+    return [*phases, Series("gradient and the rest", rest, "grey")]
+
+
+# --- salvage and plan ---------------------------------------------------------------------------------------------
+
+
+def _funnel(run: RunData) -> list[tuple[str, float, float]]:
+    """From failures to admitted salvages: name, count, share of all failures; empty without these metrics."""
+    counts = [(name, run.total(key)) for key, name in _FUNNEL if run.series(key)]
+    widest = max((count for _, count in counts), default=0)
+    return [(name, count, count / widest) for name, count in counts] if widest else []
+
+
+def _tables(nested: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Nested settings as titled lists of keys and values, plain values of the top first; secrets are masked."""
+    top: list[tuple[str, str]] = []
+    tables: list[tuple[str, list[tuple[str, str]]]] = []
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            tables += [(key, _flat(value))] if value else []
+        else:
+            top.append((key, _setting(key, value)))
+    return [("", top), *tables] if top else tables
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        rows += _flat(value, f"{name}.") if isinstance(value, dict) else [(name, _setting(key, value))]
+    return rows
+
+
+def _setting(key: str, value: Any) -> str:
+    if isinstance(value, str) and value and _SECRET.search(key):
+        return "•••• (not shown)"
+    text = _plain_value(key, value)
+    return text if len(text) <= _MAX_VALUE_CHARS else f"{text[:_MAX_VALUE_CHARS]} …"
+
+
+def _plain_value(key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_setting(name, item)}" for name, item in value.items())
+    if isinstance(value, list):
+        between = "; " if any(isinstance(item, dict) for item in value) else ", "
+        return between.join(_setting(key, item) for item in value) or "none"
+    is_blank = isinstance(value, str) and (not value or value != " ".join(value.split()))
+    return json.dumps(value) if is_blank else str(value)

@@ -1,0 +1,113 @@
+"""How things are said and written for a person: labels, explanations, numbers, and text that a model wrote."""
+
+from __future__ import annotations
+
+import re
+
+from scope_rlvr.salvage import SalvageOutcome
+from scope_rlvr.types import GroupClass
+
+OUTCOME_MEANING = {
+    SalvageOutcome.GROUP_NOT_MARKED: "the group needed no help by the rule that chooses groups",
+    SalvageOutcome.TRUNCATED: "the response ran into its length budget",
+    SalvageOutcome.SCORER_FAILED: "the step scorer gave no usable scores",
+    SalvageOutcome.NO_ERROR_FOUND: "the answer is wrong, but the scorer calls every step right",
+    SalvageOutcome.PREFIX_TOO_SHORT: "the first wrong step comes too early: there is too little worth keeping",
+    SalvageOutcome.NO_ROOM: "the length budget leaves no room for a correction",
+    SalvageOutcome.NOT_CHOSEN: "other failures of the group were better candidates",
+    SalvageOutcome.TEACHER_FAILED: "the teacher did not answer",
+    SalvageOutcome.EMPTY_STEP: "the teacher's step is empty",
+    SalvageOutcome.UNFINISHED_STEP: "the teacher's step did not end within its budget",
+    SalvageOutcome.REPEATED_STEP: "the teacher wrote the rejected step again",
+    SalvageOutcome.ANSWER_LEAK: "the teacher's step states the final answer, so the policy would have nothing to do",
+    SalvageOutcome.LOW_SCORE: "the step scorer calls the teacher's step wrong, too",
+    SalvageOutcome.STILL_WRONG: "the policy continued from the correction and ended wrong again",
+    SalvageOutcome.VERDICT_UNKNOWN: "the verifier could not decide on the result",
+    SalvageOutcome.ADMITTED: "the verifier accepted the result; it trains in place of the failure",
+}
+
+GROUP_CLASSES = {
+    GroupClass.ALL_RIGHT: "groups/all_right",
+    GroupClass.MIXED: "groups/mixed",
+    GroupClass.SALVAGED: "groups/salvaged",
+    GroupClass.ALL_WRONG: "groups/all_wrong",
+    GroupClass.UNUSABLE: "groups/unusable",
+}
+"""Group classes in the order in which they are stacked, with the metric that counts each."""
+
+_NOT_SHOWN_AS_IS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
+
+
+def visible(text: str) -> str:
+    """Text in which nothing acts on the screen that shows it: control, direction and broken characters become marks.
+
+    >>> visible("a\\x00b\\x1b[31m")
+    'a␀b␛[31m'
+    """
+    return _NOT_SHOWN_AS_IS.sub(lambda found: _mark(ord(found.group())), text)
+
+
+def _mark(code: int) -> str:
+    return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
+
+
+def meaning(outcome: str) -> str:
+    """One clause that explains an outcome; empty for one that this version does not know."""
+    return OUTCOME_MEANING[SalvageOutcome(outcome)] if outcome in list(SalvageOutcome) else ""
+
+
+def percent(share: float) -> str:
+    """A share with as many digits as it deserves.
+
+    >>> percent(0.4217), percent(0.034), percent(0.0), percent(1.0)
+    ('42.2 %', '3.4 %', '0 %', '100 %')
+    """
+    if share in (0.0, 1.0):
+        return f"{share * 100:.0f} %"
+    return f"{share * 100:.1f} %" if abs(share) >= 0.001 else f"{share * 100:.2g} %"
+
+
+def number(value: float) -> str:
+    """A number for people: thousands apart, three significant digits for fractions.
+
+    >>> number(1234567), number(3.14159), number(412.7), number(2.0)
+    ('1,234,567', '3.14', '413', '2')
+    """
+    if float(value).is_integer() or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """A time span in its two largest useful units.
+
+    >>> duration(0.25), duration(42), duration(754), duration(7384)
+    ('0.25 s', '42 s', '12 min 34 s', '2 h 3 min')
+    """
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def signed(value: float, unit: str = "") -> str:
+    """A difference with its sign; a zero has none.
+
+    >>> signed(0.034), signed(-2.0, " points"), signed(0)
+    ('+0.034', '−2 points', '0')
+    """
+    return f"{'+' if value > 0 else '−' if value < 0 else ''}{number(abs(value))}{unit}"
+
+
+def plain(key: str) -> str:
+    """A key as words.
+
+    >>> plain("distinct_right_solutions")
+    'distinct right solutions'
+    """
+    return key.replace("_", " ")

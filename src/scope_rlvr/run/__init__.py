@@ -1,0 +1,1 @@
+"""A training run: its configuration, its folder, what is written there, and how it goes on after an interruption."""

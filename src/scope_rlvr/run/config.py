@@ -1,0 +1,336 @@
+"""The configuration of a run: small typed sections, read strictly from TOML, with every derived number spelled out.
+
+The defaults are the embedded recipe: tiny models, a problem family with exact truth, minutes on two CPU cores.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+import tomlkit
+from pydantic import Field, ValidationError, model_validator
+
+from scope_rlvr.credit import Normalisation
+from scope_rlvr.errors import UserError
+from scope_rlvr.methods import AnyMethod, Scope
+from scope_rlvr.objective import Aggregation, Clip
+from scope_rlvr.ports import Sampling
+from scope_rlvr.settings import Settings
+from scope_rlvr.steps import StepRule
+
+
+class RunSection(Settings):
+    """Two numbers decide a step's size: problems, and rollouts for each."""
+
+    seed: int = 0
+    steps: int = Field(250, ge=1)
+    problems_per_step: int = Field(8, ge=1)
+    rollouts_per_problem: int = Field(8, ge=2)
+    micro_batch_rows: int | None = Field(
+        None, ge=1, description="rows in one backward pass; all of a step's by default"
+    )
+    num_threads: int = Field(1, ge=1, description="CPU threads of the tensor library")
+    checkpoint_every: int = Field(100, ge=1)
+    flat_steps_limit: int = Field(30, ge=1, description="steps in a row without any gradient after which a run stops")
+
+
+class ModelSection(Settings):
+    """The policy: a model folder, a Hub name, or ``embedded:policy``."""
+
+    policy: str = "embedded:policy"
+
+
+class ProblemsSection(Settings):
+    """Training problems: an embedded family at one level, or a JSONL file with ``prompt`` and ``reference``."""
+
+    family: str = "reduction"
+    level: int = Field(6, ge=2)
+    file: Path | None = None
+
+
+class SamplingSection(Settings):
+    """How the policy samples while it trains."""
+
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    min_p: float = Field(0.0, ge=0, lt=1)
+    max_response_tokens: int = Field(96, ge=2)
+
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_p, self.top_k, self.min_p)
+
+
+class ObjectiveSection(Settings):
+    """The objective shared by all methods of a comparison."""
+
+    normalisation: Normalisation = Normalisation.NONE
+    aggregation: Aggregation = Aggregation.MAX_LENGTH
+    clip: Clip = Clip()
+    kl: float = Field(0.0, ge=0)
+    entropy: float = 0.0
+    updates_per_batch: int = Field(1, ge=1, description="passes over the same rollouts")
+
+
+class Schedule(StrEnum):
+    """Learning-rate schedules, by their Hugging Face names."""
+
+    CONSTANT = "constant"
+    WARMUP = "constant_with_warmup"
+    LINEAR = "linear"
+    COSINE = "cosine"
+
+
+class OptimizerSection(Settings):
+    """AdamW."""
+
+    learning_rate: float = Field(3e-4, gt=0)
+    schedule: Schedule = Schedule.WARMUP
+    warmup_steps: int = Field(5, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+
+
+NONE = "none"
+"""As a model name: no such helper."""
+
+
+class ScorerSection(Settings):
+    """The step scorer: a token-classification model folder, or ``none``; its own threshold unless one is given."""
+
+    model: str = "embedded:step_scorer"
+    threshold: float | None = Field(None, gt=0, le=1)
+
+
+class TeacherSection(Settings):
+    """The teacher: a causal language model folder, or ``none``. Temperature 0 is greedy."""
+
+    model: str = "embedded:teacher"
+    temperature: float = Field(0.0, ge=0)
+
+
+class VerifierSection(Settings):
+    """The final-answer verifier. The pattern must match the whole last line and have one group, the answer."""
+
+    answer_pattern: str | None = Field(None, description="the problem family's own by default")
+
+
+class EvaluationSet(Settings):
+    """Held-out problems of the family at a level, or a JSONL file."""
+
+    role: Literal["trained", "out of distribution"]
+    level: int | None = Field(None, ge=2)
+    file: Path | None = None
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> EvaluationSet:
+        if (self.level is None) == (self.file is None):
+            raise ValueError("an evaluation set needs either a level of the problem family or a file")
+        return self
+
+
+class EvaluationSection(Settings):
+    """What is measured before and after, always unaided, at the training temperature unless another is given."""
+
+    sets: tuple[EvaluationSet, ...] = (
+        EvaluationSet(role="trained", level=6),
+        EvaluationSet(role="out of distribution", level=8),
+        EvaluationSet(role="out of distribution", level=10),
+    )
+    num_problems: int = Field(200, ge=1)
+    samples_per_problem: int = Field(8, ge=1)
+    max_response_tokens: int = Field(160, ge=2)
+    temperature: float | None = Field(None, ge=0)
+    every: int = Field(0, ge=0, description="held-out evaluation during the run, every so many steps; 0 is never")
+
+
+class LoggingSection(Settings):
+    """Where else figures go: names of Hugging Face reporters (``trackio``, ``wandb``, ``tensorboard``)."""
+
+    report_to: tuple[str, ...] = ()
+
+
+class RunConfig(Settings):
+    """Everything that decides a run."""
+
+    run: RunSection = RunSection()
+    model: ModelSection = ModelSection()
+    problems: ProblemsSection = ProblemsSection()
+    sampling: SamplingSection = SamplingSection()
+    steps: StepRule = StepRule()
+    method: AnyMethod = Scope()
+    objective: ObjectiveSection = ObjectiveSection()
+    optimizer: OptimizerSection = OptimizerSection()
+    scorer: ScorerSection = ScorerSection()
+    teacher: TeacherSection = TeacherSection()
+    verifier: VerifierSection = VerifierSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    logging: LoggingSection = LoggingSection()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RunConfig:
+        for is_needed, section, model in (
+            (self.method.needs_teacher, "teacher", self.teacher.model),
+            (self.method.needs_step_scorer, "scorer", self.scorer.model),
+        ):
+            if is_needed and model == NONE:
+                raise ValueError(
+                    f"method {self.method.name!r} needs a {section} and {section}.model is {NONE!r}; name a model folder "
+                    "there, or set method.max_salvages = 0"
+                )
+        if self.rows_per_step % self.micro_batch_rows:
+            raise ValueError(
+                f"run.micro_batch_rows = {self.micro_batch_rows} does not divide the {self.rows_per_step} rows of a step "
+                f"({self.run.problems_per_step} problems x {self.rows_per_group} rows)"
+            )
+        return self
+
+    @property
+    def rows_per_group(self) -> int:
+        """Rollouts sampled for a problem, and the rows that the method reserves beside them."""
+        return self.run.rollouts_per_problem + self.method.num_reserved_rows
+
+    @property
+    def rows_per_step(self) -> int:
+        return self.run.problems_per_step * self.rows_per_group
+
+    @property
+    def micro_batch_rows(self) -> int:
+        return self.run.micro_batch_rows or self.rows_per_step
+
+    @property
+    def num_micro_batches(self) -> int:
+        return self.rows_per_step // self.micro_batch_rows
+
+    def plan(self) -> list[str]:
+        """The run in a few lines, every derived number with the arithmetic that made it."""
+        run, reserved = self.run, self.method.num_reserved_rows
+        slots = f" + {reserved} reserved rows a problem" if reserved else ""
+        source = self.problems.file or f"{self.problems.family}, level {self.problems.level}"
+        helpers = ""
+        if self.method.needs_teacher:
+            helpers = f", scorer {self.scorer.model}, teacher {self.teacher.model}"
+        return [
+            f"method    {self.method.title}, policy {self.model.policy}{helpers}",
+            f"problems  {source}; {run.steps} steps x {run.problems_per_step} problems x "
+            f"{run.rollouts_per_problem} rollouts = {run.steps * run.problems_per_step * run.rollouts_per_problem} rollouts",
+            f"step      {run.problems_per_step} x {run.rollouts_per_problem} rollouts{slots} = {self.rows_per_step} rows, "
+            f"{self.num_micro_batches} backward pass(es) of {self.micro_batch_rows}, "
+            f"{self.objective.updates_per_batch} update(s)",
+            f"objective normalisation {self.objective.normalisation.value}, aggregation "
+            f"{self.objective.aggregation.value}, clip {self.objective.clip.low}/{self.objective.clip.high}, "
+            f"kl {self.objective.kl}, entropy {self.objective.entropy}, learning rate "
+            f"{self.optimizer.learning_rate}, seed {run.seed}",
+        ]
+
+
+def load_config(file: Path | None = None, overrides: Sequence[str] = (), method: str | None = None) -> RunConfig:
+    """Read a configuration and apply ``a.b=c`` overrides; raises :class:`UserError` with every mistake in it.
+
+    ``method`` chooses another method than the file's: the options that the file gives for its own are then dropped.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"the configuration {file} cannot be read: {error.strerror or error}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"the configuration {file} is not TOML: {error}") from error
+    given = values.get("method", {})
+    if method is not None and (not isinstance(given, dict) or given.get("name", "scope") != method):
+        values["method"] = {"name": method}
+    for override in overrides:
+        _apply(values, override)
+    return validate_config(values, str(file) if file else "the configuration")
+
+
+def validate_config(values: dict[str, Any], where: str) -> RunConfig:
+    """Check raw values; one :class:`UserError` names every mistake with what was received."""
+    values = dict(values)
+    if isinstance(values.get("method"), dict):
+        values["method"] = {"name": "scope"} | values["method"]
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  {_describe(dict(mistake), values)}" for mistake in error.errors()]
+        raise UserError(f"{where} has {len(lines)} mistake(s):\n" + "\n".join(lines)) from error
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved configuration as TOML; reading it again gives the same configuration."""
+    return tomlkit.dumps(_without_none(config.model_dump(mode="json")))
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: an absent key means the same, since no default differs from null where null is allowed."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list) else value
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not equals or not all(keys):
+        raise UserError(f"--set {override!r} is not of the form section.key=value, e.g. --set run.steps=100")
+    table = values
+    for key in keys[:-1]:
+        # A bare name stands for a rule with its defaults; setting one of its fields keeps the rule.
+        if isinstance(table.get(key), str):
+            table[key] = {"kind": table[key]}
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise UserError(f"--set {override!r}: {key!r} is not a section")
+    table[keys[-1]] = _parse_value(text.strip())
+
+
+def _parse_value(text: str) -> Any:
+    """A TOML value, or the text itself where it is none, so that names need no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _describe(mistake: dict[str, Any], values: dict[str, Any]) -> str:
+    """One mistake in one line: where, what, what was received."""
+    # Pydantic puts the chosen class of a union into the path; the user never wrote that.
+    path = [str(part) for part in mistake["loc"]]
+    shown = ".".join(part for i, part in enumerate(path) if not (i and _is_tag(path[:i], part, values)))
+    if mistake["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        close = difflib.get_close_matches(path[-1], known, n=1)
+        hint = (
+            f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(sorted(known))}" if known else ""
+        )
+        return f"{shown}: unknown key{hint}"
+    received = "" if mistake["type"] in {"missing", "value_error"} else f", got {mistake['input']!r}"
+    return f"{shown or 'settings'}: {mistake['msg'].removeprefix('Value error, ')}{received}"
+
+
+def _is_tag(before: list[str], part: str, values: Any) -> bool:
+    """Whether ``part`` is the tag of a union rather than a key that stands in the configuration."""
+    table = values
+    for key in before:
+        if isinstance(table, dict) and key in table:
+            table = table[key]
+    return isinstance(table, dict) and part in {table.get("name"), table.get("kind")}
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    """Keys that the section at ``path`` knows; empty where that cannot be told from the path alone."""
+    from scope_rlvr.methods import METHODS
+
+    if not path:
+        return list(RunConfig.model_fields)
+    if path[0] == "method" and len(path) == 2 and path[1] in METHODS:
+        return list(METHODS[path[1]].model_fields)
+    field = RunConfig.model_fields.get(path[0])
+    section = field.default if field is not None and len(path) == 1 else None
+    return list(type(section).model_fields) if isinstance(section, Settings) else []

@@ -1,0 +1,130 @@
+"""The run folder: what a run writes, made so that nothing finished is ever lost or overwritten.
+
+Journals are appended line by line and may end in a torn line after a kill; readers drop it. A checkpoint counts only
+once its marker is there, and the marker is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from scope_rlvr.errors import UserError
+
+CHECKPOINT_MARKER = "COMPLETE"
+_PACKAGES = ("scope-rlvr", "torch", "transformers", "trl", "accelerate", "datasets", "safetensors", "tokenizers")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and files of one run."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, config_toml: str) -> RunFolder:
+        """Make a new run folder; refuses one that holds anything."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(
+                f"the output folder {path} exists and is not empty; name another with --out, or go on with that run by "
+                f"'scope train --resume {path}'"
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            folder = cls(path)
+            folder.write("config.toml", config_toml)
+            folder.write_json("environment.json", environment())
+        except OSError as error:
+            raise UserError(f"the output folder {path} cannot be written: {error.strerror or error}") from error
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run; :class:`UserError` where there is none."""
+        if not (path / "config.toml").is_file():
+            raise UserError(f"{path} is not a run folder: it has no config.toml")
+        return cls(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.path / "rollouts.jsonl"
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file whole or not at all."""
+        beside = self.path / f".{name}.tmp"
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self.path / name)
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write(name, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        file = self.path / name
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def append(self, journal: Path, records: Iterable[dict[str, Any]]) -> None:
+        """Append one line a record, flushed together."""
+        with journal.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint that was written to its end."""
+        complete = [marker.parent for marker in self.checkpoints.glob(f"checkpoint-*/{CHECKPOINT_MARKER}")]
+        return max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+
+    def forget_after(self, step: int) -> None:
+        """Drop journal lines of steps after ``step``, which will be done again, and a torn last line."""
+        for journal in (self.metrics, self.rollouts):
+            if not journal.is_file():
+                continue
+            beside = journal.with_suffix(".tmp")
+            with beside.open("w", encoding="utf-8") as file:
+                file.writelines(
+                    json.dumps(record, ensure_ascii=False) + "\n"
+                    for record in read_journal(journal)
+                    if record["step"] <= step
+                )
+            beside.replace(journal)
+
+
+def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a journal, one at a time; a torn last line is left out."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                return
+
+
+def environment() -> dict[str, str]:
+    """What a run depends on besides its configuration."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions | {"python": sys.version.split()[0], "platform": platform.platform(), "machine": platform.machine()}

@@ -1,0 +1,23 @@
+"""The libraries underneath print much that a user cannot use; their errors still come through."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+from scope_rlvr.run.config import RunConfig
+from scope_rlvr.run.sources import EMBEDDED
+
+
+def quiet_libraries(config: RunConfig) -> None:
+    """Silence progress bars and notices; keep the network out where every model is embedded."""
+    from transformers.utils import logging as transformers_logging
+
+    names = [config.model.policy, config.teacher.model, config.scorer.model]
+    if all(name.startswith(EMBEDDED) for name in names):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|trl|accelerate|transformers)\b.*")

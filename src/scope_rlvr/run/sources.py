@@ -1,0 +1,104 @@
+"""What a configuration names: problems, model folders, evaluation sets. Checked before anything heavy is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scope_rlvr.embedded import model_path
+from scope_rlvr.errors import UserError
+from scope_rlvr.evaluation.evaluate import EvaluationSet
+from scope_rlvr.problems import families
+from scope_rlvr.problems.family import Family, Split
+from scope_rlvr.problems.jsonl import read_problems
+from scope_rlvr.run.config import NONE, RunConfig
+from scope_rlvr.types import Problem
+
+EMBEDDED = "embedded:"
+_EVALUATION_SEED = 0
+"""Evaluation problems are the same for every run, so that runs can be compared."""
+
+
+def family_of(config: RunConfig) -> Family:
+    try:
+        return families.get(config.problems.family)
+    except ValueError as error:
+        raise UserError(f"problems.family: {error}") from error
+
+
+def answer_pattern(config: RunConfig) -> str:
+    return config.verifier.answer_pattern or family_of(config).answer_pattern
+
+
+def training_problems(config: RunConfig) -> list[Problem]:
+    """The problems that a run trains on; a family gives as many as the run can use."""
+    if config.problems.file is not None:
+        problems = read_problems(config.problems.file)
+        if len(problems) < config.run.problems_per_step:
+            raise UserError(
+                f"{config.problems.file} holds {len(problems)} problems and a step needs "
+                f"run.problems_per_step = {config.run.problems_per_step}; add problems or lower that number"
+            )
+        return problems
+    count = config.run.steps * config.run.problems_per_step
+    return family_of(config).sample(config.problems.level, count, config.run.seed, split="train")
+
+
+def evaluation_sets(config: RunConfig, split: Split = "test") -> list[EvaluationSet]:
+    """The held-out sets: ``test`` for before and after, ``dev`` for what is watched during a run."""
+    sets = []
+    for section in config.evaluation.sets:
+        if section.file is not None:
+            problems = read_problems(section.file)[: config.evaluation.num_problems]
+            sets.append(EvaluationSet(section.file.stem, section.role, None, tuple(problems)))
+            continue
+        assert section.level is not None, "a set has a level or a file"
+        family = family_of(config)
+        problems = family.sample(section.level, config.evaluation.num_problems, _EVALUATION_SEED, split=split)
+        name = f"{family.name}-{section.level}"
+        sets.append(EvaluationSet(name, section.role, section.level, tuple(problems)))
+    return sets
+
+
+def resolve_model(name: str, key: str) -> str:
+    """The folder that a model name stands for, or the name itself where it can only be a Hub name.
+
+    Raises :class:`UserError` for a folder that holds no model. ``key`` is where the name stands in the configuration.
+    """
+    if name.startswith(EMBEDDED):
+        try:
+            folder = model_path(name.removeprefix(EMBEDDED))  # type: ignore[arg-type]
+        except ValueError as error:
+            raise UserError(f"{key}: {error}") from error
+        return str(_model_folder(folder, key))
+    if Path(name).exists() or name.startswith((".", "/", "~")):
+        return str(_model_folder(Path(name).expanduser(), key))
+    if name.count("/") != 1:
+        raise UserError(
+            f"{key} = {name!r} is neither a model folder, nor embedded:policy / teacher / step_scorer, nor a Hub name of "
+            "the form owner/name"
+        )
+    return name
+
+
+def _model_folder(folder: Path, key: str) -> Path:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{key}: {folder} holds no model (no config.json); give the folder that save_pretrained wrote")
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"{key}: {folder} holds no safetensors weights; other formats are not loaded")
+    return folder
+
+
+def check_sources(config: RunConfig) -> None:
+    """Find every mistake that can be found without loading a model."""
+    names = [("model.policy", config.model.policy)]
+    if config.method.needs_teacher:
+        names.append(("teacher.model", config.teacher.model))
+    if config.method.needs_step_scorer:
+        names.append(("scorer.model", config.scorer.model))
+    for key, name in names:
+        if name != NONE:
+            resolve_model(name, key)
+    family_of(config)
+    evaluation_sets(config)
+    if config.problems.file is not None:
+        training_problems(config)

@@ -1,0 +1,338 @@
+"""A run from its configuration to its report: evaluate, train with the method, evaluate again, write everything down."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+from trl import GRPOConfig
+
+from scope_rlvr.credit import Normalisation
+from scope_rlvr.engines.local import LocalModel
+from scope_rlvr.engines.trl import AGGREGATIONS, NORMALISATIONS, NonFiniteLoss, ScopeTrainer, StepResult
+from scope_rlvr.errors import ExitCode
+from scope_rlvr.evaluation.evaluate import EvaluationSet, Evaluator
+from scope_rlvr.ports import Sampling
+from scope_rlvr.run.components import Components, device, load_components
+from scope_rlvr.run.config import RunConfig
+from scope_rlvr.run.folder import CHECKPOINT_MARKER, RunFolder
+from scope_rlvr.run.records import group_records
+from scope_rlvr.run.sources import evaluation_sets, training_problems
+from scope_rlvr.types import Problem
+
+SUMMARY_SCHEMA = 1
+
+_RENAMED = {
+    "loss": "policy/loss",
+    "grad_norm": "policy/grad_norm",
+    "learning_rate": "policy/learning_rate",
+    "entropy": "policy/entropy",
+    "kl": "policy/kl",
+    "clip_ratio/region_mean": "policy/clip_share",
+    "step_time": "seconds/step",
+}
+"""TRL's own names of figures, and ours."""
+
+_OURS = (
+    "accuracy",
+    "eval/",
+    "gradient/",
+    "groups/",
+    "policy/",
+    "rollouts/",
+    "salvage/",
+    "sampler/",
+    "seconds/",
+    "teacher/",
+    "tokens/",
+    "verdicts/",
+)
+_CUMULATIVE = {
+    "tokens/sampled": "tokens/sampled",
+    "salvage/teacher_tokens": "tokens/teacher",
+    "salvage/continuation_tokens": "tokens/continuation",
+}
+"""Counts of a step that are also reported as the run's total so far."""
+
+
+class Watcher(Protocol):
+    """Somebody who looks on: the live display, or nobody."""
+
+    def update(self, metrics: dict[str, float]) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+@dataclass
+class RunOutcome:
+    """How a run ended."""
+
+    exit_code: ExitCode
+    summary: dict[str, Any]
+    message: str = ""
+
+
+@dataclass
+class _Progress(TrainerCallback):
+    """Writes journals, watches for trouble, and listens for an interruption, once a step."""
+
+    folder: RunFolder
+    config: RunConfig
+    components: Components
+    watcher: Watcher
+    totals: dict[str, float]
+    dev_sets: list[EvaluationSet]
+    interrupted: str = ""
+    stopped_because: str = ""
+    flat_steps: int = 0
+    pending: StepResult | None = None
+    extra: dict[str, float] = field(default_factory=dict)
+
+    def on_groups(self, result: StepResult) -> None:
+        """A generation batch has its credit: write its rollouts down before anything is trained on them."""
+        self.pending = result
+        self.folder.append(
+            self.folder.rollouts, group_records(result.step, result.groups, result.rewards_PG, self.components.codec)
+        )
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any
+    ) -> None:
+        norms = [p.grad.norm() for p in kw["model"].parameters() if p.grad is not None]
+        if norms and not torch.isfinite(torch.stack(norms)).all():
+            raise NonFiniteLoss(f"a gradient is not a number at step {state.global_step + 1}; the update was not made")
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **kw: Any
+    ) -> None:
+        if "loss" not in logs:
+            return
+        named = {_RENAMED.get(name, name): value for name, value in logs.items()}
+        metrics = {name: value for name, value in named.items() if name.startswith(_OURS)}
+        for name, total in _CUMULATIVE.items():
+            self.totals[total] = self.totals.get(total, 0.0) + metrics.get(name, 0.0)
+        for name in ("salvage/failures", "salvage/attempted", "salvage/admitted"):
+            self.totals[name] = self.totals.get(name, 0.0) + metrics.get(name, 0.0)
+        metrics |= {total: self.totals[total] for total in _CUMULATIVE.values()}
+        metrics |= self._evaluate_if_due(state.global_step, kw["model"])
+        self.folder.append(self.folder.metrics, [{"step": state.global_step, **metrics}])
+        self.watcher.update({"step": state.global_step, **metrics})
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any
+    ) -> TrainerControl:
+        self._count_flat_steps()
+        if self.interrupted or self.stopped_because:
+            control.should_training_stop = True
+            control.should_save = True
+        return control
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any) -> None:
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (checkpoint / "run.json").write_text(json.dumps(self.totals, sort_keys=True) + "\n")
+        (checkpoint / CHECKPOINT_MARKER).write_text("")
+
+    def _count_flat_steps(self) -> None:
+        if self.pending is None:
+            return
+        reason = self.pending.no_gradient_because
+        self.pending = None
+        if reason is None:
+            self.flat_steps = 0
+            return
+        self.flat_steps += 1
+        self.watcher.note(f"no gradient in this step: {reason}")
+        if self.flat_steps >= self.config.run.flat_steps_limit:
+            self.stopped_because = f"nothing could be learned for {self.flat_steps} steps in a row; {reason}"
+
+    def _evaluate_if_due(self, step: int, model: Any) -> dict[str, float]:
+        every = self.config.evaluation.every
+        if not every or step % every:
+            return {}
+        evaluator = make_evaluator(self.config, self.components, model)
+        return {f"eval/{s.name}/accuracy": evaluator.evaluate(s).accuracy for s in self.dev_sets}
+
+
+def make_evaluator(config: RunConfig, components: Components, model: Any = None) -> Evaluator:
+    """The evaluator of a run, on the policy or on a wrapped model that is being trained."""
+    section = config.evaluation
+    temperature = config.sampling.temperature if section.temperature is None else section.temperature
+    return Evaluator(
+        policy=LocalModel(components.policy if model is None else model, components.codec),
+        codec=components.codec,
+        verifier=components.verifier,
+        sampling=Sampling(temperature=temperature),
+        samples_per_problem=section.samples_per_problem,
+        max_response_tokens=section.max_response_tokens,
+        seed=config.run.seed,
+    )
+
+
+def train(config: RunConfig, folder: RunFolder, watcher: Watcher, resume_from: Path | None = None) -> RunOutcome:
+    """Run (or go on with) a training run. The folder then holds everything; the outcome says how it ended."""
+    started = time.perf_counter()
+    torch.set_num_threads(config.run.num_threads)
+    set_seed(config.run.seed)
+    problems = training_problems(config)
+    components = load_components(config, problems)
+    summary = folder.read_json("summary.json") or _new_summary(config)
+    if summary["before"] is None:
+        watcher.note("measuring the policy before training")
+        summary["before"] = _evaluate(config, components)
+        folder.write_json("summary.json", summary)
+    totals = _totals_at(resume_from)
+    progress = _Progress(folder, config, components, watcher, totals, evaluation_sets(config, "dev"))
+    trainer = make_trainer(config, folder, components, problems, progress)
+    outcome = _train(trainer, progress, resume_from)
+    if outcome.exit_code is not ExitCode.TRAINING_STOPPED:
+        watcher.note("measuring the policy after training")
+        summary["after"] = _evaluate(config, components)
+        components.policy.save_pretrained(folder.model)
+        components.codec.tokenizer.save_pretrained(folder.model)
+    summary |= {
+        "steps": trainer.state.global_step,
+        "stopped_because": outcome.message or "finished",
+        "seconds": summary["seconds"] + time.perf_counter() - started,
+        "salvage": {name: int(totals.get(f"salvage/{name}", 0)) for name in ("failures", "attempted", "admitted")},
+        "tokens": {name: int(totals.get(f"tokens/{name}", 0)) for name in ("sampled", "teacher", "continuation")},
+    }
+    folder.write_json("summary.json", summary)
+    return RunOutcome(outcome.exit_code, summary, outcome.message)
+
+
+def _new_summary(config: RunConfig) -> dict[str, Any]:
+    return {
+        "schema": SUMMARY_SCHEMA,
+        "method": config.method.name,
+        "seed": config.run.seed,
+        "steps": 0,
+        "stopped_because": "running",
+        "seconds": 0.0,
+        "before": None,
+        "after": None,
+        "salvage": {},
+        "tokens": {},
+    }
+
+
+def _totals_at(checkpoint: Path | None) -> dict[str, float]:
+    return {} if checkpoint is None else json.loads((checkpoint / "run.json").read_text())
+
+
+def _evaluate(config: RunConfig, components: Components) -> dict[str, Any]:
+    evaluator = make_evaluator(config, components)
+    return {s.name: evaluator.evaluate(s).record() for s in evaluation_sets(config)}
+
+
+def _train(trainer: ScopeTrainer, progress: _Progress, resume_from: Path | None) -> RunOutcome:
+    try:
+        with _interruptible(progress):
+            trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
+    except NonFiniteLoss as error:
+        return RunOutcome(ExitCode.TRAINING_STOPPED, {}, str(error))
+    if progress.stopped_because:
+        return RunOutcome(ExitCode.TRAINING_STOPPED, {}, progress.stopped_because)
+    if progress.interrupted:
+        return RunOutcome(ExitCode.INTERRUPTED, {}, f"interrupted by {progress.interrupted}")
+    return RunOutcome(ExitCode.OK, {})
+
+
+@contextmanager
+def _interruptible(progress: _Progress) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) lets the step finish; the second is an ordinary interruption."""
+
+    def ask_to_stop(number: int, _: FrameType | None) -> None:
+        if progress.interrupted:
+            raise KeyboardInterrupt
+        progress.interrupted = signal.Signals(number).name
+        progress.watcher.note(f"{progress.interrupted}: finishing this step, then saving")
+
+    before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def make_trainer(
+    config: RunConfig, folder: RunFolder, components: Components, problems: list[Problem], progress: _Progress
+) -> ScopeTrainer:
+    """The trainer that a configuration describes."""
+    rows = [
+        {"prompt": p.prompt, "id": p.id, "reference": p.reference, "source": p.source, "level": p.level}
+        for p in problems
+    ]
+    trainer = ScopeTrainer(
+        model=components.policy,
+        method=config.method,
+        verifier=components.verifier,
+        step_scorer=components.step_scorer,
+        teacher=components.teacher,
+        step_rule=config.steps,
+        args=trl_config(config, folder),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=components.codec.tokenizer,
+        on_groups=progress.on_groups,
+        callbacks=[progress],
+    )
+    # It would print every figure a second time.
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _key_of(mapping: dict[str, Any], value: Any) -> str:
+    return next(key for key, known in mapping.items() if known is value)
+
+
+def trl_config(config: RunConfig, folder: RunFolder) -> GRPOConfig:
+    """The same run in TRL's words."""
+    run, sampling, objective, optimizer = config.run, config.sampling, config.objective, config.optimizer
+    on_gpu = device().type == "cuda"
+    return GRPOConfig(
+        output_dir=str(folder.checkpoints),
+        seed=run.seed,
+        max_steps=run.steps,
+        num_generations=config.rows_per_group,
+        per_device_train_batch_size=config.micro_batch_rows,
+        gradient_accumulation_steps=config.num_micro_batches,
+        steps_per_generation=config.num_micro_batches,
+        num_iterations=objective.updates_per_batch,
+        max_completion_length=sampling.max_response_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        loss_type=_key_of(AGGREGATIONS, objective.aggregation),
+        scale_rewards=_key_of(NORMALISATIONS, Normalisation(objective.normalisation)),
+        epsilon=objective.clip.low,
+        epsilon_high=objective.clip.high,
+        beta=objective.kl,
+        entropy_coef=objective.entropy,
+        learning_rate=optimizer.learning_rate,
+        lr_scheduler_type=optimizer.schedule.value,
+        warmup_steps=optimizer.warmup_steps,
+        weight_decay=optimizer.weight_decay,
+        max_grad_norm=optimizer.max_grad_norm,
+        logging_steps=1,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        save_steps=run.checkpoint_every,
+        save_total_limit=2,
+        report_to=list(config.logging.report_to) or "none",
+        use_cpu=not on_gpu,
+        bf16=on_gpu,
+        gradient_checkpointing=False,
+        disable_tqdm=True,
+        dataloader_pin_memory=on_gpu,
+    )

@@ -1,0 +1,686 @@
+"""Salvage: turn a failed rollout into a right one while keeping what was right about it.
+
+For a wrong rollout ``y = s_1 ... s_K`` the step scorer gives ``p_k``; the first wrong step is ``k*``. The policy's own
+prefix ``u = s_1 ... s_{k*-1}`` is kept token for token, a teacher writes ``z`` (one step, or the rest), the policy
+continues with ``v``, and ``u + z + v`` joins the group only if the verifier says that it is right. Otherwise the
+original failure stays. Nothing here knows a model library, an engine or a loss.
+
+Every batch of questions to the scorer, the teacher, the policy and the verifier spans all groups of a step.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from statistics import fmean
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from scope_rlvr.ports import (
+    Continuation,
+    Policy,
+    Sampling,
+    StepScorer,
+    Teacher,
+    TeacherReply,
+    TeacherRequest,
+    TextCodec,
+    Verifier,
+)
+from scope_rlvr.seeds import derive_seed
+from scope_rlvr.settings import BARE_NAME, BY_KIND, Settings
+from scope_rlvr.steps import Step, StepRule, split_steps
+from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Role, Rollout, Segment, Verdict
+
+# --- which groups -------------------------------------------------------------------------------------------------
+
+
+class AnyFailure(Settings):
+    """Every group with a failure is helped: the method's motive (wasted good prefixes) is not tied to hard groups."""
+
+    kind: Literal["any_failure"] = "any_failure"
+
+    def marks(self, num_right: int, num_known: int) -> bool:
+        return num_right < num_known
+
+
+class AllFail(Settings):
+    """Only groups without a single right rollout are helped, as AMPO, GHPO and Guide do."""
+
+    kind: Literal["all_fail"] = "all_fail"
+
+    def marks(self, num_right: int, num_known: int) -> bool:
+        return num_known > 0 and num_right == 0
+
+
+class RateBelow(Settings):
+    """Groups whose share of right rollouts is below ``rate`` are helped."""
+
+    kind: Literal["rate_below"] = "rate_below"
+    rate: float = Field(0.5, gt=0, le=1)
+
+    def marks(self, num_right: int, num_known: int) -> bool:
+        return num_known > 0 and num_right / num_known < self.rate
+
+
+GroupRule = Annotated[AnyFailure | AllFail | RateBelow, BY_KIND, BARE_NAME]
+
+# --- where to cut -------------------------------------------------------------------------------------------------
+
+
+class NoErrorRule(StrEnum):
+    """What to do with a wrong answer in which the scorer finds no wrong step."""
+
+    SKIP = "skip"
+    LAST_STEP = "last_step"
+    ARGMIN = "argmin"
+
+    def first_wrong(self, step_scores_S: Sequence[float]) -> int | None:
+        """The step to take for the first wrong one, ``None`` to leave the rollout alone."""
+        if self is NoErrorRule.SKIP or not step_scores_S:
+            return None
+        if self is NoErrorRule.LAST_STEP:
+            return len(step_scores_S) - 1
+        return min(range(len(step_scores_S)), key=step_scores_S.__getitem__)
+
+
+class Ranking(StrEnum):
+    """Which of a group's eligible failures come first when there are more than ``max_salvages``.
+
+    ``LONGEST_PREFIX``: largest share of tokens kept, then mean score of the kept steps. ``LATEST_STEP``: most steps
+    kept. ``SHORTEST``: shortest response. ``RANDOM``: a seeded draw.
+    """
+
+    LONGEST_PREFIX = "longest_prefix"
+    LATEST_STEP = "latest_step"
+    SHORTEST = "shortest"
+    RANDOM = "random"
+
+    def key(self, failure: _Failure, rng: random.Random) -> tuple[float, ...]:
+        """Sorts ascending: the smallest key is salvaged first. Ties keep the order in the group."""
+        kept_scores = failure.scores[: failure.first_wrong or 0]
+        return {
+            Ranking.LONGEST_PREFIX: (-failure.prefix_ratio, -fmean(kept_scores) if kept_scores else 0.0),
+            Ranking.LATEST_STEP: (-(failure.first_wrong or 0),),
+            Ranking.SHORTEST: (len(failure.member.rollout),),
+            Ranking.RANDOM: (rng.random(),),
+        }[self]
+
+
+# --- what the teacher writes --------------------------------------------------------------------------------------
+
+
+class OneStep(Settings):
+    """The teacher writes exactly the corrected step, of at most ``max_tokens`` tokens; the policy continues."""
+
+    kind: Literal["step"] = "step"
+    max_tokens: int = Field(200, ge=1)
+
+
+class Suffix(Settings):
+    """The teacher finishes the solution; nothing is left for the policy to continue."""
+
+    kind: Literal["suffix"] = "suffix"
+
+
+Mode = Annotated[OneStep | Suffix, BY_KIND, BARE_NAME]
+
+
+class Guards(Settings):
+    """Reasons to refuse a teacher's step before anything is spent on continuing it.
+
+    ``repeated``: it says what the rejected step said. ``answer_leak``: it states the right final answer although the
+    policy's own next step would not have stated any. ``low_score``: the scorer calls it wrong, too. An empty step or
+    one that does not end within its budget is always refused.
+    """
+
+    repeated: bool = True
+    answer_leak: bool = True
+    low_score: bool = True
+
+
+class Fallback(StrEnum):
+    """What to try when all rounds have failed: nothing, or let the teacher finish from the first cut."""
+
+    NONE = "none"
+    SUFFIX = "suffix"
+
+
+class Admission(StrEnum):
+    """``VERIFIED``: only what the verifier calls right joins the group. ``ALWAYS``: for ablations."""
+
+    VERIFIED = "verified"
+    ALWAYS = "always"
+
+
+class Insertion(StrEnum):
+    """How a salvaged rollout joins its group.
+
+    ``REPLACE``: in the place of the failure. ``APPEND``: beside it. ``PAIR``: beside it, with the shared prefix left out
+    of both, so that what remains is the contrast between the rejected step and its correction.
+    """
+
+    REPLACE = "replace"
+    APPEND = "append"
+    PAIR = "pair"
+
+
+class SalvageSettings(Settings):
+    """All that the paper's abstract leaves open about the salvage itself; each default is argued in docs/method.md."""
+
+    max_salvages: int = Field(1, ge=0, description="salvages attempted per group; 0 is plain outcome training")
+    group_rule: GroupRule = AnyFailure()
+    no_error_rule: NoErrorRule = NoErrorRule.SKIP
+    min_prefix_steps: int = Field(1, ge=0, description="steps that must be left to keep")
+    min_prefix_ratio: float = Field(0.1, ge=0, le=1, description="share of the tokens that must be left to keep")
+    include_truncated: bool = False
+    ranking: Ranking = Ranking.LONGEST_PREFIX
+    cut_back_steps: int = Field(0, ge=0, description="right steps given up before the first wrong one")
+    cut_back_tokens: int = Field(0, ge=0, description="tokens given up before the cut")
+    mode: Mode = OneStep()
+    max_rounds: int = Field(1, ge=1, description="corrections per rollout")
+    num_continuations: int = Field(
+        1, ge=1, description="continuations tried after a correction; the first right counts"
+    )
+    guards: Guards = Guards()
+    fallback: Fallback = Fallback.NONE
+    admission: Admission = Admission.VERIFIED
+    insertion: Insertion = Insertion.REPLACE
+    show_rejected_step: bool = False
+    show_reference: bool = False
+
+
+# --- what is written down -----------------------------------------------------------------------------------------
+
+
+class SalvageOutcome(StrEnum):
+    """What became of a failure: why it was not tried, why the attempt was given up, or that it was admitted."""
+
+    GROUP_NOT_MARKED = "group not marked"
+    TRUNCATED = "truncated"
+    SCORER_FAILED = "scorer failed"
+    NO_ERROR_FOUND = "no wrong step found"
+    PREFIX_TOO_SHORT = "prefix too short"
+    NO_ROOM = "no room left"
+    NOT_CHOSEN = "others ranked first"
+    TEACHER_FAILED = "teacher failed"
+    EMPTY_STEP = "teacher wrote nothing"
+    UNFINISHED_STEP = "teacher step too long"
+    REPEATED_STEP = "teacher repeated the step"
+    ANSWER_LEAK = "teacher gave the answer away"
+    LOW_SCORE = "teacher step scored low"
+    STILL_WRONG = "still wrong"
+    VERDICT_UNKNOWN = "verdict unknown"
+    ADMITTED = "admitted"
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """One thing that a teacher wrote: where (response token ``at_token``), what, and how the scorer liked it."""
+
+    at_token: int
+    text: str
+    num_tokens: int
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SalvageRecord:
+    """All that happened to one failure. ``attempt`` is the last rollout put together, admitted or not.
+
+    ``steps`` and ``step_scores_S`` belong to the original failure; ``first_wrong_step`` is 0-based.
+    """
+
+    outcome: SalvageOutcome
+    steps: tuple[Step, ...] = ()
+    step_scores_S: tuple[float, ...] = ()
+    first_wrong_step: int | None = None
+    num_kept_tokens: int = 0
+    corrections: tuple[Correction, ...] = ()
+    num_continuations: int = 0
+    num_continuation_tokens: int = 0
+    attempt: Rollout | None = None
+    verdict: Verdict | None = None
+
+    @property
+    def is_located(self) -> bool:
+        """Whether a first wrong step is known."""
+        return self.first_wrong_step is not None
+
+    @property
+    def was_attempted(self) -> bool:
+        """Whether the teacher was asked."""
+        return bool(self.corrections) or self.outcome is SalvageOutcome.TEACHER_FAILED
+
+    @property
+    def passed_guards(self) -> bool:
+        """Whether a rollout was put together and put before the verifier."""
+        return self.verdict is not None
+
+    @property
+    def is_admitted(self) -> bool:
+        return self.outcome is SalvageOutcome.ADMITTED
+
+
+# --- the world of a salvage ---------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Seconds spent by phase."""
+
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """What a method may use while it edits groups. ``step_scorer`` and ``teacher`` may be missing."""
+
+    policy: Policy
+    verifier: Verifier
+    codec: TextCodec
+    sampling: Sampling
+    max_response_tokens: int
+    seed: int
+    steps: StepRule = field(default_factory=StepRule)
+    step_scorer: StepScorer | None = None
+    teacher: Teacher | None = None
+    clock: Stopwatch = field(default_factory=Stopwatch)
+
+    def text(self, rollout: Rollout) -> str:
+        return "".join(self.codec.pieces(rollout.token_ids))
+
+    def verify(self, attempts: Sequence[tuple[Problem, Rollout]]) -> list[Verdict]:
+        """Verdicts of rollouts; a truncated one is wrong without asking."""
+        ended = [(problem, self.text(rollout)) for problem, rollout in attempts if not rollout.is_truncated]
+        with self.clock.phase("verifying"):
+            verdicts = iter(self.verifier.verify(ended))
+        truncated = Verdict(Outcome.WRONG, reason="truncated")
+        return [truncated if rollout.is_truncated else next(verdicts) for _, rollout in attempts]
+
+
+@dataclass(slots=True)
+class _Failure:
+    """A wrong rollout on its way through the salvage; ``outcome`` is set as soon as its way ends."""
+
+    group: int
+    index: int
+    problem: Problem
+    member: Member
+    outcome: SalvageOutcome | None = None
+    steps: tuple[Step, ...] = ()
+    scores: tuple[float, ...] = ()
+    first_wrong: int | None = None
+    prefix: Rollout | None = None
+    rejected_step: str = ""
+    corrections: list[Correction] = field(default_factory=list)
+    num_kept_tokens: int = 0
+    num_continuations: int = 0
+    num_continuation_tokens: int = 0
+    attempt: Rollout | None = None
+    verdict: Verdict | None = None
+
+    @property
+    def prefix_ratio(self) -> float:
+        return self.num_kept_tokens / max(1, len(self.member.rollout))
+
+    def record(self) -> SalvageRecord:
+        assert self.outcome is not None, "every failure leaves the salvage with an outcome"
+        return SalvageRecord(
+            self.outcome,
+            self.steps,
+            self.scores,
+            self.first_wrong,
+            self.num_kept_tokens,
+            tuple(self.corrections),
+            self.num_continuations,
+            self.num_continuation_tokens,
+            self.attempt,
+            self.verdict,
+        )
+
+
+def _open(failures: Sequence[_Failure]) -> list[_Failure]:
+    return [failure for failure in failures if failure.outcome is None]
+
+
+def salvage(groups: Sequence[Group], settings: SalvageSettings, tools: Toolbox) -> list[Group]:
+    """Salvage what can be salvaged of each group's failures; groups without failures come back as they are.
+
+    Raises ``ValueError`` when a salvage is wanted but the toolbox has no step scorer or no teacher.
+    """
+    if settings.max_salvages == 0:
+        return list(groups)
+    if tools.step_scorer is None or tools.teacher is None:
+        missing = "step scorer" if tools.step_scorer is None else "teacher"
+        raise ValueError(f"salvaging needs a {missing}, and none was given; name one, or set max_salvages to 0")
+    failures = _collect(groups, settings)
+    _locate(_open(failures), settings, tools, tools.step_scorer)
+    _choose(_open(failures), settings, tools.seed)
+    _correct(_open(failures), settings, tools, tools.step_scorer, tools.teacher)
+    return _insert(groups, failures, settings)
+
+
+def _collect(groups: Sequence[Group], settings: SalvageSettings) -> list[_Failure]:
+    """All known failures; those that may not be salvaged already carry the reason."""
+    failures = []
+    for group_index, group in enumerate(groups):
+        known = [member.verdict for member in group.members if member.verdict.is_known]
+        marked = settings.group_rule.marks(sum(verdict.is_right for verdict in known), len(known))
+        for index, member in enumerate(group.members):
+            if member.verdict.outcome is not Outcome.WRONG:
+                continue
+            failure = _Failure(group_index, index, group.problem, member)
+            if not marked:
+                failure.outcome = SalvageOutcome.GROUP_NOT_MARKED
+            elif member.rollout.is_truncated and not settings.include_truncated:
+                failure.outcome = SalvageOutcome.TRUNCATED
+            failures.append(failure)
+    return failures
+
+
+def _locate(failures: list[_Failure], settings: SalvageSettings, tools: Toolbox, scorer: StepScorer) -> None:
+    """Split, score in one batch, find the first wrong step, and decide what could be kept."""
+    for failure in failures:
+        failure.steps = split_steps(tools.codec.pieces(failure.member.rollout.token_ids), tools.steps)
+    scores = _score([(f.problem, f.steps) for f in failures], tools, scorer)
+    for failure, step_scores_S in zip(failures, scores, strict=True):
+        if step_scores_S is None:
+            failure.outcome = SalvageOutcome.SCORER_FAILED
+            continue
+        failure.scores = step_scores_S
+        first_wrong = scorer.rule.first_wrong(step_scores_S)
+        failure.first_wrong = settings.no_error_rule.first_wrong(step_scores_S) if first_wrong is None else first_wrong
+        _cut(failure, settings, tools)
+
+
+def _score(
+    solutions: Sequence[tuple[Problem, Sequence[Step]]], tools: Toolbox, scorer: StepScorer
+) -> list[tuple[float, ...] | None]:
+    """Scores that can be trusted: ``None`` for a solution with missing, surplus or non-finite scores."""
+    with tools.clock.phase("scoring"):
+        scores = scorer.score([(problem, [step.text for step in steps]) for problem, steps in solutions])
+    if len(scores) != len(solutions):
+        return [None] * len(solutions)
+    return [
+        s if s is not None and len(s) == len(steps) and all(math.isfinite(x) for x in s) else None
+        for s, (_, steps) in zip(scores, solutions, strict=True)
+    ]
+
+
+def _cut(failure: _Failure, settings: SalvageSettings, tools: Toolbox) -> None:
+    """Set the kept prefix of a failure, or the reason why nothing can be kept."""
+    if failure.first_wrong is None:
+        failure.outcome = SalvageOutcome.NO_ERROR_FOUND
+        return
+    num_kept_steps = max(0, failure.first_wrong - settings.cut_back_steps)
+    at_token = max(0, failure.steps[num_kept_steps].start - settings.cut_back_tokens)
+    failure.prefix = failure.member.rollout.cut(at_token)
+    failure.num_kept_tokens = at_token
+    failure.rejected_step = failure.steps[num_kept_steps].text
+    if num_kept_steps < settings.min_prefix_steps or failure.prefix_ratio < settings.min_prefix_ratio:
+        failure.outcome = SalvageOutcome.PREFIX_TOO_SHORT
+    elif at_token >= tools.max_response_tokens - 1:
+        failure.outcome = SalvageOutcome.NO_ROOM
+
+
+def _choose(failures: list[_Failure], settings: SalvageSettings, seed: int) -> None:
+    """Leave open the first ``max_salvages`` of each group."""
+    rng = random.Random(derive_seed(seed, "ranking"))
+    by_group: dict[int, list[_Failure]] = {}
+    for failure in failures:
+        by_group.setdefault(failure.group, []).append(failure)
+    for rivals in by_group.values():
+        keys = {id(failure): settings.ranking.key(failure, rng) for failure in rivals}
+        for failure in sorted(rivals, key=lambda f: keys[id(f)])[settings.max_salvages :]:
+            failure.outcome = SalvageOutcome.NOT_CHOSEN
+
+
+def _correct(
+    chosen: list[_Failure], settings: SalvageSettings, tools: Toolbox, scorer: StepScorer, teacher: Teacher
+) -> None:
+    """Rounds of: the teacher writes, the policy continues, the verifier decides; then the fallback."""
+    first_prefixes = {id(failure): (failure.prefix, failure.rejected_step) for failure in chosen}
+    trying = chosen
+    for number in range(settings.max_rounds):
+        _one_round(
+            trying, settings.mode, settings, replace(tools, seed=derive_seed(tools.seed, number)), scorer, teacher
+        )
+        trying = [failure for failure in trying if failure.outcome is SalvageOutcome.STILL_WRONG]
+        if number + 1 < settings.max_rounds and trying:
+            trying = _relocate(trying, tools, scorer)
+    if settings.fallback is Fallback.SUFFIX and not isinstance(settings.mode, Suffix):
+        hopeless = [f for f in chosen if f.outcome is not SalvageOutcome.ADMITTED]
+        for failure in hopeless:
+            failure.prefix, failure.rejected_step = first_prefixes[id(failure)]
+        _one_round(
+            hopeless, Suffix(), settings, replace(tools, seed=derive_seed(tools.seed, "fallback")), scorer, teacher
+        )
+
+
+def _relocate(failures: list[_Failure], tools: Toolbox, scorer: StepScorer) -> list[_Failure]:
+    """Find the first wrong step of each failed attempt after its last correction; returns those that have one."""
+    attempts = [(f, f.attempt) for f in failures if f.attempt is not None and not f.attempt.is_truncated]
+    steps_of = [split_steps(tools.codec.pieces(attempt.token_ids), tools.steps) for _, attempt in attempts]
+    scores = _score([(f.problem, steps) for (f, _), steps in zip(attempts, steps_of, strict=True)], tools, scorer)
+    located = []
+    for (failure, attempt), steps, step_scores_S in zip(attempts, steps_of, scores, strict=True):
+        last = failure.corrections[-1]
+        corrected_to = last.at_token + last.num_tokens
+        later = [i for i, step in enumerate(steps) if step.start >= corrected_to]
+        if step_scores_S is None or not later:
+            continue
+        wrong = scorer.rule.first_wrong(step_scores_S[later[0] :])
+        if wrong is None or steps[later[wrong]].start >= tools.max_response_tokens - 1:
+            continue
+        failure.prefix = attempt.cut(steps[later[wrong]].start)
+        failure.rejected_step = steps[later[wrong]].text
+        located.append(failure)
+    return located
+
+
+def _one_round(
+    failures: list[_Failure],
+    mode: Mode,
+    settings: SalvageSettings,
+    tools: Toolbox,
+    scorer: StepScorer,
+    teacher: Teacher,
+) -> None:
+    """One correction for each failure; each gets the outcome of this round."""
+    for failure in failures:
+        failure.outcome = None
+    _ask_teacher(failures, mode, settings, tools, teacher)
+    if isinstance(mode, OneStep):
+        _guard(_open(failures), settings, tools, scorer)
+    _continue(_open(failures), settings, tools)
+
+
+def _ask_teacher(
+    failures: list[_Failure], mode: Mode, settings: SalvageSettings, tools: Toolbox, teacher: Teacher
+) -> None:
+    """Append what the teacher writes to each prefix: ``attempt`` becomes ``u + z``."""
+    requests = [_request(failure, mode, settings, tools) for failure in failures]
+    with tools.clock.phase("teacher"):
+        replies = teacher.continue_from(requests, seed=derive_seed(tools.seed, "teacher")) if requests else []
+    for failure, reply in zip(failures, replies, strict=True):
+        if reply.error is not None:
+            failure.outcome = SalvageOutcome.TEACHER_FAILED
+            continue
+        assert failure.prefix is not None
+        segment, ended, finished = _teacher_segment(reply, mode, tools)
+        room = tools.max_response_tokens - len(failure.prefix)
+        text = "".join(tools.codec.pieces(segment.token_ids))
+        failure.corrections.append(Correction(len(failure.prefix), text, len(segment)))
+        failure.attempt = failure.prefix.then(segment, is_truncated=not finished)
+        if not text.strip():
+            failure.outcome = SalvageOutcome.EMPTY_STEP
+        elif len(segment) > room or (len(segment) == room and not finished):
+            failure.outcome = SalvageOutcome.NO_ROOM
+        elif not ended:
+            failure.outcome = SalvageOutcome.UNFINISHED_STEP
+
+
+def _request(failure: _Failure, mode: Mode, settings: SalvageSettings, tools: Toolbox) -> TeacherRequest:
+    prefix = failure.prefix
+    assert prefix is not None
+    room = tools.max_response_tokens - len(prefix)
+    one_step = isinstance(mode, OneStep)
+    return TeacherRequest(
+        problem=failure.problem,
+        prompt_ids=prefix.prompt_ids,
+        prefix_ids=prefix.token_ids,
+        prefix_text=tools.text(prefix),
+        max_tokens=min(mode.max_tokens, room) if isinstance(mode, OneStep) else room,
+        stop_text=tools.steps.separator if one_step else None,
+        rejected_step=failure.rejected_step if settings.show_rejected_step else None,
+        reference=failure.problem.reference if settings.show_reference else None,
+    )
+
+
+def _teacher_segment(reply: TeacherReply, mode: Mode, tools: Toolbox) -> tuple[Segment, bool, bool]:
+    """The teacher's tokens, whether they end where the mode wants them to end, and whether they end the response.
+
+    Ids are taken as they are, up to the first end-of-sequence token; text is encoded here, once, and gets the separator
+    or end-of-sequence token that it stopped at.
+    """
+    codec = tools.codec
+    if reply.token_ids is None:
+        text = reply.text or ""
+        if isinstance(mode, OneStep) and text.strip() and not reply.finished and tools.steps.separator not in text:
+            text = text.rstrip() + tools.steps.separator
+        token_ids = codec.encode(text)
+        if reply.finished and text.strip():
+            token_ids = (*token_ids, codec.end_id)
+        logprobs = None
+    else:
+        token_ids, logprobs = reply.token_ids, reply.logprobs
+    end = next((i + 1 for i, token in enumerate(token_ids) if token in codec.end_ids), None)
+    if end is not None:
+        token_ids, logprobs = token_ids[:end], None if logprobs is None else logprobs[:end]
+    finished = end is not None
+    at_boundary = isinstance(mode, OneStep) and "".join(codec.pieces(token_ids)).rstrip(" ").endswith(
+        tools.steps.separator
+    )
+    return Segment(token_ids, Origin.TEACHER, logprobs), finished or at_boundary, finished
+
+
+def _guard(failures: list[_Failure], settings: SalvageSettings, tools: Toolbox, scorer: StepScorer) -> None:
+    """Refuse steps that the guards refuse."""
+    guards = settings.guards
+    if guards.repeated:
+        for failure in failures:
+            if failure.corrections[-1].text.strip() == failure.rejected_step.strip():
+                failure.outcome = SalvageOutcome.REPEATED_STEP
+    if guards.answer_leak:
+        _guard_leak(_open(failures), tools)
+    if guards.low_score:
+        _guard_score(_open(failures), tools, scorer)
+
+
+def _guard_leak(failures: list[_Failure], tools: Toolbox) -> None:
+    """A step may state the right answer only where the rejected step stated an answer, too."""
+    stated = tools.verifier.verify([(f.problem, f.corrections[-1].text) for f in failures])
+    rejected = tools.verifier.verify([(f.problem, f.rejected_step) for f in failures])
+    for failure, correction, own in zip(failures, stated, rejected, strict=True):
+        if correction.is_right and own.answer is None:
+            failure.outcome = SalvageOutcome.ANSWER_LEAK
+
+
+def _guard_score(failures: list[_Failure], tools: Toolbox, scorer: StepScorer) -> None:
+    """The scorer must accept the step that the correction ends in."""
+    attempts = [failure.attempt for failure in failures]
+    steps_of = [split_steps(tools.codec.pieces(a.token_ids), tools.steps) for a in attempts if a is not None]
+    scores = _score([(f.problem, steps) for f, steps in zip(failures, steps_of, strict=True)], tools, scorer)
+    for failure, step_scores_S in zip(failures, scores, strict=True):
+        if step_scores_S is None:
+            failure.outcome = SalvageOutcome.SCORER_FAILED
+            continue
+        failure.corrections[-1] = replace(failure.corrections[-1], score=step_scores_S[-1])
+        if not scorer.rule.accepts(step_scores_S[-1]):
+            failure.outcome = SalvageOutcome.LOW_SCORE
+
+
+def _continue(failures: list[_Failure], settings: SalvageSettings, tools: Toolbox) -> None:
+    """The policy continues unfinished attempts; the first right continuation counts, else the first one."""
+    waiting = [f for f in failures if f.attempt is not None and f.attempt.is_truncated]
+    starts = [(f, f.attempt) for f in waiting for _ in range(settings.num_continuations) if f.attempt is not None]
+    with tools.clock.phase("continuation"):
+        continuations = tools.policy.extend(
+            [(*start.prompt_ids, *start.token_ids) for _, start in starts],
+            tools.sampling,
+            max_tokens=[tools.max_response_tokens - len(start) for _, start in starts],
+            seed=derive_seed(tools.seed, "continuation"),
+        )
+    candidates: dict[int, list[Rollout]] = {id(f): [f.attempt] for f in failures if f.attempt and f not in waiting}
+    for (failure, start), continuation in zip(starts, continuations, strict=True):
+        failure.num_continuations += 1
+        failure.num_continuation_tokens += len(continuation.token_ids)
+        candidates.setdefault(id(failure), []).append(continue_rollout(start, continuation))
+    pairs = [(failure, rollout) for failure in failures for rollout in candidates[id(failure)]]
+    verdicts = tools.verify([(failure.problem, rollout) for failure, rollout in pairs])
+    judged: dict[int, list[tuple[Rollout, Verdict]]] = {}
+    for (failure, rollout), verdict in zip(pairs, verdicts, strict=True):
+        judged.setdefault(id(failure), []).append((rollout, verdict))
+    for failure in failures:
+        tries = judged[id(failure)]
+        failure.attempt, failure.verdict = next((t for t in tries if t[1].is_right), tries[0])
+        failure.outcome = _admit(failure.verdict, settings.admission)
+
+
+def continue_rollout(start: Rollout, continuation: Continuation) -> Rollout:
+    """``start`` with what the policy sampled after it."""
+    segment = Segment(continuation.token_ids, Origin.POLICY, continuation.logprobs)
+    return start.then(segment, is_truncated=not continuation.finished)
+
+
+def _admit(verdict: Verdict, admission: Admission) -> SalvageOutcome:
+    if verdict.is_right:
+        return SalvageOutcome.ADMITTED
+    if not verdict.is_known:
+        return SalvageOutcome.VERDICT_UNKNOWN
+    return SalvageOutcome.ADMITTED if admission is Admission.ALWAYS else SalvageOutcome.STILL_WRONG
+
+
+def _insert(groups: Sequence[Group], failures: list[_Failure], settings: SalvageSettings) -> list[Group]:
+    """Put admitted rollouts into their groups and every record beside its failure."""
+    by_group: dict[int, list[_Failure]] = {}
+    for failure in failures:
+        by_group.setdefault(failure.group, []).append(failure)
+    return [_edit(group, by_group.get(i, []), settings.insertion) for i, group in enumerate(groups)]
+
+
+def _edit(group: Group, failures: list[_Failure], insertion: Insertion) -> Group:
+    members, replaced, added = list(group.members), list(group.replaced), []
+    for failure in failures:
+        record = failure.record()
+        original = replace(failure.member, salvage=record)
+        members[failure.index] = original
+        if failure.outcome is not SalvageOutcome.ADMITTED or record.attempt is None or record.verdict is None:
+            continue
+        salvaged = Member(record.attempt, record.verdict, Role.SALVAGED, record)
+        if insertion is Insertion.REPLACE:
+            members[failure.index] = salvaged
+            replaced.append(original)
+        elif insertion is Insertion.PAIR:
+            shared = record.corrections[0].at_token
+            members[failure.index] = replace(original, num_shared_tokens=shared)
+            added.append(replace(salvaged, num_shared_tokens=shared))
+        else:
+            added.append(salvaged)
+    return replace(group, members=tuple(members + added), replaced=tuple(replaced))

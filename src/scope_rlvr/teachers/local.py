@@ -1,0 +1,50 @@
+"""A teacher that is a causal language model in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scope_rlvr.engines.local import LocalModel, TokenizerCodec, same_vocabulary
+from scope_rlvr.ports import Continuation, Sampling, TeacherReply, TeacherRequest
+
+
+class LocalTeacher:
+    """Continues the policy's prefix with a local model: by ids where the vocabularies agree, by text elsewhere."""
+
+    def __init__(self, model: LocalModel, policy_codec: TokenizerCodec, sampling: Sampling | None = None) -> None:
+        self.model = model
+        self.sampling = Sampling(temperature=0.0) if sampling is None else sampling
+        self.shares_vocabulary = same_vocabulary(model.codec.tokenizer, policy_codec.tokenizer)
+
+    def continue_from(self, requests: Sequence[TeacherRequest], *, seed: int) -> list[TeacherReply]:
+        """One reply for each request; requests with equal stop texts share a batch."""
+        replies: dict[int, TeacherReply] = {}
+        for stop_text in {request.stop_text for request in requests}:
+            batch = [i for i, request in enumerate(requests) if request.stop_text == stop_text]
+            sampling = Sampling(
+                self.sampling.temperature,
+                self.sampling.top_p,
+                self.sampling.top_k,
+                self.sampling.min_p,
+                stop_texts=() if stop_text is None else (stop_text,),
+            )
+            continuations = self.model.extend(
+                [self._prefix(requests[i]) for i in batch],
+                sampling,
+                max_tokens=[requests[i].max_tokens for i in batch],
+                seed=seed,
+            )
+            replies |= {i: self._reply(c) for i, c in zip(batch, continuations, strict=True)}
+        return [replies[i] for i in range(len(requests))]
+
+    def _prefix(self, request: TeacherRequest) -> tuple[int, ...]:
+        if self.shares_vocabulary:
+            return (*request.prompt_ids, *request.prefix_ids)
+        return self.model.codec.encode(request.problem.prompt + request.prefix_text)
+
+    def _reply(self, continuation: Continuation) -> TeacherReply:
+        if self.shares_vocabulary:
+            return TeacherReply(continuation.token_ids, logprobs=continuation.logprobs, finished=continuation.finished)
+        text = "".join(self.model.codec.pieces(continuation.token_ids))
+        is_cut_off = not (continuation.finished or continuation.stopped)
+        return TeacherReply(text=text, finished=continuation.finished, is_cut_off=is_cut_off)

@@ -1,0 +1,335 @@
+"""The TRL engine: what it trains on is what the method said, and plain GRPO is TRL's GRPO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+from trl import GRPOTrainer
+
+from scope_rlvr.engines.trl import NonFiniteLoss, StepResult, UnsupportedOption, problem_of_row
+from scope_rlvr.grading.final_answer import FinalAnswerVerifier
+from scope_rlvr.methods import Grpo, Scope
+from scope_rlvr.ports import TeacherReply
+from scope_rlvr.salvage import SalvageOutcome
+from scope_rlvr.types import GroupClass, Origin, Outcome, Role, Verdict
+from tests.engine.conftest import MakeTrainer, first_batch
+
+
+def gradients(model: Any) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def loss_and_gradient(trainer: Any, compute: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    trainer.model.zero_grad()
+    loss = compute(trainer.model, batch)
+    loss.backward()
+    return loss.detach(), gradients(trainer.model)
+
+
+@pytest.mark.parametrize("loss_type", ["dr_grpo", "dapo", "grpo"])
+@pytest.mark.parametrize("extras", [{}, {"beta": 0.05}, {"entropy_coef": 0.01, "epsilon": 0.1, "epsilon_high": 0.3}])
+def test_grpo_is_trls_own_grpo(make_trainer: MakeTrainer, loss_type: str, extras: dict[str, Any]) -> None:
+    trainer = make_trainer(Grpo(), args={"loss_type": loss_type, **extras})
+    trainer.current_gradient_accumulation_steps = 1
+    batch = first_batch(trainer)
+    # An old policy that differs from the present one, so that ratios and clipping matter.
+    noise = torch.randn(batch["completion_ids"].shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logps, _ = trainer._policy_logps(trainer.model, batch)
+    batch["old_per_token_logps"] = logps + 0.2 * noise
+    if "beta" in extras:
+        batch["ref_per_token_logps"] = logps + 0.3 * noise.flip(0)
+
+    own = loss_and_gradient(trainer, trainer._compute_loss, batch)
+    trls = loss_and_gradient(trainer, lambda m, b: GRPOTrainer._compute_loss(trainer, m, b), batch)
+
+    torch.testing.assert_close(own[0], trls[0], rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(own[1], trls[1], rtol=1e-4, atol=1e-7)
+    assert own[1].abs().max() > 0
+
+
+@pytest.mark.parametrize("scale", ["none", "group", "batch"])
+def test_advantages_are_trls_own(make_trainer: MakeTrainer, scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(Grpo(), args={"scale_rewards": scale})
+    trls: dict[str, torch.Tensor] = {}
+    original = GRPOTrainer._generate_and_score_completions
+
+    def spy(self: Any, inputs: Any) -> dict[str, Any]:
+        output = original(self, inputs)
+        trls["advantages"] = output["advantages"]
+        return output
+
+    monkeypatch.setattr(GRPOTrainer, "_generate_and_score_completions", spy)
+    batch = first_batch(trainer)
+    torch.testing.assert_close(batch["advantages"][:, 0], trls["advantages"], rtol=1e-4, atol=1e-5)
+    assert trls["advantages"].abs().max() > 0
+
+
+def test_training_moves_the_policy_towards_right_answers(make_trainer: MakeTrainer, rows: list[dict[str, Any]]) -> None:
+    results: list[StepResult] = []
+    args = {"max_steps": 24, "num_generations": 8, "per_device_train_batch_size": 32, "learning_rate": 3e-4}
+    trainer = make_trainer(Scope(), args=args, train_dataset=Dataset.from_list(rows[:4]), on_groups=results.append)
+    trainer.train()
+    accuracies = [entry["accuracy"] for entry in trainer.state.log_history if "accuracy" in entry]
+    assert len(results) == len(accuracies) == 24
+    assert sum(accuracies[-8:]) / 8 > sum(accuracies[:8]) / 8 + 0.1
+
+
+def test_salvaged_groups_reach_the_loss(make_trainer: MakeTrainer) -> None:
+    results: list[StepResult] = []
+    trainer = make_trainer(Scope(), on_groups=results.append)
+    trainer.current_gradient_accumulation_steps = 1
+    batch = first_batch(trainer)
+    members = [member for group in results[0].groups for member in group.members]
+    salvaged = [i for i, member in enumerate(members) if member.role is Role.SALVAGED]
+    assert salvaged, "nothing was salvaged, so this test proves nothing"
+    for i, member in enumerate(members):
+        ids = member.rollout.token_ids
+        assert tuple(batch["completion_ids"][i, : len(ids)].tolist()) == ids
+        teacher = [origin is Origin.TEACHER for origin in member.rollout.origin_T]
+        assert batch["is_teacher"][i, : len(ids)].tolist() == teacher
+        assert bool(batch["token_weights"][i, len(ids) :].any()) is False
+    # A group that the salvage made all right has nothing left to compare.
+    assert all(batch["advantages"][i, 0] >= 0 for i in salvaged)
+    assert any(batch["advantages"][i, 0] > 0 for i in salvaged)
+    trainer._compute_loss(trainer.model, batch)
+    figures = trainer._tally.flush()
+    assert figures["salvage/admitted"] == len(salvaged)
+    assert 0 < figures["gradient/teacher_share"] < figures["gradient/teacher_token_share"] < 0.5
+
+
+def test_the_sampler_and_the_trainer_agree_on_log_probabilities(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(Scope(), args={"temperature": 0.7})
+    trainer.current_gradient_accumulation_steps = 1
+    trainer._compute_loss(trainer.model, first_batch(trainer))
+    assert trainer._tally.flush()["sampler/logp_gap"] < 1e-3
+
+
+@pytest.mark.parametrize("loss_type", ["dr_grpo", "dapo", "grpo"])
+def test_micro_batches_change_nothing_but_rounding(make_trainer: MakeTrainer, loss_type: str) -> None:
+    weights = []
+    for rows, parts in ((16, 1), (4, 4)):
+        args = {
+            "loss_type": loss_type,
+            "per_device_train_batch_size": rows,
+            "gradient_accumulation_steps": parts,
+            "steps_per_generation": parts,
+            "entropy_coef": 0.01,
+            "optim": "sgd",
+            "learning_rate": 0.1,
+            "max_steps": 1,
+        }
+        trainer = make_trainer(Scope(insertion="append"), args=args | {"num_generations": 4})
+        trainer.train()
+        weights.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=2e-6)
+
+
+def test_several_updates_on_the_same_rollouts_use_old_log_probabilities(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(Scope(), args={"num_iterations": 2, "max_steps": 4, "learning_rate": 5e-3})
+    trainer.train()
+    shares = [entry["clip_ratio/region_mean"] for entry in trainer.state.log_history if "accuracy" in entry]
+    logged = [entry["clip_ratio/region_mean"] for entry in trainer.state.log_history if "clip_ratio/region_mean" in entry]
+    assert len(shares) == 2
+    assert len(logged) == 4
+    assert logged[0] == 0.0
+    assert logged[1] > 0.0
+
+
+class SilentTeacher:
+    """Is never there."""
+
+    def continue_from(self, requests: Any, *, seed: int) -> list[TeacherReply]:
+        return [TeacherReply(error="down") for _ in requests]
+
+
+@pytest.mark.parametrize("insertion", ["append", "pair"])
+@pytest.mark.parametrize("loss_type", ["dr_grpo", "dapo", "grpo"])
+def test_an_empty_slot_changes_no_baseline_and_no_normaliser(
+    make_trainer: MakeTrainer, insertion: str, loss_type: str
+) -> None:
+    plain = make_trainer(Grpo(), args={"loss_type": loss_type, "entropy_coef": 0.01})
+    slotted = make_trainer(
+        Scope(insertion=insertion),
+        args={
+            "loss_type": loss_type,
+            "entropy_coef": 0.01,
+            "num_generations": 5,
+            "per_device_train_batch_size": 20,
+        },
+        teacher=SilentTeacher(),
+    )
+    outcomes = []
+    for trainer in (plain, slotted):
+        trainer.current_gradient_accumulation_steps = 1
+        outcomes.append(loss_and_gradient(trainer, trainer._compute_loss, first_batch(trainer)))
+    torch.testing.assert_close(outcomes[0][0], outcomes[1][0], rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(outcomes[0][1], outcomes[1][1], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("insertion", ["append", "pair"])
+def test_reserved_rows_hold_what_was_salvaged(make_trainer: MakeTrainer, insertion: str) -> None:
+    results: list[StepResult] = []
+    args = {"num_generations": 5, "per_device_train_batch_size": 20}
+    trainer = make_trainer(Scope(insertion=insertion), args=args, on_groups=results.append)
+    trainer.current_gradient_accumulation_steps = 1
+    batch = first_batch(trainer)
+    groups = results[0].groups
+    assert {group.num_sampled for group in groups} == {4}
+    grown = [group for group in groups if len(group.members) == 5]
+    assert grown
+    shared = grown[0].members[-1].num_shared_tokens
+    assert (shared > 0) is (insertion == "pair")
+    row = 5 * groups.index(grown[0]) + 4
+    assert batch["token_weights"][row, :shared].sum() == 0
+    assert batch["token_weights"][row].sum() == len(grown[0].members[-1].rollout) - shared
+    assert torch.isfinite(trainer._compute_loss(trainer.model, batch))
+
+
+class DoubtfulVerifier(FinalAnswerVerifier):
+    """Cannot say anything about every third response."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+
+    def verify(self, attempts: Any) -> list[Verdict]:
+        self.calls.append(len(attempts))
+        verdicts = super().verify(attempts)
+        return [Verdict(Outcome.UNKNOWN, v.answer, "time-out") if i % 3 == 0 else v for i, v in enumerate(verdicts)]
+
+
+def test_unknown_verdicts_take_no_part(make_trainer: MakeTrainer) -> None:
+    results: list[StepResult] = []
+    verifier = DoubtfulVerifier()
+    trainer = make_trainer(Grpo(), verifier=verifier, on_groups=results.append)
+    batch = first_batch(trainer)
+    assert verifier.calls == [16]
+    rewards = [reward for rewards_G in results[0].rewards_PG for reward in rewards_G]
+    assert [reward is None for reward in rewards] == [i % 3 == 0 for i in range(16)]
+    for i, reward in enumerate(rewards):
+        assert bool(batch["token_weights"][i].any()) is (reward is not None)
+    assert batch["num_weighted_rows"] == sum(reward is not None for reward in rewards)
+    for rewards_G, start in zip(results[0].rewards_PG, range(0, 16, 4), strict=True):
+        known = [reward for reward in rewards_G if reward is not None]
+        for offset, reward in enumerate(rewards_G):
+            expected = 0.0 if reward is None else reward - sum(known) / len(known)
+            assert batch["advantages"][start + offset, 0].item() == pytest.approx(expected)
+
+
+def test_other_rewards_add_and_never_admit(make_trainer: MakeTrainer) -> None:
+    def generous(completions: list[str], **_: Any) -> list[float]:
+        return [10.0 for _ in completions]
+
+    results: list[StepResult] = []
+    trainer = make_trainer(Scope(), reward_funcs=[generous], on_groups=results.append)
+    first_batch(trainer)
+    for group, rewards_G in zip(results[0].groups, results[0].rewards_PG, strict=True):
+        for member, reward in zip(group.members, rewards_G, strict=True):
+            assert reward == 10.0 + member.verdict.is_right
+            assert member.role is Role.SAMPLED or member.verdict.is_right
+
+
+def test_a_teacher_that_is_down_costs_nothing_but_the_salvage(make_trainer: MakeTrainer) -> None:
+    results: list[StepResult] = []
+    trainer = make_trainer(Scope(), teacher=SilentTeacher(), on_groups=results.append)
+    trainer.train()
+    records = [m.salvage for r in results for g in r.groups for m in g.members if m.salvage is not None]
+    assert SalvageOutcome.TEACHER_FAILED in {record.outcome for record in records}
+    assert all(group.group_class is not GroupClass.SALVAGED for result in results for group in result.groups)
+
+
+def test_figures_reach_trls_log(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(Scope())
+    trainer.train()
+    names = set(trainer.state.log_history[0])
+    assert {
+        "accuracy",
+        "groups/all_wrong",
+        "groups/salvaged",
+        "salvage/attempted",
+        "salvage/admitted",
+        "salvage/prefix_ratio",
+        "gradient/token_share",
+        "gradient/teacher_share",
+        "teacher/prob",
+        "seconds/sampling",
+        "seconds/teacher",
+        "entropy",
+        "reward",
+        "rewards/verifier/mean",
+    } <= names
+
+
+def test_a_loss_that_is_not_a_number_stops_before_the_update(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(Grpo())
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    monkeypatch.setattr(Grpo, "token_loss", lambda self, tokens, clip: tokens.logp_BT * float("nan"))
+    with pytest.raises(NonFiniteLoss, match="kept in") as stopped:
+        trainer.train()
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
+    kept = next(tmp_path.glob("refused-batch-*.safetensors"))
+    assert str(kept) in str(stopped.value)
+    assert load_file(kept)["completion_ids"].shape[0] == 16
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"loss_type": "bnpo"},
+        {"importance_sampling_level": "sequence"},
+        {"top_entropy_quantile": 0.2},
+        {"mask_truncated_completions": True},
+        {"repetition_penalty": 1.1},
+        {"delta": 4.0},
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(make_trainer: MakeTrainer, args: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedOption, match=next(iter(args))):
+        make_trainer(Grpo(), args=args)
+
+
+@pytest.mark.parametrize("name", ["tools", "environment_factory", "rollout_func"])
+def test_what_would_make_the_rollouts_elsewhere_is_refused(make_trainer: MakeTrainer, name: str) -> None:
+    with pytest.raises(UnsupportedOption, match=name):
+        make_trainer(Grpo(), **{name: [lambda: None]})
+
+
+def test_a_method_without_its_helpers_is_refused(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(ValueError, match="needs a teacher"):
+        make_trainer(Scope(), teacher=None)
+    with pytest.raises(ValueError, match="needs a step scorer"):
+        make_trainer(Scope(), step_scorer=None)
+    make_trainer(Scope(max_salvages=0), teacher=None, step_scorer=None)
+
+
+def test_groups_that_would_be_split_are_refused(make_trainer: MakeTrainer) -> None:
+    args = {"per_device_train_batch_size": 6, "steps_per_generation": 2, "gradient_accumulation_steps": 2}
+    make_trainer(Grpo(), args=args)
+    with pytest.raises(ValueError, match="reserved"):
+        make_trainer(Scope(insertion="append", max_salvages=3))
+
+
+def test_a_row_without_reference_is_refused(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(ValueError, match="needs a prompt and a reference"):
+        problem_of_row({"prompt": "reduce 1 2\n\n", "answer": ""})
+    with pytest.raises(ValueError, match="reference"):
+        make_trainer(Grpo(), train_dataset=Dataset.from_list([{"prompt": "reduce 1 2\n\n"}] * 16))
+
+
+def test_conversational_prompts_use_the_chat_template(make_trainer: MakeTrainer, rows: list[dict[str, Any]]) -> None:
+    results: list[StepResult] = []
+    chats = [row | {"prompt": [{"role": "user", "content": row["prompt"]}]} for row in rows]
+    trainer = make_trainer(Grpo(), train_dataset=Dataset.from_list(chats), on_groups=results.append)
+    trainer.processing_class.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    first_batch(trainer)
+    group = results[0].groups[0]
+    assert group.problem.prompt.startswith("reduce ")
+    assert trainer.codec.encode(group.problem.prompt) == group.members[0].rollout.prompt_ids
