@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -17,7 +17,14 @@ from scope_rlvr.salvage import SalvageSettings, Toolbox, continue_rollout, salva
 from scope_rlvr.types import Group, Member, Outcome, Problem, Rollout, Streams, Verdict
 
 GROUP_SIZE = 4
+ROOM = 300
 END = 0
+REMARK = " # "
+
+
+def _work(step: str) -> str:
+    """A step without its remark."""
+    return step.split(REMARK)[0]
 
 
 @dataclass
@@ -43,11 +50,11 @@ class Words:
 
 @dataclass
 class ForgetfulPolicy:
-    """Solves reductions, with a wrong sum every now and then; ``decorate`` may add words of its own."""
+    """Solves reductions, with a wrong sum every now and then. After every step stands its ``remark``."""
 
     codec: Words
     error_rate: float
-    decorate: Callable[[str], str]
+    remark: str
 
     def extend(
         self, prefixes: Sequence[Sequence[int]], sampling: Sampling, *, max_tokens: Sequence[int], seed: int
@@ -58,7 +65,7 @@ class ForgetfulPolicy:
         ]
 
     def _continue(self, text: str, room: int, rng: Random) -> Continuation:
-        last = text.strip().split("\n\n")[-1]
+        last = _work(text.strip().split("\n\n")[-1])
         if "reduce" not in last and ":" not in last:
             return Continuation((END,), (0.0,), finished=True)
         numbers = [int(word) for word in last.removeprefix("reduce").split(":")[-1].split() if word.isdecimal()]
@@ -68,7 +75,8 @@ class ForgetfulPolicy:
             total = add(a, b + (rng.random() < self.error_rate))
             numbers = sorted([*numbers, total])
             steps.append(f"{a} + {b} = {total} : {' '.join(map(str, numbers))}")
-        text = self.decorate("\n\n".join([*steps, f"answer {numbers[0] if numbers else 0}"]))
+        steps.append(f"answer {numbers[0] if numbers else 0}")
+        text = "\n\n".join(f"{step}{REMARK}{self.remark}" if self.remark else step for step in steps)
         token_ids = (*self.codec.encode(text), END)[:room]
         return Continuation(token_ids, (-0.5,) * len(token_ids), finished=token_ids[-1] == END)
 
@@ -97,7 +105,7 @@ class NoisyScorer:
     def _score(self, problem: Problem, steps: Sequence[str]) -> tuple[float, ...] | None:
         if self.rng.random() < 0.03:
             return None
-        wrong = Reduction().first_wrong_step(problem, [" ".join(step.split()) for step in steps])
+        wrong = Reduction().first_wrong_step(problem, [" ".join(_work(step).split()) for step in steps])
         wrong = len(steps) if wrong is None or self.rng.random() < 0.05 else wrong
         return tuple(self.rng.uniform(0.8, 1) if i < wrong else self.rng.uniform(0, 0.3) for i in range(len(steps)))
 
@@ -116,7 +124,7 @@ class HurriedTeacher:
         if luck < 0.05:
             return TeacherReply(error="the server was not reachable")
         last = request.prefix_text.strip().split("\n\n")[-1] or request.problem.prompt
-        numbers = [int(word) for word in last.split(":")[-1].split() if word.isdecimal()]
+        numbers = [int(word) for word in _work(last).split(":")[-1].split() if word.isdecimal()]
         if len(numbers) < 2:
             return TeacherReply(text=f"answer {request.problem.reference}", finished=True)
         a, b = numbers[0], numbers[1]
@@ -143,20 +151,22 @@ def make_run(
     *,
     num_steps: int = 12,
     num_problems: int = 4,
-    decorate: Callable[[str], str] = lambda text: text,
-    prompt: Callable[[str], str] = lambda text: text,
+    remark: str = "",
     is_finished: bool = True,
 ) -> Path:
-    """Write a run folder in the documented format; the same arguments give the same files."""
+    """Write a run folder in the documented format; the same arguments give the same files.
+
+    ``remark`` is written by the policy after every step, and stands before every prompt.
+    """
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(_CONFIG.replace("STEPS", str(num_steps)), encoding="utf-8")
-    (folder / "environment.json").write_text(json.dumps({"python": "3.12.3", "torch": "2.9.0", "device": "cpu"}))
+    (folder / "environment.json").write_text(json.dumps({"python": "3.12.3", "torch": "2.9.0"}))
     rng, codec, counts = Random(0), Words(), {"failures": 0.0, "attempted": 0.0, "admitted": 0.0}
     with (folder / "metrics.jsonl").open("w") as metrics, (folder / "rollouts.jsonl").open("w") as rollouts:
         for step in range(1, num_steps + 1):
             done = step / num_steps
-            policy = ForgetfulPolicy(codec, 0.05 + 0.3 * math.exp(-3 * done), decorate)
-            groups = _one_step(policy, codec, rng, step, num_problems, prompt)
+            policy = ForgetfulPolicy(codec, 0.05 + 0.3 * math.exp(-3 * done), remark)
+            groups = _one_step(policy, codec, rng, step, num_problems)
             row = _metrics(groups, step, num_steps, rng)
             metrics.write(json.dumps(row) + "\n")
             rewards = [[float(m.verdict.is_right) for m in group.members] for group in groups]
@@ -167,25 +177,23 @@ def make_run(
     return folder
 
 
-def _one_step(
-    policy: ForgetfulPolicy, codec: Words, rng: Random, step: int, num_problems: int, prompt: Callable[[str], str]
-) -> list[Group]:
+def _one_step(policy: ForgetfulPolicy, codec: Words, rng: Random, step: int, num_problems: int) -> list[Group]:
     verifier, sampling = LastWord(), Sampling()
     groups = []
     for problem in Reduction().sample(3 + step % 4, num_problems, step):
         prompt_ids = codec.encode(problem.prompt)
         drawn = policy.extend(
-            [prompt_ids] * GROUP_SIZE, sampling, max_tokens=[80] * GROUP_SIZE, seed=rng.randrange(9**9)
+            [prompt_ids] * GROUP_SIZE, sampling, max_tokens=[ROOM] * GROUP_SIZE, seed=rng.randrange(9**9)
         )
         rollouts = [continue_rollout(Rollout(prompt_ids, ()), continuation) for continuation in drawn]
         texts = ["".join(codec.pieces(rollout.token_ids)) for rollout in rollouts]
         verdicts = verifier.verify([(problem, text) for text in texts])
         groups.append(Group(problem, tuple(map(Member, rollouts, verdicts))))
     tools = Toolbox(
-        policy, verifier, codec, sampling, 80, step, step_scorer=NoisyScorer(rng), teacher=HurriedTeacher(rng)
+        policy, verifier, codec, sampling, ROOM, step, step_scorer=NoisyScorer(rng), teacher=HurriedTeacher(rng)
     )
     edited = salvage(groups, SalvageSettings(max_salvages=2), tools)
-    return [replace(g, problem=replace(g.problem, prompt=prompt(g.problem.prompt))) for g in edited]
+    return [replace(g, problem=replace(g.problem, prompt=f"{policy.remark}{g.problem.prompt}")) for g in edited]
 
 
 def _metrics(groups: list[Group], step: int, num_steps: int, rng: Random) -> dict[str, float]:
@@ -249,26 +257,28 @@ def _summary(num_steps: int, counts: dict[str, float]) -> dict[str, object]:
 
 
 _CONFIG = """
+[run]
 seed = 7
 steps = STEPS
+problems_per_step = 4
 
 [model]
-name = "embedded/policy"
+policy = "embedded:policy"
+
+[steps]
+separator = "\\n\\n"
 
 [method]
-kind = "scope"
-
-[method.salvage]
+name = "scope"
 max_salvages = 2
 ranking = "longest_prefix"
 guards = { repeated = true, answer_leak = true, low_score = true }
 
 [teacher]
-kind = "server"
-url = "http://127.0.0.1:8000/v1"
+model = "server"
 api_key = "very-secret"
 
-[problems]
-family = "reduction"
-levels = [3, 4, 5, 6]
+[[evaluation.sets]]
+role = "trained"
+level = 6
 """

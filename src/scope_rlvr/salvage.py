@@ -154,7 +154,7 @@ class Fallback(StrEnum):
 
 
 class Admission(StrEnum):
-    """``VERIFIED``: only what the verifier calls right joins the group. ``ALWAYS``: for ablations."""
+    """``VERIFIED``: only what the verifier calls right joins the group. ``ALWAYS``: also what all rounds left wrong."""
 
     VERIFIED = "verified"
     ALWAYS = "always"
@@ -233,7 +233,8 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class SalvageRecord:
-    """All that happened to one failure. ``attempt`` is the last rollout put together, admitted or not.
+    """All that happened to one failure. ``attempt`` is the last rollout put together, admitted or not, and ``verdict``
+    the word on it, ``None`` where it never came before the verifier.
 
     ``steps`` and ``step_scores_S`` belong to the original failure; ``first_wrong_step`` is 0-based.
     """
@@ -261,8 +262,8 @@ class SalvageRecord:
 
     @property
     def passed_guards(self) -> bool:
-        """Whether a rollout was put together and put before the verifier."""
-        return self.verdict is not None
+        """Whether a rollout was put together and continued, or put before the verifier as it was, in any round."""
+        return self.num_continuations > 0 or self.verdict is not None
 
     @property
     def is_admitted(self) -> bool:
@@ -413,6 +414,8 @@ def _score(
     solutions: Sequence[tuple[Problem, Sequence[Step]]], tools: Toolbox, scorer: StepScorer
 ) -> list[tuple[float, ...] | None]:
     """Scores that can be trusted: ``None`` for a solution with missing, surplus or non-finite scores."""
+    if not solutions:
+        return []
     with tools.clock.phase("scoring"):
         scores = scorer.score([(problem, [step.text for step in steps]) for problem, steps in solutions])
     if len(scores) != len(solutions):
@@ -432,11 +435,18 @@ def _cut(failure: _Failure, settings: SalvageSettings, tools: Toolbox) -> None:
     at_token = max(0, failure.steps[num_kept_steps].start - settings.cut_back_tokens)
     failure.prefix = failure.member.rollout.cut(at_token)
     failure.num_kept_tokens = at_token
-    failure.rejected_step = failure.steps[num_kept_steps].text
-    if num_kept_steps < settings.min_prefix_steps or failure.prefix_ratio < settings.min_prefix_ratio:
+    failure.rejected_step = _text_from(at_token, failure, tools)
+    num_whole_steps = sum(step.end <= at_token for step in failure.steps)
+    if num_whole_steps < settings.min_prefix_steps or failure.prefix_ratio < settings.min_prefix_ratio:
         failure.outcome = SalvageOutcome.PREFIX_TOO_SHORT
     elif at_token >= tools.max_response_tokens - 1:
         failure.outcome = SalvageOutcome.NO_ROOM
+
+
+def _text_from(at_token: int, failure: _Failure, tools: Toolbox) -> str:
+    """What the policy wrote from a token to the end of the step that this token belongs to."""
+    end = next(step.end for step in failure.steps if step.end > at_token)
+    return "".join(tools.codec.pieces(failure.member.rollout.token_ids)[at_token:end])
 
 
 def _choose(failures: list[_Failure], settings: SalvageSettings, seed: int) -> None:
@@ -471,6 +481,10 @@ def _correct(
         _one_round(
             hopeless, Suffix(), settings, replace(tools, seed=derive_seed(tools.seed, "fallback")), scorer, teacher
         )
+    if settings.admission is Admission.ALWAYS:
+        for failure in chosen:
+            if failure.outcome is SalvageOutcome.STILL_WRONG:
+                failure.outcome = SalvageOutcome.ADMITTED
 
 
 def _relocate(failures: list[_Failure], tools: Toolbox, scorer: StepScorer) -> list[_Failure]:
@@ -518,6 +532,8 @@ def _ask_teacher(
     requests = [_request(failure, mode, settings, tools) for failure in failures]
     with tools.clock.phase("teacher"):
         replies = teacher.continue_from(requests, seed=derive_seed(tools.seed, "teacher")) if requests else []
+    if len(replies) != len(requests):
+        replies = [TeacherReply(error=f"{len(replies)} replies to {len(requests)} requests")] * len(requests)
     for failure, reply in zip(failures, replies, strict=True):
         if reply.error is not None:
             failure.outcome = SalvageOutcome.TEACHER_FAILED
@@ -527,7 +543,7 @@ def _ask_teacher(
         room = tools.max_response_tokens - len(failure.prefix)
         text = "".join(tools.codec.pieces(segment.token_ids))
         failure.corrections.append(Correction(len(failure.prefix), text, len(segment)))
-        failure.attempt = failure.prefix.then(segment, is_truncated=not finished)
+        failure.attempt, failure.verdict = failure.prefix.then(segment, is_truncated=not finished), None
         if not text.strip():
             failure.outcome = SalvageOutcome.EMPTY_STEP
         elif len(segment) > room or (len(segment) == room and not finished):
@@ -557,27 +573,33 @@ def _teacher_segment(reply: TeacherReply, mode: Mode, tools: Toolbox) -> tuple[S
     """The teacher's tokens, whether they end where the mode wants them to end, and whether they end the response.
 
     Ids are taken as they are, up to the first end-of-sequence token; text is encoded here, once, and gets the separator
-    or end-of-sequence token that it stopped at.
+    or end-of-sequence token that it stopped at. Of several steps only the first is taken where one was asked for.
     """
-    codec = tools.codec
+    codec, separator, one_step = tools.codec, tools.steps.separator, isinstance(mode, OneStep)
+    logprobs = None
     if reply.token_ids is None:
         text = reply.text or ""
-        if isinstance(mode, OneStep) and text.strip() and not reply.finished and tools.steps.separator not in text:
-            text = text.rstrip() + tools.steps.separator
+        if one_step and text.strip() and not (reply.finished or reply.is_cut_off or separator in text):
+            text = text.rstrip() + separator
         token_ids = codec.encode(text)
         if reply.finished and text.strip():
             token_ids = (*token_ids, codec.end_id)
-        logprobs = None
     else:
         token_ids, logprobs = reply.token_ids, reply.logprobs
-    end = next((i + 1 for i, token in enumerate(token_ids) if token in codec.end_ids), None)
-    if end is not None:
-        token_ids, logprobs = token_ids[:end], None if logprobs is None else logprobs[:end]
-    finished = end is not None
-    at_boundary = isinstance(mode, OneStep) and "".join(codec.pieces(token_ids)).rstrip(" ").endswith(
-        tools.steps.separator
-    )
-    return Segment(token_ids, Origin.TEACHER, logprobs), finished or at_boundary, finished
+    end = next((i + 1 for i, token in enumerate(token_ids) if token in codec.end_ids), len(token_ids))
+    if one_step and end:
+        end = split_steps(codec.pieces(token_ids[:end]), tools.steps)[0].end
+    segment = Segment(token_ids, Origin.TEACHER, logprobs).head(end)
+    finished = any(token in codec.end_ids for token in segment.token_ids[-1:])
+    if not isinstance(mode, OneStep):
+        return segment, finished, finished
+    ended = finished or _ends_a_step("".join(codec.pieces(segment.token_ids)), separator)
+    return segment, ended and end <= mode.max_tokens, finished
+
+
+def _ends_a_step(text: str, separator: str) -> bool:
+    """Whether a text ends with the separator, white space after a separator of white space aside."""
+    return separator in text[len(text.rstrip()) :] if separator.isspace() else text.endswith(separator)
 
 
 def _guard(failures: list[_Failure], settings: SalvageSettings, tools: Toolbox, scorer: StepScorer) -> None:
@@ -618,16 +640,10 @@ def _guard_score(failures: list[_Failure], tools: Toolbox, scorer: StepScorer) -
 
 def _continue(failures: list[_Failure], settings: SalvageSettings, tools: Toolbox) -> None:
     """The policy continues unfinished attempts; the first right continuation counts, else the first one."""
-    waiting = [f for f in failures if f.attempt is not None and f.attempt.is_truncated]
-    starts = [(f, f.attempt) for f in waiting for _ in range(settings.num_continuations) if f.attempt is not None]
-    with tools.clock.phase("continuation"):
-        continuations = tools.policy.extend(
-            [(*start.prompt_ids, *start.token_ids) for _, start in starts],
-            tools.sampling,
-            max_tokens=[tools.max_response_tokens - len(start) for _, start in starts],
-            seed=derive_seed(tools.seed, "continuation"),
-        )
-    candidates: dict[int, list[Rollout]] = {id(f): [f.attempt] for f in failures if f.attempt and f not in waiting}
+    drafts = [(f, f.attempt) for f in failures if f.attempt is not None]
+    starts = [draft for draft in drafts if draft[1].is_truncated for _ in range(settings.num_continuations)]
+    continuations = _continuations([start for _, start in starts], tools)
+    candidates: dict[int, list[Rollout]] = {id(f): [draft] for f, draft in drafts if not draft.is_truncated}
     for (failure, start), continuation in zip(starts, continuations, strict=True):
         failure.num_continuations += 1
         failure.num_continuation_tokens += len(continuation.token_ids)
@@ -640,7 +656,20 @@ def _continue(failures: list[_Failure], settings: SalvageSettings, tools: Toolbo
     for failure in failures:
         tries = judged[id(failure)]
         failure.attempt, failure.verdict = next((t for t in tries if t[1].is_right), tries[0])
-        failure.outcome = _admit(failure.verdict, settings.admission)
+        failure.outcome = _outcome_of(failure.verdict)
+
+
+def _continuations(starts: Sequence[Rollout], tools: Toolbox) -> list[Continuation]:
+    """What the policy samples after each start; it is not asked where there is nothing to continue."""
+    if not starts:
+        return []
+    with tools.clock.phase("continuation"):
+        return tools.policy.extend(
+            [(*start.prompt_ids, *start.token_ids) for start in starts],
+            tools.sampling,
+            max_tokens=[tools.max_response_tokens - len(start) for start in starts],
+            seed=derive_seed(tools.seed, "continuation"),
+        )
 
 
 def continue_rollout(start: Rollout, continuation: Continuation) -> Rollout:
@@ -649,12 +678,10 @@ def continue_rollout(start: Rollout, continuation: Continuation) -> Rollout:
     return start.then(segment, is_truncated=not continuation.finished)
 
 
-def _admit(verdict: Verdict, admission: Admission) -> SalvageOutcome:
+def _outcome_of(verdict: Verdict) -> SalvageOutcome:
     if verdict.is_right:
         return SalvageOutcome.ADMITTED
-    if not verdict.is_known:
-        return SalvageOutcome.VERDICT_UNKNOWN
-    return SalvageOutcome.ADMITTED if admission is Admission.ALWAYS else SalvageOutcome.STILL_WRONG
+    return SalvageOutcome.STILL_WRONG if verdict.is_known else SalvageOutcome.VERDICT_UNKNOWN
 
 
 def _insert(groups: Sequence[Group], failures: list[_Failure], settings: SalvageSettings) -> list[Group]:
@@ -666,6 +693,8 @@ def _insert(groups: Sequence[Group], failures: list[_Failure], settings: Salvage
 
 
 def _edit(group: Group, failures: list[_Failure], insertion: Insertion) -> Group:
+    if not failures:
+        return group
     members, replaced, added = list(group.members), list(group.replaced), []
     for failure in failures:
         record = failure.record()

@@ -17,7 +17,6 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
-
 def _bare_name_to_rule(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 

@@ -42,7 +42,8 @@ def test_a_missing_step_is_found(problem, rng):
     steps = FAMILY.random_solution(problem, rng).split(FAMILY.separator)
     at = rng.randrange(len(steps) - 1)
     found = FAMILY.first_wrong_step(problem, steps[:at] + steps[at + 1 :])
-    assert found is not None and found >= at
+    assert found is not None
+    assert found >= at
 
 
 @given(PROBLEMS, RANDOM)

@@ -63,9 +63,9 @@ class Recipe:
     gap_weight: float = 0.4
     policy_steps: int = 3800
     teacher_steps: int = 3800
-    scorer_steps: int = 1500
+    scorer_steps: int = 1000
     tokens_per_batch: int = 4000
-    rollouts_per_level: int = 4000
+    rollouts_per_level: int = 2400
     altered_share: float = 0.25
     dev_rollouts_per_level: int = 600
 
@@ -158,9 +158,9 @@ def build_step_scorer(
 ) -> tuple[LlamaForTokenClassification, float]:
     """Learn from the policy's own rollouts which step is the first wrong one; returns the model and its threshold.
 
-    Starts from the teacher's layers, which know every sum, with one more on top: to compare a sum, to compare the
-    restated numbers, and to gather both at the separator takes one layer more than to write them. A step after the first wrong one has no label: whether it
-    is right depends on what one takes as given, and the decision rule never reads it.
+    Starts from the teacher's layers, which know every sum, with one more on top: to compare a sum and the restated
+    numbers, and to gather both at the separator, takes one layer more than to write them. A step after the first wrong
+    one has no label: whether it is right depends on what one takes as given, and the decision rule never reads it.
     """
     policy = LlamaForCausalLM.from_pretrained(policy_folder)
     torch.manual_seed(recipe.seed + 2)

@@ -9,6 +9,7 @@ from typing import Any
 from scope_rlvr.embedded.build import Recipe
 
 _HEADER = """---
+license: apache-2.0
 library_name: transformers
 pipeline_tag: {task}
 tags: [tiny, process-supervision, rlvr]
@@ -18,11 +19,11 @@ tags: [tiny, process-supervision, rlvr]
 
 {summary}
 
-Made from nothing by `python -m scope_rlvr.embedded.build` (seed {seed}); the figures below were measured by
+Made from nothing by `python -m scope_rlvr.embedded.build` (seed {build_seed}); the figures below were measured by
 `python -m scope_rlvr.embedded.figures` with torch {torch} and transformers {transformers}, at temperature
 {temperature}, on {problems_per_level} problems a level that no embedded model has seen (level 2 has only 91 problems,
 all of which are used). A level is how many numbers are to be reduced. A share of {problems_per_level} carries a
-standard error of up to 2 points.
+standard error of up to {standard_error} points.
 """
 
 _POLICY = """The policy of the embedded problem family "reduction" (add numbers modulo 13, two at a time): a Llama
@@ -38,8 +39,8 @@ first. It was trained to continue prefixes that are in random order, as the poli
 like them: in the random part the loss leaves out the two chosen numbers."""
 
 _SCORER = """The process reward model of the embedded problem family "reduction": a Llama token classifier with 3 layers
-of width 128, the lower two started from the teacher's. Input: the prompt, then every step followed by the blank-line token,
-also the last one; the logits at each of these tokens say whether the step is wrong (label 0) or right (label 1).
+of width 128, the lower two started from the teacher's. Input: the prompt, then every step followed by the blank-line
+token, also the last one; the logits at each of these tokens say whether the step is wrong (label 0) or right (label 1).
 `scorer.json` holds the decision rule: the first step whose probability of being right is below the threshold
 {threshold} is the first wrong one; the threshold was chosen on other problems (dev split). It was trained on the
 policy's own rollouts at temperature 1, levels 4 to 10, labelled by an exact checker, and on {altered_percent} % as many
@@ -72,7 +73,14 @@ def write_cards(models: Path, figures: Mapping[str, Any]) -> None:
         "step_scorer": ("token-classification", "Embedded step scorer", scorer, _levels(figures["step_scorer"])),
     }
     for name, (task, title, summary, tables) in cards.items():
-        header = _HEADER.format(task=task, title=title, summary=summary, **figures["settings"])
+        header = _HEADER.format(
+            task=task,
+            title=title,
+            summary=summary,
+            build_seed=recipe.seed,
+            standard_error=round(50 / figures["settings"]["problems_per_level"] ** 0.5, 1),
+            **figures["settings"],
+        )
         (models / name / "README.md").write_text(f"{header}\n## Figures\n\n{tables}")
 
 

@@ -111,11 +111,11 @@ def _measure(models: Path, report: Callable[[str], None]) -> Figures:
 
 def rollouts(policy: LlamaForCausalLM, level: int, count: int = NUM_PROBLEMS) -> list[Graded]:
     """One rollout of the policy at temperature 1 on each of ``count`` problems."""
-    problems = test_problems(level, count)
+    problems = unseen_problems(level, count)
     return grade(problems, sample_texts(policy, [problem.prompt for problem in problems], seed=SEED))
 
 
-def test_problems(level: int, count: int = NUM_PROBLEMS) -> list[Problem]:
+def unseen_problems(level: int, count: int = NUM_PROBLEMS) -> list[Problem]:
     """Problems of the test split; at level 2 all problems there are, each about equally often."""
     if level > 2:
         return _FAMILY.sample(level, count, SEED, split="test")
@@ -159,7 +159,7 @@ def kind_of_error(step: str) -> str:
 
 def order_figures(policy: LlamaForCausalLM, level: int, num_problems: int = 60) -> Figures:
     """How many different orders of steps the policy tries on one problem, and pass@8."""
-    problems = [p for p in test_problems(level, num_problems) for _ in range(NUM_ORDER_SAMPLES)]
+    problems = [p for p in unseen_problems(level, num_problems) for _ in range(NUM_ORDER_SAMPLES)]
     graded = grade(problems, sample_texts(policy, [problem.prompt for problem in problems], seed=SEED + 1))
     tries = [graded[k : k + NUM_ORDER_SAMPLES] for k in range(0, len(graded), NUM_ORDER_SAMPLES)]
     return {
@@ -170,7 +170,7 @@ def order_figures(policy: LlamaForCausalLM, level: int, num_problems: int = 60) 
 
 def teacher_figures(teacher: LlamaForCausalLM, level: int) -> Figures:
     """How often the teacher is right from the prompt on."""
-    problems = test_problems(level)
+    problems = unseen_problems(level)
     prompts = [problem.prompt for problem in problems]
     greedy = grade(problems, sample_texts(teacher, prompts, seed=SEED, temperature=0))
     sampled = grade(problems, sample_texts(teacher, prompts, seed=SEED))

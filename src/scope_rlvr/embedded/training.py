@@ -9,7 +9,7 @@ from time import monotonic
 
 import torch
 from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,13 @@ def train(
 
 
 def _optimizers(model: nn.Module, muon_lr: float, adam_lr: float) -> list[Optimizer]:
+    if not hasattr(torch.optim, "Muon"):
+        raise ImportError(
+            f"making the embedded models needs torch 2.9 or newer, for its Muon; this is {torch.__version__}"
+        )
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name]
     others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and ".layers." in name)]
     return [
-        Muon(matrices, lr=muon_lr, weight_decay=0.0, momentum=0.95),
+        torch.optim.Muon(matrices, lr=muon_lr, weight_decay=0.0, momentum=0.95),
         AdamW(others, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]

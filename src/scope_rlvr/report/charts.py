@@ -10,7 +10,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from statistics import fmean
 
 WIDTH, HEIGHT = 380, 210
@@ -198,10 +198,15 @@ def binned(points: Points, limit: int = _MAX_POINTS) -> list[tuple[float, float]
 
 
 def smoothed(points: Points) -> list[tuple[float, float]]:
-    """The centred moving average over about a sixteenth of the curve; short curves stay as they are."""
+    """The centred moving average over about a sixteenth of the curve; short curves stay as they are.
+
+    >>> smoothed([(1, 0.0), (2, 1.0)])
+    [(1, 0.0), (2, 1.0)]
+    """
     reach = round(len(points) * _SMOOTHING_SHARE / 2)
-    windows = [points[max(0, i - reach) : i + reach + 1] for i in range(len(points))]
-    return [(x, fmean(y for _, y in window)) for (x, _), window in zip(points, windows, strict=True)]
+    sums = [0.0, *accumulate(y for _, y in points)]
+    windows = [(max(0, i - reach), min(len(points), i + reach + 1)) for i in range(len(points))]
+    return [(x, (sums[b] - sums[a]) / (b - a)) for (x, _), (a, b) in zip(points, windows, strict=True)]
 
 
 def _scale(highest: float, write: Format) -> tuple[list[tuple[float, str]], float]:

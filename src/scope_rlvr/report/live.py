@@ -32,7 +32,7 @@ _CLASS_STYLE = {
     GroupClass.ALL_WRONG: "#e8662f",
     GroupClass.UNUSABLE: "bright_black",
 }
-_CLASS_BAR_WIDTH = 32
+_CLASS_BAR_WIDTH = 24
 
 
 def sparkline(values: Sequence[float], width: int = _SPARK_WIDTH, blocks: str = _BLOCKS) -> str:

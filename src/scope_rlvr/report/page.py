@@ -67,7 +67,7 @@ def render_page(run: RunData) -> str:
         config=_tables(run.config),
         environment=_tables(run.environment),
     )
-    return page.replace("\x00", "")
+    return page.lstrip()
 
 
 def _finalize(value: Any) -> Any:
@@ -102,7 +102,7 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
     summary = run.summary or {}
     ended = summary.get("stopped_because") if run.has_ended else "still going or interrupted"
     seconds = summary.get("seconds") or run.total("seconds/step")
-    seed = summary.get("seed", run.config.get("seed"))
+    seed = summary.get("seed", run.config.get("run", {}).get("seed"))
     facts = [
         ("seed", "" if seed is None else str(seed)),
         ("steps", str(run.last_step)),

@@ -23,7 +23,7 @@ OUTCOME_MEANING = {
     SalvageOutcome.LOW_SCORE: "the step scorer calls the teacher's step wrong, too",
     SalvageOutcome.STILL_WRONG: "the policy continued from the correction and ended wrong again",
     SalvageOutcome.VERDICT_UNKNOWN: "the verifier could not decide on the result",
-    SalvageOutcome.ADMITTED: "the verifier accepted the result; it trains in place of the failure",
+    SalvageOutcome.ADMITTED: "the result joined its group and trains",
 }
 
 GROUP_CLASSES = {
@@ -44,13 +44,9 @@ def visible(text: str) -> str:
     """Text in which nothing acts on the screen that shows it: control, direction and broken characters become marks.
 
     >>> visible("a\\x00b\\x1b[31m")
-    'a␀b␛[31m'
+    'a⟨U+0000⟩b⟨U+001B⟩[31m'
     """
-    return _NOT_SHOWN_AS_IS.sub(lambda found: _mark(ord(found.group())), text)
-
-
-def _mark(code: int) -> str:
-    return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
+    return _NOT_SHOWN_AS_IS.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", text)
 
 
 def meaning(outcome: str) -> str:

@@ -86,7 +86,8 @@ class RunFolder:
 
     def append(self, journal: Path, records: Iterable[dict[str, Any]]) -> None:
         """Append one line a record, flushed together."""
-        with journal.open("a", encoding="utf-8") as file:
+        # A lone surrogate in a model's text becomes a JSON escape instead of an error.
+        with journal.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
     def last_checkpoint(self) -> Path | None:

@@ -1,0 +1,174 @@
+"""Whole runs in this process: equal bits where bits must be equal, and every way a run can end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from scope_rlvr.errors import ExitCode, UserError
+from scope_rlvr.methods import Grpo
+from scope_rlvr.run.config import dump_config, load_config
+from scope_rlvr.run.folder import RunFolder, read_journal
+from scope_rlvr.run.train import RunOutcome, train
+
+SMALL = (
+    "run.steps=4",
+    "run.problems_per_step=2",
+    "run.rollouts_per_problem=4",
+    "run.checkpoint_every=2",
+    "problems.level=5",
+    "evaluation.num_problems=4",
+    "evaluation.samples_per_problem=2",
+)
+
+
+class Nobody:
+    """Looks on and remembers."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, float]] = []
+        self.notes: list[str] = []
+
+    def update(self, metrics: dict[str, float]) -> None:
+        self.steps.append(metrics)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def run(path: Path, *overrides: str, watcher: Any = None) -> tuple[RunFolder, RunOutcome]:
+    config = load_config(None, [*SMALL, *overrides])
+    folder = RunFolder.create(path, dump_config(config))
+    return folder, train(config, folder, watcher or Nobody())
+
+
+def weights(folder: RunFolder) -> bytes:
+    return (folder.model / "model.safetensors").read_bytes()
+
+
+def without(records: Sequence[dict[str, Any]], *prefixes: str) -> list[dict[str, Any]]:
+    return [{k: v for k, v in record.items() if not k.startswith(prefixes)} for record in records]
+
+
+def test_a_run_leaves_a_model_a_summary_and_every_rollout(tmp_path: Path) -> None:
+    watcher = Nobody()
+    folder, outcome = run(tmp_path / "run", "evaluation.every=2", watcher=watcher)
+    assert outcome.exit_code is ExitCode.OK
+    assert outcome.summary["steps"] == 4
+    assert outcome.summary["stopped_because"] == "finished"
+    assert set(outcome.summary["before"]) == {"reduction-6", "reduction-8", "reduction-10"}
+    records = list(read_journal(folder.rollouts))
+    replaced = [record for record in records if record["role"] == "replaced"]
+    salvaged = [record for record in records if record["role"] == "salvaged"]
+    assert len(records) - len(replaced) == 4 * 2 * 4
+    assert len(replaced) == len(salvaged) == outcome.summary["salvage"]["admitted"] > 0
+    metrics = list(read_journal(folder.metrics))
+    assert [record["step"] for record in metrics] == [1, 2, 3, 4]
+    assert ["eval/reduction-6/accuracy" in record for record in metrics] == [False, True, False, True]
+    assert [m["step"] for m in watcher.steps] == [1, 2, 3, 4]
+    model = AutoModelForCausalLM.from_pretrained(folder.model)
+    tokenizer = AutoTokenizer.from_pretrained(folder.model)
+    text = "reduce 1 2 3\n\n"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert model.config.model_type == "llama"
+
+
+def test_scope_without_salvages_is_grpo_to_the_byte(tmp_path: Path) -> None:
+    grpo, _ = run(tmp_path / "grpo", "method.name=grpo")
+    scope, _ = run(tmp_path / "scope", "method.name=scope", "method.max_salvages=0")
+    assert weights(grpo) == weights(scope)
+    assert without(list(read_journal(grpo.rollouts)), "salvage") == without(list(read_journal(scope.rollouts)), "salvage")
+    salvaging, _ = run(tmp_path / "salvaging", "method.name=scope")
+    assert weights(salvaging) != weights(grpo)
+
+
+def test_equal_seeds_give_equal_bytes(tmp_path: Path) -> None:
+    one, _ = run(tmp_path / "one")
+    other, _ = run(tmp_path / "other")
+    assert weights(one) == weights(other)
+    assert one.rollouts.read_bytes() == other.rollouts.read_bytes()
+    third, _ = run(tmp_path / "third", "run.seed=1")
+    assert weights(third) != weights(one)
+
+
+class Killed(BaseException):
+    """Stands for a process that is gone."""
+
+
+class Killer(Nobody):
+    """Ends the process in the third step, after its rollouts were written and before any checkpoint of it."""
+
+    def update(self, metrics: dict[str, float]) -> None:
+        if metrics["step"] == 3:
+            raise Killed
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", watcher=Killer())
+    folder = RunFolder.open(tmp_path / "killed")
+    with folder.rollouts.open("a") as file:
+        file.write('{"step": 3, "torn')
+    checkpoint = folder.last_checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.name == "checkpoint-2"
+    folder.forget_after(2)
+    outcome = train(load_config(folder.path / "config.toml"), folder, Nobody(), checkpoint)
+    assert outcome.exit_code is ExitCode.OK
+    assert weights(folder) == weights(whole)
+    assert folder.rollouts.read_bytes() == whole.rollouts.read_bytes()
+    ours, theirs = (without(list(read_journal(f.metrics)), "seconds") for f in (folder, whole))
+    assert ours == theirs
+    summaries = [json.loads((f.path / "summary.json").read_text()) for f in (folder, whole)]
+    assert [{k: s[k] for k in ("salvage", "tokens", "after", "before")} for s in summaries][0] == {
+        k: summaries[1][k] for k in ("salvage", "tokens", "after", "before")
+    }
+
+
+def test_a_run_that_learns_nothing_stops_and_says_why(tmp_path: Path) -> None:
+    problems = tmp_path / "impossible.jsonl"
+    problems.write_text(
+        "".join(json.dumps({"prompt": f"reduce {i} {i + 1} 3\n\n", "answer": "77"}) + "\n" for i in range(9))
+    )
+    watcher = Nobody()
+    overrides = ("method.name=grpo", f"problems.file='{problems}'", "run.flat_steps_limit=2")
+    folder, outcome = run(tmp_path / "run", *overrides, watcher=watcher)
+    assert outcome.exit_code is ExitCode.TRAINING_STOPPED
+    assert "every rollout is wrong" in outcome.message
+    assert outcome.summary["steps"] == 2
+    assert outcome.summary["stopped_because"] == outcome.message
+    assert any("no gradient in this step" in note for note in watcher.notes)
+    assert folder.last_checkpoint() is not None
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Grpo, "token_loss", lambda self, tokens, clip: tokens.logp_BT * float("inf"))
+    folder, outcome = run(tmp_path / "run", "method.name=grpo")
+    assert outcome.exit_code is ExitCode.TRAINING_STOPPED
+    assert "not made" in outcome.message
+    assert list(folder.checkpoints.glob("refused-batch-*.safetensors"))
+    assert outcome.summary["steps"] == 0
+
+
+def test_a_model_with_another_vocabulary_is_refused(tmp_path: Path) -> None:
+    problems = tmp_path / "words.jsonl"
+    problems.write_text("".join(json.dumps({"prompt": f"What is {i}?", "answer": str(i)}) + "\n" for i in range(9)))
+    with pytest.raises(UserError, match="another vocabulary"):
+        run(tmp_path / "run", f"problems.file='{problems}'")
+
+
+def test_a_policy_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "model.safetensors").write_bytes(b"not a model")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        run(tmp_path / "run", f"model.policy='{folder}'")
