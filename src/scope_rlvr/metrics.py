@@ -24,6 +24,7 @@ class Tally:
     ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
     totals: dict[str, float] = field(default_factory=dict)
     maxima: dict[str, float] = field(default_factory=dict)
+    minima: dict[str, float] = field(default_factory=dict)
 
     def ratio(self, name: str, part: SupportsFloat, whole: SupportsFloat) -> None:
         """Part over whole, both added up; not reported while the whole is zero."""
@@ -36,6 +37,9 @@ class Tally:
     def largest(self, name: str, value: SupportsFloat) -> None:
         self.maxima[name] = max(self.maxima.get(name, float("-inf")), float(value))
 
+    def smallest(self, name: str, value: SupportsFloat) -> None:
+        self.minima[name] = min(self.minima.get(name, float("inf")), float(value))
+
     def __iadd__(self, other: Tally) -> Tally:
         for name, (part, whole) in other.ratios.items():
             self.ratio(name, part, whole)
@@ -43,13 +47,15 @@ class Tally:
             self.total(name, value)
         for name, value in other.maxima.items():
             self.largest(name, value)
+        for name, value in other.minima.items():
+            self.smallest(name, value)
         return self
 
     def flush(self) -> dict[str, float]:
         """The figures so far; starts anew."""
         figures = {name: part / whole for name, (part, whole) in self.ratios.items() if whole}
-        figures |= self.totals | self.maxima
-        self.ratios, self.totals, self.maxima = {}, {}, {}
+        figures |= self.totals | self.maxima | self.minima
+        self.ratios, self.totals, self.maxima, self.minima = {}, {}, {}, {}
         return figures
 
 
@@ -62,6 +68,8 @@ def group_tally(groups: Sequence[Group], streams_PG: Sequence[Sequence[Streams]]
     tally.ratio("verdicts/unknown", len(sampled) - len(known), len(sampled))
     tally.ratio("rollouts/truncated", sum(m.rollout.is_truncated for m in sampled), len(sampled))
     tally.ratio("rollouts/tokens", sum(len(m.rollout) for m in sampled), len(sampled))
+    tally.ratio("pass_at_group", sum(any(m.verdict.is_right for m in g.sampled) for g in groups), len(groups))
+    tally.ratio("diversity/distinct_right", sum(_num_distinct_right(g) for g in groups), len(groups))
     tally.total("tokens/sampled", sum(len(m.rollout) for m in sampled))
     classes = Counter(group.group_class for group in groups)
     for group_class in GroupClass:
@@ -74,11 +82,17 @@ def group_tally(groups: Sequence[Group], streams_PG: Sequence[Sequence[Streams]]
     return tally
 
 
+def _num_distinct_right(group: Group) -> int:
+    """Different right responses among the rollouts that the policy wrote unaided."""
+    return len({m.rollout.token_ids for m in group.sampled if m.verdict.is_right})
+
+
 def _tally_salvage(tally: Tally, records: Sequence[SalvageRecord]) -> None:
     located = [r for r in records if r.is_located]
     attempted = [r for r in records if r.was_attempted]
     admitted = [r for r in records if r.is_admitted]
     not_eligible = {SalvageOutcome.PREFIX_TOO_SHORT, SalvageOutcome.NO_ROOM}
+    tally.total("salvage/scored", sum(bool(r.step_scores_S) for r in records))
     tally.total("salvage/located", len(located))
     tally.total("salvage/eligible", sum(r.was_attempted or r.outcome not in not_eligible for r in located))
     tally.total("salvage/attempted", len(attempted))
@@ -88,6 +102,9 @@ def _tally_salvage(tally: Tally, records: Sequence[SalvageRecord]) -> None:
     lengths = [r.steps[-1].end for r in attempted]
     shares = [r.num_kept_tokens / n for r, n in zip(attempted, lengths, strict=True) if n]
     tally.ratio("salvage/prefix_ratio", sum(shares), len(shares))
+    if shares:
+        tally.smallest("salvage/prefix_ratio_min", min(shares))
+        tally.largest("salvage/prefix_ratio_max", max(shares))
     tally.ratio("salvage/rounds", sum(len(r.corrections) for r in attempted), len(attempted))
     tally.total("salvage/kept_tokens", sum(r.num_kept_tokens for r in attempted))
     tally.total("salvage/teacher_tokens", sum(c.num_tokens for r in attempted for c in r.corrections))

@@ -145,3 +145,7 @@ class TextCodec(Protocol):
     def encode(self, text: str) -> tuple[int, ...]:
         """Ids of a text that nobody sampled, without special tokens."""
         ...
+
+    def encode_prompt(self, text: str) -> tuple[int, ...]:
+        """Ids of a prompt, with the special tokens that the tokenizer puts before a text."""
+        ...

@@ -140,11 +140,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verifier's word on one response, the answer that it read there, and why it decided so."""
+    """The verifier's word on one response, the answer that it read there, and why it decided so.
+
+    ``reward`` is what a known verdict pays, where that is something else than 1 for right and 0 for wrong.
+    """
 
     outcome: Outcome
     answer: str | None = None
     reason: str = ""
+    reward: float | None = None
 
     @property
     def is_right(self) -> bool:
@@ -153,6 +157,17 @@ class Verdict:
     @property
     def is_known(self) -> bool:
         return self.outcome is not Outcome.UNKNOWN
+
+    @property
+    def pay(self) -> float | None:
+        """The reward of the response; ``None`` where the verdict is unknown, which is not the same as zero.
+
+        >>> [Verdict(outcome).pay for outcome in Outcome]
+        [1.0, 0.0, None]
+        """
+        if not self.is_known:
+            return None
+        return float(self.is_right) if self.reward is None else self.reward
 
 
 class Role(StrEnum):

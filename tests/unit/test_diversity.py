@@ -21,7 +21,7 @@ from scope_rlvr.diversity import (
 
 
 def test_bleu_of_a_text_with_itself_is_one_and_with_nothing_zero():
-    words = "a b c d e f".split()
+    words = list("abcdef")
     assert bleu(words, words) == 1.0
     assert bleu(words, []) == bleu([], words) == 0.0
     assert bleu([], []) == 1.0
@@ -29,7 +29,7 @@ def test_bleu_of_a_text_with_itself_is_one_and_with_nothing_zero():
 
 def test_bleu_by_hand():
     # 1-grams 3/4 (the second "a" has no partner), 2-grams 1/3; weights one half each; no brevity penalty.
-    assert bleu("a b x a".split(), "a b y x".split(), (0.5, 0.5)) == pytest.approx(math.sqrt(3 / 4 * 1 / 3))
+    assert bleu(list("abxa"), list("abyx"), (0.5, 0.5)) == pytest.approx(math.sqrt(3 / 4 * 1 / 3))
 
 
 def test_a_short_candidate_pays_the_brevity_penalty():

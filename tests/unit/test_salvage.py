@@ -578,6 +578,21 @@ def test_rounds_stop_where_no_later_step_is_wrong():
     assert teacher.num_calls == 1
 
 
+def test_the_second_round_looks_only_after_the_first_correction():
+    policy = ScriptedPolicy(["good 3\n\nbad 4\n\nanswer 1|", "answer 7|"])
+    tools = toolbox(policy=policy, teacher=ScriptedTeacher(["bad z\n\n", "good\n\n"]))
+    (edited,) = salvaged(group(FAILURE), tools, max_rounds=2, guards={"low_score": False})
+    assert plain(edited.members[0].rollout) == "good 1\n\nbad z\n\ngood 3\n\ngood\n\nanswer 7|"
+
+
+def test_an_unknown_verdict_ends_the_rounds():
+    teacher = ScriptedTeacher()
+    tools = toolbox(policy=ScriptedPolicy(["bad 4\n\nanswer ?|"]), teacher=teacher)
+    (edited,) = salvaged(group(FAILURE), tools, max_rounds=3)
+    assert outcomes(edited) == [SalvageOutcome.VERDICT_UNKNOWN]
+    assert teacher.num_calls == 1
+
+
 def test_rounds_stop_at_max_rounds():
     policy = ScriptedPolicy(["bad 3\n\nanswer 1|"])
     teacher = ScriptedTeacher()

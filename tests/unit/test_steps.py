@@ -68,7 +68,7 @@ def test_all_past_the_cap_is_one_step():
         "\\[x\n\ny\\]",
         "```py\nx\n\ny\n```",
         "\\begin{a}x\n\n\\begin{b}y\\end{b}\n\nz\\end{a}",
-        "\\[x\\\\[2pt]\n\ny\\]",
+        "\\[x\n\ny\\\\[2pt]z\\]",  # a line break with spacing opens no other display
         "$$\\begin{a}x\n\ny$$",
     ],
 )

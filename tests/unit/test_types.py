@@ -6,7 +6,19 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from scope_rlvr.types import Group, GroupClass, Member, Origin, Outcome, Problem, Role, Rollout, Segment, Streams, Verdict
+from scope_rlvr.types import (
+    Group,
+    GroupClass,
+    Member,
+    Origin,
+    Outcome,
+    Problem,
+    Role,
+    Rollout,
+    Segment,
+    Streams,
+    Verdict,
+)
 
 POLICY, TEACHER = Origin.POLICY, Origin.TEACHER
 THREE_PARTS = Rollout(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from scope_rlvr.errors import UserError
+
 app = typer.Typer(help="The embedded models.", no_args_is_help=True)
 
 
@@ -18,6 +20,8 @@ def embedded() -> None:
 @app.command()
 def build(out: Annotated[Path, typer.Option(help="a new folder for policy, teacher and step scorer")]) -> None:
     """Train the three embedded models from nothing (about half an hour to an hour on two CPU cores)."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"the output folder {out} exists and is not empty; name another with --out")
     from scope_rlvr.embedded.build import build as build_models
 
     build_models(out)

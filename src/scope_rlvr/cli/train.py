@@ -26,11 +26,12 @@ def train(
 ) -> None:
     """Train a policy. Exit codes: 0 done, 2 bad input, 5 nothing to learn or not a number, 130 interrupted."""
     if resume is not None:
-        if config or set_ or method or steps or eval_every or out:
+        if any(given is not None for given in (config, set_ or None, method, steps, eval_every, out)):
             raise UserError("--resume goes on with a run as it was configured; give no other argument with it")
         folder = RunFolder.open(resume)
         settings = load_config(folder.path / "config.toml")
         check_sources(settings)
+        _require_unfinished(settings, folder)
     else:
         overrides = list(set_ or [])
         overrides += [f"run.steps={steps}"] if steps is not None else []
@@ -39,7 +40,27 @@ def train(
         check_sources(settings)
         out = out or Path("runs") / f"{settings.method.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         folder = RunFolder.create(out, dump_config(settings))
-    raise typer.Exit(_run(settings, folder, is_resumed=resume is not None))
+    try:
+        exit_code = _run(settings, folder, is_resumed=resume is not None)
+    except UserError:
+        if resume is None:
+            folder.discard_unused()
+        raise
+    except KeyboardInterrupt:
+        Console(stderr=True, highlight=False).print(
+            f"scope: interrupted; go on with: scope train --resume {folder.path}", markup=False, soft_wrap=True
+        )
+        exit_code = ExitCode.INTERRUPTED
+    raise typer.Exit(exit_code)
+
+
+def _require_unfinished(settings: RunConfig, folder: RunFolder) -> None:
+    summary = folder.read_json("summary.json")
+    if summary is not None and summary["after"] is not None and summary["steps"] >= settings.run.steps:
+        raise UserError(
+            f"{folder.path} has done its {settings.run.steps} steps and is finished; there is nothing left to resume. "
+            "Train a new run with more steps instead"
+        )
 
 
 def _run(settings: RunConfig, folder: RunFolder, *, is_resumed: bool) -> ExitCode:
@@ -48,13 +69,10 @@ def _run(settings: RunConfig, folder: RunFolder, *, is_resumed: bool) -> ExitCod
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"run       {folder.path}", markup=False, soft_wrap=True)
     checkpoint = folder.last_checkpoint() if is_resumed else None
-    first_step = 0
     if is_resumed:
         first_step = 0 if checkpoint is None else int(checkpoint.name.rsplit("-", 1)[1])
         folder.forget_after(first_step)
         console.print(f"resume    from step {first_step}; later steps are done again", markup=False)
-        if first_step >= settings.run.steps:
-            raise UserError(f"{folder.path} has already done its {settings.run.steps} steps; nothing is left to resume")
 
     from scope_rlvr.report import write_report
     from scope_rlvr.report.live import LiveDisplay, final_table

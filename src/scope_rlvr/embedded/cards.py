@@ -60,7 +60,7 @@ def write_cards(models: Path, figures: Mapping[str, Any]) -> None:
     recipe = Recipe()
     policy = _POLICY.format(
         gap_percent=round(100 * recipe.gap_share),
-        slip_percent=round(100 * recipe.gap_slip_right),
+        slip_percent=100 * recipe.gap_slip_right,
         gap_weight=recipe.gap_weight,
     )
     scorer = _SCORER.format(

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from statistics import fmean, median
 from typing import Any
 
@@ -23,7 +24,7 @@ from transformers import LlamaForCausalLM, LlamaForTokenClassification
 from scope_rlvr.embedded import MODELS
 from scope_rlvr.embedded.build import ROLLOUT_LEVELS, Recipe, policy_sums
 from scope_rlvr.embedded.cards import write_cards
-from scope_rlvr.embedded.labelled import label, right_chances, sample_texts
+from scope_rlvr.embedded.labelled import LabelledRollout, altered_solutions, label, right_chances, sample_texts
 from scope_rlvr.embedded.tokenizer import ID
 from scope_rlvr.embedded.training import one_thread
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
@@ -98,7 +99,8 @@ def _measure(models: Path, report: Callable[[str], None]) -> Figures:
         figures["teacher"][str(level)] |= continuation_figures(teacher, _failures(graded[level]))
     report(f"teacher: {figures['teacher']}")
     figures["step_scorer"] = {
-        str(level): scorer_figures(scorer, threshold, graded[level]) for level in ROLLOUT_LEVELS
+        str(level): scorer_figures(scorer, threshold, graded[level]) | stranger_figures(scorer, threshold, level)
+        for level in ROLLOUT_LEVELS
     } | {"threshold": threshold}
     report(f"step scorer: {figures['step_scorer']}")
     figures["salvage"] = {
@@ -204,13 +206,29 @@ def one_step(teacher: LlamaForCausalLM, failures: Sequence[Graded], *, temperatu
 
 def scorer_figures(scorer: LlamaForTokenClassification, threshold: float, graded: Sequence[Graded]) -> Figures:
     """How often the first step below the threshold is exactly the first wrong one, and right solutions pass."""
-    labelled = [label(g.problem, g.completion) for g in graded]
+    return _located(scorer, threshold, [label(g.problem, g.completion) for g in graded])
+
+
+def stranger_figures(scorer: LlamaForTokenClassification, threshold: float, level: int) -> Figures:
+    """The same for solutions that the policy would not write: right at every gap, or altered at random."""
+    rng = Random(SEED)
+    right = [label(p, _FAMILY.random_solution(p, rng)) for p in unseen_problems(level)]
+    altered = altered_solutions(level, NUM_PROBLEMS, SEED, split="test")
+    return {
+        "right_at_every_gap_called_right": _located(scorer, threshold, right)["right_solutions_called_right"],
+        "exact_first_wrong_step_altered": _located(scorer, threshold, altered)["exact_first_wrong_step"],
+    }
+
+
+def _located(
+    scorer: LlamaForTokenClassification, threshold: float, labelled: Sequence[LabelledRollout]
+) -> dict[str, float]:
     found = [
         next((k for k, chance in enumerate(chances) if chance < threshold), None)
         for chances in right_chances(scorer, labelled)
     ]
-    wrong = [f == g.first_wrong for f, g in zip(found, graded, strict=True) if g.first_wrong is not None]
-    right = [f is None for f, g in zip(found, graded, strict=True) if g.first_wrong is None]
+    wrong = [at == r.first_wrong for at, r in zip(found, labelled, strict=True) if r.first_wrong is not None]
+    right = [at is None for at, r in zip(found, labelled, strict=True) if r.first_wrong is None]
     return {"exact_first_wrong_step": _share(wrong), "right_solutions_called_right": _share(right)}
 
 

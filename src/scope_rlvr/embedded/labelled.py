@@ -96,7 +96,7 @@ def labelled_rollouts(
     return [label(problem, completion) for problem, completion in zip(problems, completions, strict=True)]
 
 
-def altered_solutions(level: int, count: int, seed: int) -> list[LabelledRollout]:
+def altered_solutions(level: int, count: int, seed: int, *, split: Split = "train") -> list[LabelledRollout]:
     """Solutions with mistakes that the policy does not make yet, so that the scorer knows more than its habits.
 
     Half have a sum or two wrong by any amount, in half one number anywhere was replaced; both orders of steps occur.
@@ -107,7 +107,7 @@ def altered_solutions(level: int, count: int, seed: int) -> list[LabelledRollout
         return add(a, b) if rng.random() < 0.8 else rng.randrange(MODULUS)
 
     altered = []
-    for index, problem in enumerate(_FAMILY.sample(level, count, seed + 1)):
+    for index, problem in enumerate(_FAMILY.sample(level, count, seed + 1, split=split)):
         if index % 2:
             completion = _FAMILY.random_solution(problem, rng, write_sum=write_sum)
         elif index % 4:

@@ -29,7 +29,7 @@ from scope_rlvr.ports import Sampling, StepScorer, Teacher, Verifier
 from scope_rlvr.salvage import Stopwatch, Toolbox, continue_rollout
 from scope_rlvr.seeds import derive_seed
 from scope_rlvr.steps import StepRule
-from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Rollout, Streams
+from scope_rlvr.types import Group, Member, Origin, Problem, Rollout, Streams
 
 AGGREGATIONS = {
     "dr_grpo": Aggregation.MAX_LENGTH,
@@ -83,7 +83,8 @@ class ScopeTrainer(GRPOTrainer):
 
     * ``method``: what to do with the groups, e.g. ``Scope(max_salvages=1)`` or ``Grpo()``.
     * ``verifier``: the one reward that says right or wrong, called once a row; right is worth 1, wrong 0, unknown takes
-      no part. ``reward_funcs`` are further rewards: they add to it and never admit a salvage.
+      no part. A TRL reward function becomes one by :class:`~scope_rlvr.grading.reward.RewardVerifier`.
+      ``reward_funcs`` are further rewards: they add to it and never admit a salvage.
     * ``step_scorer``, ``teacher``: as :mod:`scope_rlvr.ports` describes them.
     * ``step_rule``: how responses are split into steps.
     * ``on_groups``: called with a :class:`StepResult` for every generation batch.
@@ -135,6 +136,8 @@ class ScopeTrainer(GRPOTrainer):
             **kwargs,
         )
         _require_whole_groups(args, method, self.accelerator.num_processes)
+        if getattr(self, "aux_loss_enabled", False):
+            raise UnsupportedOption("the load-balancing loss of a mixture of experts would be ignored; set it to 0")
         self.codec = TokenizerCodec(self.processing_class, self._extra_end_ids())
 
     # --- rollouts -------------------------------------------------------------------------------------------------
@@ -207,7 +210,7 @@ class ScopeTrainer(GRPOTrainer):
 
     def _prompt_ids(self, prompt: str | list[dict[str, str]]) -> tuple[int, ...]:
         if isinstance(prompt, str):
-            return tuple(self.processing_class(prompt)["input_ids"])
+            return self.codec.encode_prompt(prompt)
         text = self.processing_class.apply_chat_template(
             prompt, add_generation_prompt=True, tokenize=False, **self.chat_template_kwargs
         )
@@ -241,8 +244,7 @@ class ScopeTrainer(GRPOTrainer):
         """The verdicts already given, as TRL's first reward function."""
 
         def verifier(**_: Any) -> list[float | None]:
-            values = {Outcome.RIGHT: 1.0, Outcome.WRONG: 0.0, Outcome.UNKNOWN: None}
-            return [None if row is None else values[row.verdict.outcome] for row in self._batch.rows]
+            return [None if row is None else row.verdict.pay for row in self._batch.rows]
 
         return verifier
 
@@ -383,6 +385,7 @@ class ScopeTrainer(GRPOTrainer):
             tally.ratio("gradient/teacher_token_share", (weight_BT * is_teacher_BT).sum(), weight_BT.sum())
             tally.ratio("teacher/prob", (tokens.logp_BT.exp() * is_teacher_BT).sum(), is_teacher_BT.sum())
             tally.ratio("entropy", (entropy_BT * weight_BT).sum(), weight_BT.sum())
+            self._tally_affinity(tokens, behaviour_BT)
             ratio_BT = torch.exp(tokens.logp_BT - tokens.old_logp_BT)
             low = (ratio_BT < 1 - self.clip.low) & (tokens.advantage_BT < 0)
             high = (ratio_BT > 1 + self.clip.high) & (tokens.advantage_BT > 0)
@@ -392,6 +395,21 @@ class ScopeTrainer(GRPOTrainer):
             tally.largest("sampler/logp_gap", gap_BT.max())
             if kl_BT is not None:
                 tally.ratio("kl", (kl_BT * weight_BT).sum(), weight_BT.sum())
+
+    def _tally_affinity(self, tokens: Tokens, behaviour_BT: Tensor) -> None:
+        """How near to the policy salvaged rollouts are: HINT's affinity, 1 for a rollout of the policy's own.
+
+        (Share of the tokens' ratios π_old/behaviour inside the clip band) · exp(−their variance there), for each
+        response with teacher tokens; tokens of unknown behaviour are left out.
+        """
+        ratio_BT = torch.exp(tokens.old_logp_BT - behaviour_BT)
+        for row in tokens.is_teacher_BT.any(1).nonzero()[:, 0].tolist():
+            # Padding has no weight but a behaviour of zero; a response has no token that is exactly certain.
+            known = ratio_BT[row][behaviour_BT[row].isfinite() & (behaviour_BT[row] != 0)]
+            inside = known[(known >= 1 - self.clip.low) & (known <= 1 + self.clip.high)]
+            if len(known):
+                variance = inside.var(unbiased=False).exp().reciprocal() if len(inside) else 0.0
+                self._tally.ratio("salvage/affinity", len(inside) / len(known) * float(variance), 1)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """TRL's log, with the figures of 4.8 added (one value for each logging step)."""

@@ -99,7 +99,7 @@ class Evaluator:
 
     def _batch(self, rows: Sequence[Problem], start: int) -> tuple[list[str], list[Verdict], int]:
         continuations = self.policy.extend(
-            [self.codec.encode(problem.prompt) for problem in rows],
+            [self.codec.encode_prompt(problem.prompt) for problem in rows],
             self.sampling,
             max_tokens=[self.max_response_tokens] * len(rows),
             seed=derive_seed(self.seed, "evaluation", start),

@@ -88,6 +88,6 @@ def silent(member: Member) -> Streams:
 
 
 def _sampled_rewards(group: Group, rewards_G: Sequence[float | None]) -> list[float | None]:
-    """Rewards of what the policy wrote unaided; a replaced failure was wrong, so the verifier paid it nothing."""
+    """Rewards of what the policy wrote unaided; a replaced failure has the verifier's alone."""
     own = [reward for member, reward in zip(group.members, rewards_G, strict=True) if member.role is Role.SAMPLED]
-    return own + [0.0 for _ in group.replaced]
+    return own + [member.verdict.pay for member in group.replaced]

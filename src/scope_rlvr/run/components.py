@@ -40,15 +40,14 @@ def device() -> torch.device:
 def load_components(config: RunConfig, problems: list[Problem]) -> Components:
     """Load what the configuration names; :class:`UserError` where a model cannot be used for these problems."""
     # Trained weights stay in float32, also where a GPU computes in bfloat16: small updates would be rounded away.
-    policy, tokenizer = _load_causal(config.model.policy, "model.policy", torch.float32)
-    codec = TokenizerCodec(tokenizer)
-    _require_reader(tokenizer, problems, f"the policy {config.model.policy}")
+    policy, codec = _load_causal(config.model.policy, "model.policy", torch.float32)
+    _require_reader(codec.tokenizer, problems, f"the policy {config.model.policy}")
     teacher = scorer = None
     if config.method.needs_teacher:
-        model, teacher_tokenizer = _load_causal(config.teacher.model, "teacher.model", _inference_dtype())
-        _require_reader(teacher_tokenizer, problems, f"the teacher {config.teacher.model}")
+        model, teacher_codec = _load_causal(config.teacher.model, "teacher.model", _inference_dtype())
+        _require_reader(teacher_codec.tokenizer, problems, f"the teacher {config.teacher.model}")
         sampling = Sampling(temperature=config.teacher.temperature)
-        teacher = LocalTeacher(LocalModel(model.eval(), TokenizerCodec(teacher_tokenizer)), codec, sampling)
+        teacher = LocalTeacher(LocalModel(model.eval(), teacher_codec), codec, sampling)
     if config.method.needs_step_scorer:
         scorer = _load_scorer(config)
         _require_reader(scorer.tokenizer, problems, f"the step scorer {config.scorer.model}")
@@ -59,23 +58,31 @@ def _inference_dtype() -> torch.dtype:
     return torch.bfloat16 if device().type == "cuda" else torch.float32
 
 
-def _load_causal(name: str, key: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load_causal(name: str, key: str, dtype: torch.dtype) -> tuple[PreTrainedModel, TokenizerCodec]:
     source = resolve_model(name, key)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-    except (OSError, ValueError) as error:
+        codec = TokenizerCodec(AutoTokenizer.from_pretrained(source, trust_remote_code=False))
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{key} = {name!r} cannot be loaded as a causal language model: {_first_line(error)}"
         ) from error
-    return model.to(device()), tokenizer
+    # transformers would fill what is missing with random numbers and go on.
+    if info["missing_keys"]:
+        raise UserError(
+            f"{key} = {name!r} is no causal language model: its weights lack {min(info['missing_keys'])!r}; name a folder "
+            "that holds one"
+        )
+    return model.to(device()), codec
 
 
 def _load_scorer(config: RunConfig) -> TokenClassifierScorer:
     source = resolve_model(config.scorer.model, "scorer.model")
     try:
         scorer = TokenClassifierScorer.load(Path(source), config.scorer.threshold)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"scorer.model = {config.scorer.model!r} cannot be loaded as a step scorer: {_first_line(error)}"
         ) from error

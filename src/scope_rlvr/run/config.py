@@ -117,7 +117,9 @@ class TeacherSection(Settings):
 class VerifierSection(Settings):
     """The final-answer verifier. The pattern must match the whole last line and have one group, the answer."""
 
-    answer_pattern: str | None = Field(None, description="the problem family's own by default")
+    answer_pattern: str | None = Field(
+        None, description="regular expression with one group, the answer; the problem family's own by default"
+    )
 
 
 class EvaluationSet(Settings):
@@ -310,6 +312,8 @@ def _describe(mistake: dict[str, Any], values: dict[str, Any]) -> str:
             f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(sorted(known))}" if known else ""
         )
         return f"{shown}: unknown key{hint}"
+    if mistake["type"] == "union_tag_not_found":
+        return f"{shown}: no kind of rule is named, got {mistake['input']!r}; name it by kind = ..., or --set {shown}=..."
     received = "" if mistake["type"] in {"missing", "value_error"} else f", got {mistake['input']!r}"
     return f"{shown or 'settings'}: {mistake['msg'].removeprefix('Value error, ')}{received}"
 

@@ -52,6 +52,14 @@ class RunFolder:
             raise UserError(f"{path} is not a run folder: it has no config.toml")
         return cls(path)
 
+    def discard_unused(self) -> None:
+        """Take back what :meth:`create` wrote, as long as nothing else has been written."""
+        own = {self.path / "config.toml", self.path / "environment.json"}
+        if set(self.path.iterdir()) <= own:
+            for file in own:
+                file.unlink(missing_ok=True)
+            self.path.rmdir()
+
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"

@@ -20,4 +20,5 @@ def quiet_libraries(config: RunConfig) -> None:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|trl|accelerate|transformers)\b.*")
+    for category in (UserWarning, FutureWarning):
+        warnings.filterwarnings("ignore", category=category, module=r"(torch|trl|accelerate|transformers)\b.*")

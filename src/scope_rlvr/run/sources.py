@@ -7,6 +7,7 @@ from pathlib import Path
 from scope_rlvr.embedded import model_path
 from scope_rlvr.errors import UserError
 from scope_rlvr.evaluation.evaluate import EvaluationSet
+from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.problems import families
 from scope_rlvr.problems.family import Family, Split
 from scope_rlvr.problems.jsonl import read_problems
@@ -99,6 +100,25 @@ def check_sources(config: RunConfig) -> None:
         if name != NONE:
             resolve_model(name, key)
     family_of(config)
+    try:
+        FinalAnswerVerifier(answer_pattern(config))
+    except ValueError as error:
+        raise UserError(f"verifier.answer_pattern: {error}") from error
     evaluation_sets(config)
     if config.problems.file is not None:
         training_problems(config)
+    _check_reporters(config)
+
+
+def _check_reporters(config: RunConfig) -> None:
+    if not config.logging.report_to:
+        return
+    from transformers.integrations import get_available_reporting_integrations
+
+    available = get_available_reporting_integrations()
+    missing = [name for name in config.logging.report_to if name not in available]
+    if missing:
+        raise UserError(
+            f"logging.report_to names {', '.join(missing)}; installed here: {', '.join(available) or 'none'}. Install the "
+            "package, or leave the name out"
+        )

@@ -45,9 +45,11 @@ _RENAMED = {
 
 _OURS = (
     "accuracy",
+    "diversity/",
     "eval/",
     "gradient/",
     "groups/",
+    "pass_at_group",
     "policy/",
     "rollouts/",
     "salvage/",
@@ -185,11 +187,11 @@ def train(config: RunConfig, folder: RunFolder, watcher: Watcher, resume_from: P
     set_seed(config.run.seed)
     problems = training_problems(config)
     components = load_components(config, problems)
-    summary = folder.read_json("summary.json") or _new_summary(config)
+    summary = (folder.read_json("summary.json") or _new_summary(config)) | {"stopped_because": "running", "after": None}
     if summary["before"] is None:
         watcher.note("measuring the policy before training")
         summary["before"] = _evaluate(config, components)
-        folder.write_json("summary.json", summary)
+    folder.write_json("summary.json", summary)
     totals = _totals_at(resume_from)
     progress = _Progress(folder, config, components, watcher, totals, evaluation_sets(config, "dev"))
     trainer = make_trainer(config, folder, components, problems, progress)
@@ -242,7 +244,7 @@ def _train(trainer: ScopeTrainer, progress: _Progress, resume_from: Path | None)
         return RunOutcome(ExitCode.TRAINING_STOPPED, {}, str(error))
     if progress.stopped_because:
         return RunOutcome(ExitCode.TRAINING_STOPPED, {}, progress.stopped_because)
-    if progress.interrupted:
+    if progress.interrupted and trainer.state.global_step < progress.config.run.steps:
         return RunOutcome(ExitCode.INTERRUPTED, {}, f"interrupted by {progress.interrupted}")
     return RunOutcome(ExitCode.OK, {})
 

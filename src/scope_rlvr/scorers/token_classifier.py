@@ -49,10 +49,15 @@ class TokenClassifierScorer:
                     "([scorer] threshold = ...)"
                 )
             threshold = float(json.loads(described.read_text())["threshold"])
-        model = AutoModelForTokenClassification.from_pretrained(folder)
+        model, info = AutoModelForTokenClassification.from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+        # transformers would fill what is missing with random numbers and go on.
+        if info["missing_keys"]:
+            raise ValueError(f"its weights lack {min(info['missing_keys'])!r}; a step scorer is a token classifier")
         if model.config.num_labels != 2:
             raise ValueError(f"{folder} classifies tokens into {model.config.num_labels} labels; a step scorer has 2")
-        return cls(model, AutoTokenizer.from_pretrained(folder), Threshold(threshold))
+        return cls(model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False), Threshold(threshold))
 
     @torch.inference_mode()
     def score(self, solutions: Sequence[tuple[Problem, Sequence[str]]]) -> list[tuple[float, ...] | None]:

@@ -40,7 +40,7 @@ class LocalTeacher:
     def _prefix(self, request: TeacherRequest) -> tuple[int, ...]:
         if self.shares_vocabulary:
             return (*request.prompt_ids, *request.prefix_ids)
-        return self.model.codec.encode(request.problem.prompt + request.prefix_text)
+        return self.model.codec.encode_prompt(request.problem.prompt + request.prefix_text)
 
     def _reply(self, continuation: Continuation) -> TeacherReply:
         if self.shares_vocabulary:

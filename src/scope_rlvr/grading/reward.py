@@ -1,0 +1,47 @@
+"""A TRL reward function as a verifier."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from scope_rlvr.types import Outcome, Problem, Verdict
+
+
+class RewardVerifier:
+    """Lets one reward function say what is right: a response that it pays ``right_at`` or more.
+
+    The function is called as TRL calls it, with ``prompts``, ``completions`` (texts) and columns ``reference`` and
+    ``answer``, once for all responses. Its rewards are paid as they are; ``None`` or NaN is an unknown verdict.
+    Raises ``ValueError`` when it returns another number of rewards than responses.
+
+    >>> def length_reward(prompts, completions, **columns):
+    ...     return [len(text) / 4 for text in completions]
+    >>> problem = Problem("p", "?", "1")
+    >>> [v.outcome.value for v in RewardVerifier(length_reward).verify([(problem, "abcd"), (problem, "ab")])]
+    ['right', 'wrong']
+    """
+
+    def __init__(self, reward_func: Callable[..., Sequence[float | None]], right_at: float = 1.0) -> None:
+        self.reward_func = reward_func
+        self.right_at = right_at
+
+    def verify(self, attempts: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+        if not attempts:
+            return []
+        references = [problem.reference for problem, _ in attempts]
+        columns: dict[str, Any] = {"reference": references, "answer": references}
+        rewards = self.reward_func(
+            prompts=[problem.prompt for problem, _ in attempts], completions=[text for _, text in attempts], **columns
+        )
+        if len(rewards) != len(attempts):
+            raise ValueError(f"the reward function returned {len(rewards)} rewards for {len(attempts)} responses")
+        return [self._verdict(reward) for reward in rewards]
+
+    def _verdict(self, reward: float | None) -> Verdict:
+        if reward is None or math.isnan(reward):
+            return Verdict(Outcome.UNKNOWN, reason="the reward function gave no reward")
+        outcome = Outcome.RIGHT if reward >= self.right_at else Outcome.WRONG
+        # There is no telling which part of the text the function read, so any text may state an answer.
+        return Verdict(outcome, reason=f"reward {reward}, right at {self.right_at}", reward=float(reward))

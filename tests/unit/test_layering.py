@@ -1,0 +1,81 @@
+"""The core imports no engine and no model library, neither itself nor through other modules."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import scope_rlvr
+
+PACKAGE = "scope_rlvr"
+SOURCE = Path(scope_rlvr.__file__).parent
+METHODS = sorted(f"methods.{file.stem}" for file in (SOURCE / "methods").glob("*.py") if file.stem != "__init__")
+CORE = ["types", "ports", "settings", "seeds", "steps", "locate", "salvage", "credit", "metrics", "diversity", "errors"]
+TENSOR_CORE = ["objective", "methods", *METHODS]
+ENGINES = frozenset({"trl", "transformers", "verl", "vllm", "ray", "datasets", "accelerate"})
+FREE_OF = dict.fromkeys(CORE, ENGINES | {"torch", "numpy"}) | dict.fromkeys(TENSOR_CORE, ENGINES)
+
+
+def file_of(module: str) -> Path | None:
+    """The source of ``scope_rlvr.<module>``; ``None`` where there is no such module."""
+    path = SOURCE.joinpath(*module.split(".")) if module else SOURCE
+    return next((f for f in (path.with_suffix(".py"), path / "__init__.py") if f.is_file()), None)
+
+
+@cache
+def imports_of(file: Path) -> frozenset[str]:
+    """Every module that a file imports anywhere in it, as full names; names taken from a module count as modules."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = list(file.relative_to(SOURCE.parent).parts[: -node.level]) if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {name, *(f"{name}.{alias.name}" for alias in node.names)}
+    return frozenset(found)
+
+
+def reached_from(module: str) -> dict[str, tuple[str, ...]]:
+    """Every outside package that importing a module reaches, with the chain of our files that leads there."""
+    outside: dict[str, tuple[str, ...]] = {}
+    seen: set[str] = set()
+    waiting = [(module, ())]
+    while waiting:
+        name, chain = waiting.pop(0)
+        file = file_of(name)
+        if file is None or name in seen:
+            continue
+        seen.add(name)
+        chain = (*chain, str(file.relative_to(SOURCE.parent)))
+        for imported in imports_of(file):
+            first, _, rest = imported.partition(".")
+            if first != PACKAGE:
+                outside.setdefault(first, chain)
+                continue
+            # Importing a module runs the __init__ of every package above it.
+            parts = rest.split(".") if rest else []
+            waiting += [(".".join(parts[:depth]), chain) for depth in range(len(parts) + 1)]
+    return outside
+
+
+@pytest.mark.parametrize("module", FREE_OF)
+def test_core_modules_reach_no_engine(module):
+    assert file_of(module) is not None, f"{PACKAGE}.{module} is gone: say in this test what took its place"
+    reached = reached_from(module)
+    broken = {package: reached[package] for package in sorted(FREE_OF[module] & set(reached))}
+    assert not broken, "\n".join(
+        f"{chain[-1]} imports {package}, and {PACKAGE}.{module} must not need it (by way of {' -> '.join(chain)})"
+        for package, chain in broken.items()
+    )
+
+
+def test_the_walk_finds_what_is_there():
+    assert "torch" in reached_from("objective")
+    assert reached_from("methods.grpo")["torch"][0] == f"{PACKAGE}/methods/grpo.py"
+    engine = reached_from("engines.trl")
+    assert {"trl", "transformers", "torch"} <= set(engine)
+    assert "pydantic" in reached_from("salvage")
