@@ -18,7 +18,7 @@ endif
 
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: train test test-oldest-trl lint help
+.PHONY: train test test-oldest-trl lint picture help
 
 train: $(VENV)/.installed
 	$(BIN)/scope train $(ARGS)
@@ -33,6 +33,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The picture in the README, of any run: make picture RUN=runs/NAME
+picture: $(VENV)/.installed-dev
+	$(BIN)/python tools/screenshot.py $(RUN)/report.html docs/images/salvaged.png --section salvaged
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile

@@ -237,7 +237,12 @@ def aggregate(
     """
     weighted_BT = loss_BT * weight_BT
     if how is Aggregation.TOKEN_MEAN:
-        return weighted_BT.sum() / num_tokens.clamp(min=1.0)
+        return weighted_BT.sum() / _one_if_zero(num_tokens)
     if how is Aggregation.SEQUENCE_MEAN:
-        return (weighted_BT.sum(-1) / weight_BT.sum(-1).clamp(min=1.0)).sum() / num_rows.clamp(min=1.0)
-    return weighted_BT.sum() / (num_rows.clamp(min=1.0) * max_length)
+        return (weighted_BT.sum(-1) / _one_if_zero(weight_BT.sum(-1))).sum() / _one_if_zero(num_rows)
+    return weighted_BT.sum() / (_one_if_zero(num_rows) * max_length)
+
+
+def _one_if_zero(count: Tensor) -> Tensor:
+    """A divisor: where nothing is counted, the sum is zero already. A count below one is a share and stays."""
+    return torch.where(count > 0, count, torch.ones_like(count))

@@ -576,16 +576,17 @@ def _teacher_segment(reply: TeacherReply, mode: Mode, tools: Toolbox) -> tuple[S
     or end-of-sequence token that it stopped at. Of several steps only the first is taken where one was asked for.
     """
     codec, separator, one_step = tools.codec, tools.steps.separator, isinstance(mode, OneStep)
-    logprobs = None
     if reply.token_ids is None:
         text = reply.text or ""
         if one_step and text.strip() and not (reply.finished or reply.is_cut_off or separator in text):
             text = text.rstrip() + separator
         token_ids = codec.encode(text)
-        if reply.finished and text.strip():
-            token_ids = (*token_ids, codec.end_id)
     else:
-        token_ids, logprobs = reply.token_ids, reply.logprobs
+        token_ids = reply.token_ids
+    if reply.finished and token_ids and token_ids[-1] not in codec.end_ids:
+        token_ids = (*token_ids, codec.end_id)
+    # Log-probabilities that do not fit the tokens, one each, belong to something else.
+    logprobs = reply.logprobs if reply.logprobs is not None and len(reply.logprobs) == len(token_ids) else None
     end = next((i + 1 for i, token in enumerate(token_ids) if token in codec.end_ids), len(token_ids))
     if one_step and end:
         end = split_steps(codec.pieces(token_ids[:end]), tools.steps)[0].end

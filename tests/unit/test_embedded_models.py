@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, 
 
 from scope_rlvr.embedded import MODELS, figures, model_path
 from scope_rlvr.embedded.build import Recipe, build, policy_sums
-from scope_rlvr.embedded.corpus import Sums, draw_numbers, write_solutions
+from scope_rlvr.embedded.corpus import Sums, draw_numbers, write_altered, write_solutions
 from scope_rlvr.embedded.labelled import IGNORED, label, right_chances
 from scope_rlvr.embedded.tokenizer import make_tokenizer
 from scope_rlvr.problems.family import split_of
@@ -81,7 +81,7 @@ def test_the_policy_is_as_good_as_its_figures_say():
     assert 0.10 <= figure["pass_at_1"] <= 0.40
     assert 0.30 <= figure["median_kept_share_of_failures"] <= 0.70
     assert figure["first_errors"].get("slip", 0) <= 0.1
-    assert_close(np.mean([graded.is_right for graded in rollouts()]), figure["pass_at_1"], NUM_PROBLEMS)
+    assert_close(float(np.mean([graded.is_right for graded in rollouts()])), figure["pass_at_1"], NUM_PROBLEMS)
 
 
 def test_the_teacher_is_as_good_as_its_figures_say():
@@ -147,6 +147,20 @@ def test_pre_training_draws_from_the_train_split_only():
     assert {split_of(identity(row.tolist())) for row in numbers} == {"train"}
 
 
+@pytest.mark.parametrize("level", [2, 3, 7])
+def test_altered_solutions_are_wrong_where_they_say(level):
+    rng, tokenizer = np.random.default_rng(0), make_tokenizer()
+    numbers = draw_numbers(level, 100, rng)
+    altered = write_altered(numbers, rng)
+    for row, ids, first_wrong in zip(numbers, altered.ids_BT, altered.first_wrong_B, strict=True):
+        problem = make_problem(row.tolist())
+        completion = tokenizer.decode(ids).removeprefix(problem.prompt).removesuffix("\n\n")
+        rollout = label(problem, completion)
+        assert rollout.ids == tuple(ids)
+        assert rollout.separators == tuple(altered.separators_S)
+        assert (level if rollout.first_wrong is None else rollout.first_wrong) == first_wrong
+
+
 def test_labels_end_at_the_first_wrong_step():
     steps = ["3 + 7 = 10 : 0 5 10", "0 + 10 = 11 : 5 11", "5 + 11 = 3 : 3", "answer 3"]
     rollout = label(make_problem([0, 3, 5, 7]), "\n\n".join(steps))
@@ -158,7 +172,8 @@ def test_building_twice_gives_the_same_weights(tmp_path):
     recipe = Recipe(
         policy_steps=2,
         teacher_steps=2,
-        scorer_steps=2,
+        scorer_altered_steps=2,
+        scorer_steps=3,
         rollouts_per_level=4,
         dev_rollouts_per_level=2,
         tokens_per_batch=600,

@@ -23,8 +23,8 @@ from transformers import (
 )
 
 from scope_rlvr.embedded import ModelName
-from scope_rlvr.embedded.corpus import Solutions, Sums, draw_numbers, write_solutions
-from scope_rlvr.embedded.labelled import IGNORED, LabelledRollout, altered_solutions, labelled_rollouts, right_chances
+from scope_rlvr.embedded.corpus import Solutions, Sums, draw_numbers, write_altered, write_solutions
+from scope_rlvr.embedded.labelled import IGNORED, LabelledRollout, labelled_rollouts, right_chances
 from scope_rlvr.embedded.tokenizer import EOS, ID, MAX_TOKENS, PAD, VOCABULARY, make_tokenizer
 from scope_rlvr.embedded.training import Batch, one_thread, train
 
@@ -54,8 +54,11 @@ class Recipe:
     ``gap_slip_right``, so rarely that trying again and again does not find it: at 0.07 it does, and then outcome reward
     alone closes every gap. A pair with a gap is chosen ``gap_weight`` times as
     readily as another. Without that preference half the failures would go wrong in the first or second step, and
-    there would be little to keep. ``altered_share`` altered solutions are added for each rollout that the scorer
-    learns from: the only place where it sees the right sum at a gap, as the policy will write it once it has learned.
+    there would be little to keep.
+
+    The scorer takes ``scorer_altered_steps`` on altered solutions, then ``scorer_steps`` in which rollouts and altered
+    solutions take turns. Those are the only place where it sees the right sum at a gap, as the policy will write it
+    once it has learned; from rollouts alone it learns that certain pairs are wrong whatever is written.
     """
 
     seed: int = 0
@@ -64,10 +67,10 @@ class Recipe:
     gap_weight: float = 0.4
     policy_steps: int = 3800
     teacher_steps: int = 3800
-    scorer_steps: int = 1200
+    scorer_altered_steps: int = 1600
+    scorer_steps: int = 1000
     tokens_per_batch: int = 4000
-    rollouts_per_level: int = 3000
-    altered_share: float = 0.5
+    rollouts_per_level: int = 2500
     dev_rollouts_per_level: int = 600
 
 
@@ -163,20 +166,34 @@ def build_step_scorer(
     numbers, and to gather both at the separator, takes one layer more than to write them. A step after the first wrong
     one has no label: whether it is right depends on what one takes as given, and the decision rule never reads it.
     """
-    policy = LlamaForCausalLM.from_pretrained(policy_folder)
     torch.manual_seed(recipe.seed + 2)
     rng = np.random.default_rng(recipe.seed + 2)
+    scorer = _scorer_on_top_of(LlamaForCausalLM.from_pretrained(teacher_folder))
+
+    def make_altered_batch(share_done: float) -> Batch:
+        return _altered_batch(_numbers(_draw_level(share_done, rng), recipe, rng), rng)
+
+    train(
+        scorer,
+        make_altered_batch,
+        num_steps=recipe.scorer_altered_steps,
+        muon_lr=0.02,
+        adam_lr=2e-3,
+        report=report,
+        label="step scorer, altered solutions",
+    )
+    policy = LlamaForCausalLM.from_pretrained(policy_folder)
     learn: dict[int, list[LabelledRollout]] = {}
     dev: dict[int, list[LabelledRollout]] = {}
     for level in ROLLOUT_LEVELS:
         learn[level] = labelled_rollouts(policy, level, recipe.rollouts_per_level, recipe.seed, split="train")
-        learn[level] += altered_solutions(level, round(recipe.altered_share * recipe.rollouts_per_level), recipe.seed)
         dev[level] = labelled_rollouts(policy, level, recipe.dev_rollouts_per_level, recipe.seed, split="dev")
         report(f"step scorer: sampled level {level}")
-    scorer = _scorer_on_top_of(LlamaForCausalLM.from_pretrained(teacher_folder))
 
     def make_batch(share_done: float) -> Batch:
         level = int(rng.choice(ROLLOUT_LEVELS))
+        if rng.random() < 0.5:
+            return _altered_batch(_numbers(level, recipe, rng), rng)
         picked = rng.integers(0, len(learn[level]), recipe.tokens_per_batch // _num_tokens(level))
         return _label_batch([learn[level][k] for k in picked])
 
@@ -245,6 +262,15 @@ def _next_token_batch(solutions: Solutions, counts: np.ndarray) -> Batch:
     labels_BT = torch.full_like(ids_BT, IGNORED)
     labels_BT[:, :-1] = target_BT[:, 1:]
     return Batch(ids_BT, labels_BT)
+
+
+def _altered_batch(numbers_BN: np.ndarray, rng: np.random.Generator) -> Batch:
+    """Altered solutions with their labels at the separators, up to the first wrong step."""
+    altered = write_altered(numbers_BN, rng)
+    steps_S, wrong_B1 = np.arange(len(altered.separators_S)), altered.first_wrong_B[:, None]
+    labels_BT = np.full_like(altered.ids_BT, IGNORED)
+    labels_BT[:, altered.separators_S] = np.where(steps_S > wrong_B1, IGNORED, steps_S < wrong_B1)
+    return Batch(torch.from_numpy(altered.ids_BT), torch.from_numpy(labels_BT))
 
 
 def _label_batch(rollouts: Sequence[LabelledRollout]) -> Batch:

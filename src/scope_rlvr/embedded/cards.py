@@ -43,9 +43,10 @@ of width 128, the lower two started from the teacher's. Input: the prompt, then 
 token, also the last one; the logits at each of these tokens say whether the step is wrong (label 0) or right (label 1).
 `scorer.json` holds the decision rule: the first step whose probability of being right is below the threshold
 {threshold} is the first wrong one; the threshold was chosen on other problems (dev split). It was trained on the
-policy's own rollouts at temperature 1, levels 4 to 10, labelled by an exact checker, and on {altered_percent} % as many
-solutions with numbers altered at random, so that it does not know only the policy's habits. Steps after the first
-wrong one have no label, and their scores mean nothing."""
+policy's own rollouts at temperature 1, levels 4 to 10, labelled by an exact checker, and, before them and in turns with
+them, on right solutions with one sum or number altered, so that it does not only learn the policy's habits: `right at
+every gap called right` says whether it will believe a policy that has learned. Steps after the first wrong one have no
+label, and their scores mean nothing."""
 
 _TOGETHER = """
 ## The three together
@@ -63,9 +64,7 @@ def write_cards(models: Path, figures: Mapping[str, Any]) -> None:
         slip_percent=100 * recipe.gap_slip_right,
         gap_weight=recipe.gap_weight,
     )
-    scorer = _SCORER.format(
-        threshold=figures["step_scorer"]["threshold"], altered_percent=round(100 * recipe.altered_share)
-    )
+    scorer = _SCORER.format(threshold=figures["step_scorer"]["threshold"])
     salvage = _table({f"salvage, {level} numbers": row for level, row in figures["salvage"].items()})
     cards = {
         "policy": ("text-generation", "Embedded policy", policy, _levels(figures["policy"]) + _TOGETHER + salvage),

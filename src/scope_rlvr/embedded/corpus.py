@@ -88,8 +88,17 @@ def draw_numbers(level: int, count: int, rng: Generator, split: Split = "train")
     return np.stack(rows[:count])
 
 
-def write_solutions(numbers_BN: Array, sums: Sums, rng: Generator, *, num_random_steps: int | None = None) -> Solutions:
+def write_solutions(
+    numbers_BN: Array,
+    sums: Sums,
+    rng: Generator,
+    *,
+    num_random_steps: int | None = None,
+    blunder_at_B: Array | None = None,
+) -> Solutions:
     """Solve problems in random order (all steps, or the first ``num_random_steps``), then in canonical order.
+
+    ``blunder_at_B`` names a step in each row whose sum is off by some amount, -1 for none.
 
     >>> from scope_rlvr.embedded.tokenizer import make_tokenizer
     >>> problem = np.array([[3, 5, 7]])
@@ -104,6 +113,9 @@ def write_solutions(numbers_BN: Array, sums: Sums, rng: Generator, *, num_random
     for step in range(level - 1):
         is_random = num_random_steps is None or step < num_random_steps
         a_B, b_B, remaining_BN = _take_step(remaining_BN, sums, rng, is_random=is_random)
+        if blunder_at_B is not None:
+            off_B = (remaining_BN[:, 0] + rng.integers(1, MODULUS, num_rows)) % MODULUS
+            remaining_BN[:, 0] = np.where(blunder_at_B == step, off_B, remaining_BN[:, 0])
         sum_B, remaining_BN = remaining_BN[:, 0], np.sort(remaining_BN, axis=1)
         columns += [a_B[:, None] + _LINE_START, _column(num_rows, " +"), b_B[:, None] + _IN_LINE]
         columns += [_column(num_rows, " ="), sum_B[:, None] + _IN_LINE, _column(num_rows, " :")]
@@ -115,6 +127,46 @@ def write_solutions(numbers_BN: Array, sums: Sums, rng: Generator, *, num_random
     step_of, choices = step_of + [level - 1] * 3, choices + [False] * 3
     ids_BT = np.concatenate(columns, axis=1)
     return Solutions(ids_BT, np.broadcast_to(np.array(choices), ids_BT.shape), np.array(step_of))
+
+
+@dataclass(frozen=True)
+class Altered:
+    """Solutions with at most one alteration each; the answer is followed by a separator, as every step is.
+
+    ``first_wrong_B`` is the step that was altered, or the number of steps where none was; ``separators_S`` are the
+    positions of the separators after the steps.
+    """
+
+    ids_BT: Array
+    first_wrong_B: Array
+    separators_S: Array
+
+
+def write_altered(numbers_BN: Array, rng: Generator) -> Altered:
+    """Solutions of which two in five have one wrong sum, two in five one number replaced, and one is right.
+
+    >>> altered = write_altered(np.array([[3, 5, 7]] * 100), np.random.default_rng(0))
+    >>> sorted(set(altered.first_wrong_B.tolist()))
+    [0, 1, 2, 3]
+    """
+    num_rows, level = numbers_BN.shape
+    kind_B = rng.random(num_rows)
+    blunder_at_B = np.where(kind_B < 0.4, rng.integers(0, level - 1, num_rows), -1)
+    num_random_steps = int(rng.integers(0, level))
+    solutions = write_solutions(
+        numbers_BN, Sums.right(), rng, num_random_steps=num_random_steps, blunder_at_B=blunder_at_B
+    )
+    ids_BT, step_of_T = solutions.ids_BT.copy(), solutions.step_of_T
+    ids_BT[:, -1] = ID[SEPARATOR]
+    is_replaced_B = (kind_B >= 0.4) & (kind_B < 0.8)
+    places = np.flatnonzero((step_of_T >= 0) & (ids_BT[0] >= _LINE_START))
+    at_B = rng.choice(places, num_rows)
+    rows = np.flatnonzero(is_replaced_B)
+    old = ids_BT[rows, at_B[rows]]
+    base = np.where(old >= _IN_LINE, _IN_LINE, _LINE_START)
+    ids_BT[rows, at_B[rows]] = base + (old - base + rng.integers(1, MODULUS, len(rows))) % MODULUS
+    first_wrong_B = np.where(is_replaced_B, step_of_T[at_B], np.where(blunder_at_B >= 0, blunder_at_B, level))
+    return Altered(ids_BT, first_wrong_B, np.flatnonzero(np.diff(step_of_T, append=level) > 0)[1:])
 
 
 def _take_step(remaining_BN: Array, sums: Sums, rng: Generator, *, is_random: bool) -> tuple[Array, Array, Array]:

@@ -17,6 +17,7 @@ from random import Random
 from statistics import fmean, median
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from transformers import LlamaForCausalLM, LlamaForTokenClassification
@@ -24,11 +25,12 @@ from transformers import LlamaForCausalLM, LlamaForTokenClassification
 from scope_rlvr.embedded import MODELS
 from scope_rlvr.embedded.build import ROLLOUT_LEVELS, Recipe, policy_sums
 from scope_rlvr.embedded.cards import write_cards
-from scope_rlvr.embedded.labelled import LabelledRollout, altered_solutions, label, right_chances, sample_texts
-from scope_rlvr.embedded.tokenizer import ID
+from scope_rlvr.embedded.corpus import write_altered
+from scope_rlvr.embedded.labelled import LabelledRollout, label, right_chances, sample_texts
+from scope_rlvr.embedded.tokenizer import ID, make_tokenizer
 from scope_rlvr.embedded.training import one_thread
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
-from scope_rlvr.problems.reduction import MODULUS, SEPARATOR, Reduction, add, make_problem
+from scope_rlvr.problems.reduction import MODULUS, SEPARATOR, Reduction, add, make_problem, numbers_of
 from scope_rlvr.types import Problem
 
 LEVELS = (2, 3, 4, 6, 8, 10)
@@ -211,9 +213,15 @@ def scorer_figures(scorer: LlamaForTokenClassification, threshold: float, graded
 
 def stranger_figures(scorer: LlamaForTokenClassification, threshold: float, level: int) -> Figures:
     """The same for solutions that the policy would not write: right at every gap, or altered at random."""
-    rng = Random(SEED)
-    right = [label(p, _FAMILY.random_solution(p, rng)) for p in unseen_problems(level)]
-    altered = altered_solutions(level, NUM_PROBLEMS, SEED, split="test")
+    problems, rng = unseen_problems(level), Random(SEED)
+    right = [label(problem, _FAMILY.random_solution(problem, rng)) for problem in problems]
+    numbers_BN = np.array([numbers_of(problem) for problem in problems])
+    altered_BT = write_altered(numbers_BN, np.random.default_rng(SEED)).ids_BT
+    texts = make_tokenizer().batch_decode(altered_BT)
+    altered = [
+        label(problem, text.removeprefix(problem.prompt).removesuffix(SEPARATOR))
+        for problem, text in zip(problems, texts, strict=True)
+    ]
     return {
         "right_at_every_gap_called_right": _located(scorer, threshold, right)["right_solutions_called_right"],
         "exact_first_wrong_step_altered": _located(scorer, threshold, altered)["exact_first_wrong_step"],

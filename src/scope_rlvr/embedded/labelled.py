@@ -1,17 +1,16 @@
-"""Rollouts of the embedded policy, and altered solutions, with the exact truth about each step: the scorer's data."""
+"""Rollouts of the embedded policy, with the exact truth about each step: what the step scorer learns from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from random import Random
 
 import torch
 from transformers import LlamaForCausalLM, LlamaForTokenClassification
 
 from scope_rlvr.embedded.tokenizer import EOS, ID, PAD, make_tokenizer
 from scope_rlvr.problems.family import Split
-from scope_rlvr.problems.reduction import MODULUS, SEPARATOR, Reduction, add
+from scope_rlvr.problems.reduction import SEPARATOR, Reduction
 from scope_rlvr.types import Problem
 
 IGNORED = -100
@@ -94,37 +93,6 @@ def labelled_rollouts(
     problems = _FAMILY.sample(level, count, seed, split=split)
     completions = sample_texts(policy, [problem.prompt for problem in problems], seed=seed)
     return [label(problem, completion) for problem, completion in zip(problems, completions, strict=True)]
-
-
-def altered_solutions(level: int, count: int, seed: int, *, split: Split = "train") -> list[LabelledRollout]:
-    """Solutions with mistakes that the policy does not make yet, so that the scorer knows more than its habits.
-
-    Half have a sum or two wrong by any amount, in half one number anywhere was replaced; both orders of steps occur.
-    """
-    rng = Random(seed)
-
-    def write_sum(a: int, b: int) -> int:
-        return add(a, b) if rng.random() < 0.8 else rng.randrange(MODULUS)
-
-    altered = []
-    for index, problem in enumerate(_FAMILY.sample(level, count, seed + 1, split=split)):
-        if index % 2:
-            completion = _FAMILY.random_solution(problem, rng, write_sum=write_sum)
-        elif index % 4:
-            completion = _with_one_number_replaced(_FAMILY.random_solution(problem, rng), rng)
-        else:
-            completion = _with_one_number_replaced(_FAMILY.canonical_solution(problem), rng)
-        altered.append(label(problem, completion))
-    return altered
-
-
-def _with_one_number_replaced(completion: str, rng: Random) -> str:
-    ids = _TOKENIZER.encode(completion)
-    words = list(_TOKENIZER.convert_ids_to_tokens(ids))
-    at = rng.choice([k for k, word in enumerate(words) if word.strip().isdecimal()])
-    lead = " " if words[at].startswith(" ") else ""
-    words[at] = f"{lead}{rng.randrange(MODULUS)}"
-    return "".join(words)
 
 
 def right_chances(scorer: LlamaForTokenClassification, rollouts: Sequence[LabelledRollout]) -> list[tuple[float, ...]]:

@@ -136,9 +136,18 @@ class ScopeTrainer(GRPOTrainer):
             **kwargs,
         )
         _require_whole_groups(args, method, self.accelerator.num_processes)
+        self._refuse_unsupported_model()
+        self.codec = TokenizerCodec(self.processing_class, self._extra_end_ids())
+
+    def _refuse_unsupported_model(self) -> None:
+        """What only shows once the trainer has its model and its processes."""
         if getattr(self, "aux_loss_enabled", False):
             raise UnsupportedOption("the load-balancing loss of a mixture of experts would be ignored; set it to 0")
-        self.codec = TokenizerCodec(self.processing_class, self._extra_end_ids())
+        deepspeed = getattr(self.accelerator.state, "deepspeed_plugin", None)
+        if self.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3):
+            raise UnsupportedOption(
+                "parameters sharded over processes (FSDP, ZeRO-3) cannot sample rollouts here; use data parallelism"
+            )
 
     # --- rollouts -------------------------------------------------------------------------------------------------
 

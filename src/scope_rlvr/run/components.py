@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec
@@ -20,6 +21,9 @@ from scope_rlvr.types import Problem
 
 _PROBLEMS_READ = 50
 """Problems shown to each tokenizer to see whether it can read them."""
+
+_UNLOADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
+"""What the libraries raise for a folder that holds no usable model."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def _load_causal(name: str, key: str, dtype: torch.dtype) -> tuple[PreTrainedMod
         model, info = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except _UNLOADABLE as error:
         raise UserError(
             f"{key} = {name!r} cannot be loaded as a causal language model: {_first_line(error)}"
         ) from error
@@ -82,7 +86,7 @@ def _load_scorer(config: RunConfig) -> TokenClassifierScorer:
     source = resolve_model(config.scorer.model, "scorer.model")
     try:
         scorer = TokenClassifierScorer.load(Path(source), config.scorer.threshold)
-    except (OSError, ValueError, RuntimeError) as error:
+    except _UNLOADABLE as error:
         raise UserError(
             f"scorer.model = {config.scorer.model!r} cannot be loaded as a step scorer: {_first_line(error)}"
         ) from error

@@ -119,13 +119,19 @@ class RunFolder:
 
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a journal, one at a time; a torn last line is left out."""
+    """The records of a journal, one at a time; a torn last line is left out.
+
+    Raises :class:`UserError` for a line that is broken in the middle: no interruption of ours leaves that.
+    """
+    torn_at = 0
     with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
+        for number, line in enumerate(file, start=1):
+            if torn_at:
+                raise UserError(f"line {torn_at} of {path} is not JSON, and lines follow it; mend or remove that line")
             try:
                 yield json.loads(line)
             except json.JSONDecodeError:
-                return
+                torn_at = number
 
 
 def environment() -> dict[str, str]:

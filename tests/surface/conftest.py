@@ -1,0 +1,82 @@
+"""The command line as a user has it: arguments in, exit code, stdout, stderr and files out."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+
+from scope_rlvr.cli.main import main
+
+SMALL = (
+    "run.problems_per_step=2",
+    "run.rollouts_per_problem=4",
+    "problems.level=5",
+    "evaluation.num_problems=4",
+    "evaluation.samples_per_problem=2",
+)
+"""Overrides that make a step a matter of a quarter of a second."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+Scope = Callable[..., Ended]
+
+
+def run_scope(*arguments: str | Path) -> Ended:
+    """``scope ARGUMENTS`` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = ["scope", *map(str, arguments)]
+    with patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
+        main()
+    return Ended(int(end.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def settings(*overrides: str) -> list[str]:
+    """The small settings and more as arguments."""
+    return [part for override in (*SMALL, *overrides) for part in ("--set", override)]
+
+
+@pytest.fixture
+def scope() -> Scope:
+    return run_scope
+
+
+@pytest.fixture
+def small() -> Callable[..., list[str]]:
+    return settings
+
+
+@pytest.fixture(scope="session")
+def rich_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that uses everything that can leave figures: SCOPE, a KL penalty, evaluation on the way."""
+    folder = tmp_path_factory.mktemp("runs") / "rich"
+    overrides = ("run.checkpoint_every=2", "objective.kl=0.001")
+    ended = run_scope("train", "--out", folder, "--steps", "4", "--eval-every", "2", *settings(*overrides))
+    assert ended.code == 0, ended.err
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the recipe as it is, but small."""
+    folder = tmp_path_factory.mktemp("runs") / "plain"
+    ended = run_scope("train", "--out", folder, "--steps", "4", *settings())
+    assert ended.code == 0, ended.err
+    return folder
