@@ -308,7 +308,7 @@ def _method_lines(used: set[str]) -> Iterator[str]:
     yield ""
     for line in _table(row for key, row in rows.items() if key in shared):
         # Each method fixes its own name.
-        yield f"| `name` | one of {names} | `\"scope\"` | {MEANINGS['method.name']} |" if "| `name`" in line else line
+        yield f'| `name` | one of {names} | `"scope"` | {MEANINGS["method.name"]} |' if "| `name`" in line else line
     yield ""
     yield "Options of `scope`:"
     yield ""
@@ -370,7 +370,9 @@ def _wrapped(text: str, width: int = 116) -> list[str]:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Write docs/configuration.md and recipes/embedded.toml.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a file is not up to date")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 where a file is not up to date"
+    )
     is_check = parser.parse_args().check
     stale = []
     for path, text in ((REFERENCE, reference()), (RECIPE, recipe())):

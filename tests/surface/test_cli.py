@@ -101,7 +101,9 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 @pytest.mark.parametrize("out", [(), ("--out", "run")], ids=["", "out"])
-def test_a_mistake_is_told_once_and_nothing_is_written(name: str, out: tuple[str, ...], here: Path, scope: Scope) -> None:
+def test_a_mistake_is_told_once_and_nothing_is_written(
+    name: str, out: tuple[str, ...], here: Path, scope: Scope
+) -> None:
     arguments, parts = MISTAKES[name]
     before = contents(here)
     ended = scope("train", *arguments, *out)

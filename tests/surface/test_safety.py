@@ -57,9 +57,9 @@ def findings(tree: ast.AST) -> Iterator[str]:
         if _is_not(keywords.get("weights_only"), True):
             yield f"line {line}: weights_only"
     for node in ast.walk(tree):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        yield from (f"line {node.lineno}: {name}" for name in names if name.split(".")[0] in FORBIDDEN_MODULES)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            yield from (f"line {node.lineno}: {name}" for name in names if name.split(".")[0] in FORBIDDEN_MODULES)
 
 
 def _is_not(value: ast.expr | None, wanted: bool) -> bool:
@@ -91,7 +91,9 @@ def test_the_scan_finds_what_it_looks_for(code: str) -> None:
 
 
 def test_the_scan_lets_through_what_is_safe() -> None:
-    code = "model.eval(); json.load(file); subprocess.run(['ls']); AutoModel.from_pretrained(n, trust_remote_code=False)"
+    code = (
+        "model.eval(); json.load(file); subprocess.run(['ls']); AutoModel.from_pretrained(n, trust_remote_code=False)"
+    )
     assert list(findings(ast.parse(code))) == []
 
 

@@ -313,7 +313,9 @@ def _describe(mistake: dict[str, Any], values: dict[str, Any]) -> str:
         )
         return f"{shown}: unknown key{hint}"
     if mistake["type"] == "union_tag_not_found":
-        return f"{shown}: no kind of rule is named, got {mistake['input']!r}; name it by kind = ..., or --set {shown}=..."
+        return (
+            f"{shown}: no kind of rule is named, got {mistake['input']!r}; name it by kind = ..., or --set {shown}=..."
+        )
     received = "" if mistake["type"] in {"missing", "value_error"} else f", got {mistake['input']!r}"
     return f"{shown or 'settings'}: {mistake['msg'].removeprefix('Value error, ')}{received}"
 

@@ -1,0 +1,257 @@
+"""What the documentation says is what the program does, in both directions."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scope_rlvr.errors import ExitCode
+from scope_rlvr.run.config import RunConfig, load_config
+from scope_rlvr.run.records import SCHEMA_VERSION
+from scope_rlvr.run.train import _RENAMED, SUMMARY_SCHEMA
+from scope_rlvr.salvage import SalvageOutcome
+from tests.surface.test_surface import arguments_of, commands
+from tools import config_reference
+
+ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
+EVALUATION_KEY = re.compile(r"eval/.+/accuracy")
+
+
+def doc(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def journal(file: Path) -> Iterator[dict[str, Any]]:
+    yield from map(json.loads, file.read_text(encoding="utf-8").splitlines())
+
+
+def rows_of(text: str, heading: str) -> dict[str, str]:
+    """The tables below a heading up to the next one of its rank: first cell, without its marks, and the rest."""
+    section = re.split(r"^#{2,3} ", text.split(f"{heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    lines = [line.strip("| ").split(" | ", 1) for line in section.splitlines() if line.startswith("| `")]
+    return {name.strip("`"): rest for cell, rest in lines for name in cell.split(", ")}
+
+
+# --- metrics --------------------------------------------------------------------------------------------------------
+
+
+def documented_metrics() -> dict[str, str]:
+    """Each key's own part of docs/metrics.md, in one line."""
+    parts = re.split(r"^### ", doc("metrics.md"), flags=re.MULTILINE)[1:]
+    named = {}
+    for part in parts:
+        title, _, body = part.partition("\n")
+        named[title.strip("` ")] = " ".join(re.split(r"^## ", body, flags=re.MULTILINE)[0].split())
+    return named
+
+
+def written_metrics(run: Path) -> set[str]:
+    keys = {key for line in journal(run / "metrics.jsonl") for key in line}
+    return {"eval/<set>/accuracy" if EVALUATION_KEY.fullmatch(key) else key for key in keys}
+
+
+def test_every_metric_is_documented_and_every_documented_metric_is_written(rich_run: Path) -> None:
+    assert written_metrics(rich_run) == set(documented_metrics())
+
+
+def test_metrics_that_need_an_option_are_marked_so(rich_run: Path, plain_run: Path) -> None:
+    missing = written_metrics(rich_run) - written_metrics(plain_run)
+    assert missing == {"policy/kl", "eval/<set>/accuracy"}
+    metrics = documented_metrics()
+    conditional = {key for key, text in metrics.items() if "Written: only with" in text}
+    assert missing <= conditional
+    always = [key for key, text in metrics.items() if "Written: every step." in text]
+    lines = list(journal(plain_run / "metrics.jsonl"))
+    assert all(key in line for line in lines for key in always)
+
+
+def test_every_metric_says_how_to_read_it() -> None:
+    for key, text in documented_metrics().items():
+        assert re.search(r"\. Read: \S", text), f"{key} does not say how to read it"
+
+
+def test_names_in_trl_are_documented() -> None:
+    renamed = rows_of(doc("metrics.md"), "| here | in TRL's log |\n|---|---|")
+    for theirs, ours in _RENAMED.items():
+        assert renamed[ours] == f"`{theirs}`"
+
+
+# --- command line ---------------------------------------------------------------------------------------------------
+
+
+def test_commands_and_flags_are_documented() -> None:
+    text = doc("cli.md")
+    for name, command in commands().items():
+        assert f"| `scope {name}` |" in text
+        section = rows_of(text, f"## scope {name}")
+        flags = [flag for flag in arguments_of(command) if flag.startswith("--")]
+        assert [cell.split()[0] for cell in section] == flags
+
+
+def test_exit_codes_are_documented() -> None:
+    section = doc("cli.md").split("## Exit codes", 1)[1].split("## ", 1)[0]
+    found = re.findall(r"^\| (\d+) \| (\w+) \|", section, flags=re.MULTILINE)
+    assert {name: int(code) for code, name in found} == {code.name: code.value for code in ExitCode}
+
+
+def examples(page: str) -> list[str]:
+    """Indented command lines of a page that train something new."""
+    lines = [line.strip() for line in doc(page).splitlines() if line.startswith("    scope train")]
+    return [line for line in lines if "[" not in line.split("#")[0].split("--set")[0] and "--resume" not in line]
+
+
+EXAMPLES = [*examples("cli.md"), *examples("configuration.md")]
+
+
+@pytest.mark.parametrize("line", EXAMPLES)
+def test_examples_reach_the_start_of_training(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: Callable[..., Any]
+) -> None:
+    started: list[RunConfig] = []
+
+    def start(settings: RunConfig, *_: Any, **__: Any) -> ExitCode:
+        started.append(settings)
+        return ExitCode.OK
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("scope_rlvr.cli.train._run", start)
+    for name in ("my.toml", "my-run.toml"):
+        (tmp_path / name).write_text('[run]\nsteps = 7\n[method]\nteacher_term = "trust"\n')
+    ended = scope(*shlex.split(line, comments=True)[1:])
+    assert ended.code == 0, ended.err
+    assert started
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= 5
+
+
+# --- configuration --------------------------------------------------------------------------------------------------
+
+
+def test_the_reference_is_up_to_date() -> None:
+    assert doc("configuration.md") == config_reference.reference(), "run: python tools/config_reference.py"
+
+
+def test_the_recipe_is_up_to_date() -> None:
+    written = config_reference.RECIPE.read_text(encoding="utf-8")
+    assert written == config_reference.recipe(), "run: python tools/config_reference.py"
+
+
+def test_the_recipe_is_the_built_in_configuration() -> None:
+    assert load_config(ROOT / "recipes" / "embedded.toml") == load_config()
+
+
+def test_the_recipe_names_every_key() -> None:
+    written = config_reference.RECIPE.read_text(encoding="utf-8")
+    values = tomllib.loads(written)
+    for section, kind in config_reference.section_types().items():
+        for key, field in kind.model_fields.items():
+            is_named = f"\n# {key} =\n" in written if field.default is None else key in values[section]
+            assert is_named, f"{section}.{key}"
+
+
+def test_an_unexplained_key_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(config_reference.MEANINGS, "run.seed")
+    with pytest.raises(config_reference.ReferenceGap, match=r"run\.seed is explained nowhere"):
+        config_reference.reference()
+    monkeypatch.setitem(config_reference.MEANINGS, "run.seed", "Seed.")
+    monkeypatch.setitem(config_reference.MEANINGS, "run.speed", "Speed.")
+    with pytest.raises(config_reference.ReferenceGap, match=r"run\.speed"):
+        config_reference.reference()
+
+
+# --- formats --------------------------------------------------------------------------------------------------------
+
+
+def documented_example() -> dict[str, Any]:
+    return json.loads(doc("formats.md").split("```json\n", 1)[1].split("```", 1)[0])
+
+
+def test_every_file_of_a_run_is_documented(rich_run: Path) -> None:
+    text = doc("formats.md")
+    for path in rich_run.iterdir():
+        name = f"{path.name}/" if path.is_dir() else path.name
+        assert f"## {name}\n" in text, name
+    for path in (rich_run / "checkpoints" / "checkpoint-4").iterdir():
+        is_models = path.name.startswith(("config", "generation_config", "model", "tokenizer"))
+        assert is_models or f"`{path.name}`" in text, path.name
+
+
+def test_every_field_of_a_rollout_is_documented(rich_run: Path) -> None:
+    text = doc("formats.md")
+    fields = rows_of(text, "## rollouts.jsonl")
+    records = list(journal(rich_run / "rollouts.jsonl"))
+    salvages = [record["salvage"] for record in records if record["salvage"] is not None]
+    assert salvages
+    outer = {key for record in records for key in record}
+    inner = {key for salvage in salvages for key in salvage}
+    outcomes = {outcome.value for outcome in SalvageOutcome}
+    assert set(fields) == outer | inner | outcomes
+    nested = (records[0]["verdict"], records[0]["segments"][0], salvages[0]["steps"][0])
+    nested += tuple(c for salvage in salvages for c in salvage["corrections"])
+    for key in {key for table in nested for key in table}:
+        assert f"`{key}`" in text, key
+
+
+def test_the_example_of_a_rollout_has_the_fields_of_a_real_one(rich_run: Path) -> None:
+    example = documented_example()
+    real = next(r for r in journal(rich_run / "rollouts.jsonl") if r["role"] == "salvaged")
+    assert list(example) == list(real)
+    assert list(example["salvage"]) == list(real["salvage"])
+    for part in ("steps", "corrections", "attempt"):
+        assert list(example["salvage"][part][0]) == list(real["salvage"][part][0])
+    steps = example["salvage"]["steps"]
+    assert [step["start"] for step in steps[1:]] == [step["end"] for step in steps[:-1]]
+    kept, teacher, continuation = example["segments"]
+    assert len(kept["token_ids"]) == example["salvage"]["num_kept_tokens"]
+    assert len(teacher["token_ids"]) == example["salvage"]["corrections"][0]["num_tokens"]
+    assert len(continuation["token_ids"]) == example["salvage"]["num_continuation_tokens"]
+
+
+def test_every_field_of_the_summary_is_documented(rich_run: Path) -> None:
+    text = doc("formats.md")
+    summary = json.loads((rich_run / "summary.json").read_text())
+    result = summary["after"]["reduction-6"]
+    samples = result["samples_per_problem"]
+    keys = {key.replace(f"pass_at_{samples}", "pass_at_<n>") for key in result}
+    assert set(rows_of(text, "## summary.json")) == set(summary) | keys
+    for part in ("salvage", "tokens"):
+        for key in summary[part]:
+            assert f"`{key}`" in text
+
+
+def test_schema_versions_are_documented(rich_run: Path) -> None:
+    versions = rows_of(doc("formats.md"), "## Schema versions")
+    assert versions["rollouts.jsonl"].endswith(f"| {SCHEMA_VERSION}")
+    assert versions["summary.json"].endswith(f"| {SUMMARY_SCHEMA}")
+    assert {record["schema"] for record in journal(rich_run / "rollouts.jsonl")} == {SCHEMA_VERSION}
+
+
+def test_the_environment_names_what_the_page_names(rich_run: Path) -> None:
+    text = doc("formats.md").split("## environment.json", 1)[1].split("## ", 1)[0]
+    for key in json.loads((rich_run / "environment.json").read_text()):
+        assert f"`{key}`" in text
+
+
+def test_a_run_s_configuration_reads_back(rich_run: Path) -> None:
+    config = load_config(rich_run / "config.toml")
+    assert config.objective.kl == 0.001
+    assert config.evaluation.every == 2
+
+
+# --- pages ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["cli.md", "configuration.md", "formats.md", "metrics.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", doc(page)):
+        assert "://" in target or (DOCS / target).exists(), f"{page}: {target}"

@@ -1,0 +1,146 @@
+"""The public surface, frozen: whoever changes it does so on purpose, by changing a list here, and says so in the docs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer.main
+
+from scope_rlvr.cli.main import app
+from scope_rlvr.errors import ExitCode
+from scope_rlvr.methods import METHODS
+from scope_rlvr.run.config import RunConfig
+from scope_rlvr.run.records import SCHEMA_VERSION
+from scope_rlvr.run.train import SUMMARY_SCHEMA
+from scope_rlvr.salvage import SalvageOutcome
+from scope_rlvr.types import GroupClass, Outcome, Role
+
+COMMANDS = {
+    "train": ["config", "--set", "--method", "--steps", "--eval-every", "--out", "--resume"],
+    "report": ["run", "--out"],
+    "show": ["run", "--step", "--limit"],
+    "version": [],
+    "embedded build": ["--out"],
+}
+EXIT_CODES = {"OK": 0, "INTERNAL_ERROR": 1, "BAD_INPUT": 2, "TRAINING_STOPPED": 5, "INTERRUPTED": 130}
+METHOD_OPTIONS = {
+    "grpo": ["baseline", "drop_flat_groups", "name"],
+    "scope": [
+        "admission",
+        "baseline",
+        "cut_back_steps",
+        "cut_back_tokens",
+        "drop_flat_groups",
+        "failure_credit",
+        "fallback",
+        "group_rule",
+        "guards",
+        "include_truncated",
+        "insertion",
+        "max_rounds",
+        "max_salvages",
+        "min_prefix_ratio",
+        "min_prefix_steps",
+        "mode",
+        "name",
+        "no_error_rule",
+        "num_continuations",
+        "prefix_credit",
+        "ranking",
+        "show_reference",
+        "show_rejected_step",
+        "teacher_term",
+        "teacher_weight",
+    ],
+}
+CONFIGURATION = {
+    "run": [
+        "seed",
+        "steps",
+        "problems_per_step",
+        "rollouts_per_problem",
+        "micro_batch_rows",
+        "num_threads",
+        "checkpoint_every",
+        "flat_steps_limit",
+    ],
+    "model": ["policy"],
+    "problems": ["family", "level", "file"],
+    "sampling": ["temperature", "top_p", "top_k", "min_p", "max_response_tokens"],
+    "steps": ["separator", "min_chars", "max_steps", "keep_blocks_whole"],
+    "method": [],
+    "objective": ["normalisation", "aggregation", "clip", "kl", "entropy", "updates_per_batch"],
+    "optimizer": ["learning_rate", "schedule", "warmup_steps", "weight_decay", "max_grad_norm"],
+    "scorer": ["model", "threshold"],
+    "teacher": ["model", "temperature"],
+    "verifier": ["answer_pattern"],
+    "evaluation": ["sets", "num_problems", "samples_per_problem", "max_response_tokens", "temperature", "every"],
+    "logging": ["report_to"],
+}
+
+
+def commands() -> dict[str, Any]:
+    """Every command by its full name."""
+    found: dict[str, Any] = {}
+    waiting = [("", typer.main.get_command(app))]
+    while waiting:
+        name, command = waiting.pop()
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            found[name] = command
+        else:
+            waiting += [(f"{name} {key}".strip(), below) for key, below in inner.items()]
+    return found
+
+
+def arguments_of(command: Any) -> list[str]:
+    """Arguments by name, options by their long flag."""
+    named = [p.opts[0] if p.param_type_name == "option" else p.name for p in command.params]
+    return [name for name in named if name != "--help"]
+
+
+def test_commands_and_their_options() -> None:
+    assert {name: arguments_of(command) for name, command in commands().items()} == COMMANDS
+
+
+def test_exit_codes() -> None:
+    assert {code.name: code.value for code in ExitCode} == EXIT_CODES
+
+
+def test_methods_and_their_options() -> None:
+    assert {name: sorted(method.model_fields) for name, method in METHODS.items()} == METHOD_OPTIONS
+
+
+def test_sections_and_keys_of_the_configuration() -> None:
+    sections = {name: list(type(field.default).model_fields) for name, field in RunConfig.model_fields.items()}
+    sections["method"] = []
+    assert sections == CONFIGURATION
+
+
+def test_schema_versions() -> None:
+    assert SCHEMA_VERSION == 1
+    assert SUMMARY_SCHEMA == 1
+
+
+def test_words_in_the_journals() -> None:
+    assert [outcome.value for outcome in Outcome] == ["right", "wrong", "unknown"]
+    assert [role.value for role in Role] == ["sampled", "salvaged"]
+    assert [c.value for c in GroupClass] == ["all right", "all wrong", "mixed", "salvaged", "unusable"]
+    assert [outcome.value for outcome in SalvageOutcome] == [
+        "group not marked",
+        "truncated",
+        "scorer failed",
+        "no wrong step found",
+        "prefix too short",
+        "no room left",
+        "others ranked first",
+        "teacher failed",
+        "teacher wrote nothing",
+        "teacher step too long",
+        "teacher repeated the step",
+        "teacher gave the answer away",
+        "teacher step scored low",
+        "still wrong",
+        "verdict unknown",
+        "admitted",
+    ]
