@@ -113,9 +113,7 @@ def measure(num_blocks: int, num_steps: int) -> dict[str, Any]:
         for offset in range(len(ARMS)):
             arm = ARMS[(number + offset) % len(ARMS)]
             medians[arm].append(block(arm, config, parts, problems, clocks[arm]))
-    ratios = {
-        arm: [own / base for own, base in zip(medians[arm], medians[ARMS[0]], strict=True)] for arm in ARMS
-    }
+    ratios = {arm: [own / base for own, base in zip(medians[arm], medians[ARMS[0]], strict=True)] for arm in ARMS}
     num_parameters = sum(p.numel() for p in parts.policy.parameters())
     return {
         "batch": f"{config.run.problems_per_step} problems x {config.run.rollouts_per_problem} rollouts",

@@ -82,7 +82,9 @@ def test_scope_without_salvages_is_grpo_to_the_byte(tmp_path: Path) -> None:
     grpo, _ = run(tmp_path / "grpo", "method.name=grpo")
     scope, _ = run(tmp_path / "scope", "method.name=scope", "method.max_salvages=0")
     assert weights(grpo) == weights(scope)
-    assert without(list(read_journal(grpo.rollouts)), "salvage") == without(list(read_journal(scope.rollouts)), "salvage")
+    assert without(list(read_journal(grpo.rollouts)), "salvage") == without(
+        list(read_journal(scope.rollouts)), "salvage"
+    )
     salvaging, _ = run(tmp_path / "salvaging", "method.name=scope")
     assert weights(salvaging) != weights(grpo)
 

@@ -123,9 +123,7 @@ def test_ten_thousand_random_cuts_leave_every_prefix_as_it_was_sampled(tools: To
     assert len(places) > 30
 
 
-def test_every_admitted_rollout_is_right_and_most_are_right_in_every_step(
-    tools: Toolbox, groups: list[Group]
-) -> None:
+def test_every_admitted_rollout_is_right_and_most_are_right_in_every_step(tools: Toolbox, groups: list[Group]) -> None:
     edited = salvage(groups, SalvageSettings(max_salvages=8), tools)
     verifier = FinalAnswerVerifier()
     num_admitted = num_exact = 0

@@ -134,7 +134,9 @@ def test_several_updates_on_the_same_rollouts_use_old_log_probabilities(make_tra
     trainer = make_trainer(Scope(), args={"num_iterations": 2, "max_steps": 4, "learning_rate": 5e-3})
     trainer.train()
     shares = [entry["clip_ratio/region_mean"] for entry in trainer.state.log_history if "accuracy" in entry]
-    logged = [entry["clip_ratio/region_mean"] for entry in trainer.state.log_history if "clip_ratio/region_mean" in entry]
+    logged = [
+        entry["clip_ratio/region_mean"] for entry in trainer.state.log_history if "clip_ratio/region_mean" in entry
+    ]
     assert len(shares) == 2
     assert len(logged) == 4
     assert logged[0] == 0.0

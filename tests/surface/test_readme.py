@@ -25,7 +25,11 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [
-    line.split("#")[0].strip() for kind, block in BLOCKS if kind == "bash" for line in block.splitlines() if line.strip()
+    line.split("#")[0].strip()
+    for kind, block in BLOCKS
+    if kind == "bash"
+    for line in block.splitlines()
+    if line.strip()
 ]
 FEWER = ["--steps", "2", "--set", "run.problems_per_step=2", "--set", "evaluation.num_problems=2"]
 INSTALLING = ("pip install", "make ")
@@ -55,7 +59,11 @@ def test_the_readme_has_commands() -> None:
 
 @pytest.mark.parametrize("command", sorted({c for c in COMMANDS if c.startswith("scope ")}))
 def test_a_command_runs(
-    command: str, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
@@ -72,7 +80,9 @@ def test_a_command_runs(
 
 @pytest.mark.parametrize("command", sorted({c for c in COMMANDS if c.startswith("make ")}))
 def test_a_make_target_exists(command: str) -> None:
-    planned = subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
+    planned = subprocess.run(
+        [*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert planned.returncode == 0, planned.stderr
 
 

@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from tests.example_run import make_run
-from tools.screenshot import browse, find_browser, take_screenshot
 
 from scope_rlvr.report import write_report
+from tests.example_run import make_run
+from tools.screenshot import browse, find_browser, take_screenshot
 
 BROWSER = find_browser()
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine to open the report with")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.example_run import make_run
 
 from scope_rlvr.report import ReportError, write_report
 from scope_rlvr.report.cases import Entry, Part, case_of, spread, spread_over_outcomes, survey
@@ -22,6 +21,7 @@ from scope_rlvr.report.reading import JsonLines, read_run
 from scope_rlvr.report.terminal import show_run
 from scope_rlvr.report.wording import OUTCOME_MEANING, percent, visible
 from scope_rlvr.salvage import SalvageOutcome
+from tests.example_run import make_run
 
 HOSTILE = (
     "<script>alert(1)</script> </style></svg><img src=x onerror=alert(2)> [bold]loud[/bold] [/] {{ 7 * 7 }} "
