@@ -44,7 +44,7 @@ def main(num_steps: int) -> None:
             per_device_train_batch_size=64,
             gradient_accumulation_steps=1,
             max_completion_length=96,
-            learning_rate=3e-4,
+            learning_rate=1.5e-4,
             loss_type="dr_grpo",
             scale_rewards="none",
             logging_steps=1,

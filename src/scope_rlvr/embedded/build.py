@@ -1,7 +1,8 @@
 """Make the embedded models from nothing: ``python -m scope_rlvr.embedded.build --out DIR``.
 
-Everything is seeded; equal versions and one thread give equal weights. The policy and the teacher take a quarter of an
-hour each, the step scorer a few minutes after them. ``--only`` makes one of the three.
+Everything is seeded; equal versions and one thread give equal weights. On one core of a laptop the policy, the teacher
+and the step scorer take about a quarter of an hour each; the policy and the teacher can be made side by side, with
+``--only``.
 """
 
 from __future__ import annotations

@@ -19,11 +19,11 @@ tags: [tiny, process-supervision, rlvr]
 
 {summary}
 
-Made from nothing by `python -m scope_rlvr.embedded.build` (seed {build_seed}); the figures below were measured by
+Made from nothing by `python -m scope_rlvr.embedded.build` (seed {build_seed}). The figures below were measured by
 `python -m scope_rlvr.embedded.figures` with torch {torch} and transformers {transformers}, at temperature
 {temperature}, on {problems_per_level} problems a level that no embedded model has seen (level 2 has only 91 problems,
-all of which are used). A level is how many numbers are to be reduced. A share of {problems_per_level} carries a
-standard error of up to {standard_error} points.
+all of which are used). A level is how many numbers are to be reduced. A share of {problems_per_level} has a standard
+error of up to {standard_error} points; shares of failures, and pass at 8 ({problems_for_pass_at_8} problems), have more.
 """
 
 _POLICY = """The policy of the embedded problem family "reduction" (add numbers modulo 13, two at a time): a Llama

@@ -36,6 +36,7 @@ from scope_rlvr.types import Problem
 LEVELS = (2, 3, 4, 6, 8, 10)
 TEACHER_LEVELS = (2, 6, 8, 10)
 NUM_PROBLEMS = 500
+NUM_ORDER_PROBLEMS = 60
 NUM_ORDER_SAMPLES = 8
 SEED = 11
 
@@ -86,6 +87,7 @@ def _measure(models: Path, report: Callable[[str], None]) -> Figures:
     figures: Figures = {
         "settings": {
             "problems_per_level": NUM_PROBLEMS,
+            "problems_for_pass_at_8": NUM_ORDER_PROBLEMS,
             "seed": SEED,
             "temperature": 1.0,
             "torch": torch.__version__,
@@ -161,9 +163,9 @@ def kind_of_error(step: str) -> str:
     return "gap" if policy_sums(Recipe()).believed[a, b] == total else "other sum"
 
 
-def order_figures(policy: LlamaForCausalLM, level: int, num_problems: int = 60) -> Figures:
+def order_figures(policy: LlamaForCausalLM, level: int) -> Figures:
     """How many different orders of steps the policy tries on one problem, and pass@8."""
-    problems = [p for p in unseen_problems(level, num_problems) for _ in range(NUM_ORDER_SAMPLES)]
+    problems = [p for p in unseen_problems(level, NUM_ORDER_PROBLEMS) for _ in range(NUM_ORDER_SAMPLES)]
     graded = grade(problems, sample_texts(policy, [problem.prompt for problem in problems], seed=SEED + 1))
     tries = [graded[k : k + NUM_ORDER_SAMPLES] for k in range(0, len(graded), NUM_ORDER_SAMPLES)]
     return {

@@ -89,7 +89,7 @@ class Schedule(StrEnum):
 class OptimizerSection(Settings):
     """AdamW."""
 
-    learning_rate: float = Field(3e-4, gt=0)
+    learning_rate: float = Field(1.5e-4, gt=0)
     schedule: Schedule = Schedule.WARMUP
     warmup_steps: int = Field(5, ge=0)
     weight_decay: float = Field(0.0, ge=0)
