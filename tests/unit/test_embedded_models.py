@@ -71,8 +71,8 @@ def test_the_models_are_small_and_hold_no_pickles():
 
 
 def test_the_models_are_of_the_promised_classes():
-    assert [type(causal(name)).__name__ for name in ("policy", "teacher")] == ["Qwen2ForCausalLM"] * 2
-    assert type(scorer()).__name__ == "Qwen2ForTokenClassification"
+    assert [type(causal(name)).__name__ for name in ("policy", "teacher")] == ["LlamaForCausalLM"] * 2
+    assert type(scorer()).__name__ == "LlamaForTokenClassification"
     assert scorer().config.id2label == {0: "wrong", 1: "right"}
 
 

@@ -39,7 +39,7 @@ def sample_texts(
     *,
     seed: int,
     temperature: float = 1.0,
-    max_tokens: int = 130,
+    max_tokens: int = 150,
     stop_ids: Sequence[int] = (ID[EOS],),
 ) -> list[str]:
     """Continue each prefix until a stop id, which is not part of the answer if it is the end-of-sequence token.
