@@ -61,7 +61,7 @@ def test_a_run_leaves_a_model_a_summary_and_every_rollout(tmp_path: Path) -> Non
     assert outcome.exit_code is ExitCode.OK
     assert outcome.summary["steps"] == 4
     assert outcome.summary["stopped_because"] == "finished"
-    assert set(outcome.summary["before"]) == {"reduction-6", "reduction-8", "reduction-10"}
+    assert set(outcome.summary["before"]) == {"reduction-6", "reduction-9", "reduction-10"}
     records = list(read_journal(folder.rollouts))
     replaced = [record for record in records if record["role"] == "replaced"]
     salvaged = [record for record in records if record["role"] == "salvaged"]

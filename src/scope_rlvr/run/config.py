@@ -141,7 +141,7 @@ class EvaluationSection(Settings):
 
     sets: tuple[EvaluationSet, ...] = (
         EvaluationSet(role="trained", level=6),
-        EvaluationSet(role="out of distribution", level=8),
+        EvaluationSet(role="out of distribution", level=9),
         EvaluationSet(role="out of distribution", level=10),
     )
     num_problems: int = Field(200, ge=1)
