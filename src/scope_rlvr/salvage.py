@@ -329,6 +329,9 @@ class _Failure:
     first_wrong: int | None = None
     prefix: Rollout | None = None
     rejected_step: str = ""
+    """The first wrong step, whole."""
+    own_next: str = ""
+    """What the policy wrote at the cut: the rejected step, unless the cut lies before it."""
     corrections: list[Correction] = field(default_factory=list)
     num_kept_tokens: int = 0
     num_continuations: int = 0
@@ -435,7 +438,8 @@ def _cut(failure: _Failure, settings: SalvageSettings, tools: Toolbox) -> None:
     at_token = max(0, failure.steps[num_kept_steps].start - settings.cut_back_tokens)
     failure.prefix = failure.member.rollout.cut(at_token)
     failure.num_kept_tokens = at_token
-    failure.rejected_step = _text_from(at_token, failure, tools)
+    failure.rejected_step = failure.steps[failure.first_wrong].text
+    failure.own_next = _text_from(at_token, failure, tools)
     num_whole_steps = sum(step.end <= at_token for step in failure.steps)
     if num_whole_steps < settings.min_prefix_steps or failure.prefix_ratio < settings.min_prefix_ratio:
         failure.outcome = SalvageOutcome.PREFIX_TOO_SHORT
@@ -465,7 +469,7 @@ def _correct(
     chosen: list[_Failure], settings: SalvageSettings, tools: Toolbox, scorer: StepScorer, teacher: Teacher
 ) -> None:
     """Rounds of: the teacher writes, the policy continues, the verifier decides; then the fallback."""
-    first_prefixes = {id(failure): (failure.prefix, failure.rejected_step) for failure in chosen}
+    first_cuts = {id(failure): (failure.prefix, failure.rejected_step, failure.own_next) for failure in chosen}
     trying = chosen
     for number in range(settings.max_rounds):
         _one_round(
@@ -477,7 +481,7 @@ def _correct(
     if settings.fallback is Fallback.SUFFIX and not isinstance(settings.mode, Suffix):
         hopeless = [f for f in chosen if f.outcome is not SalvageOutcome.ADMITTED]
         for failure in hopeless:
-            failure.prefix, failure.rejected_step = first_prefixes[id(failure)]
+            failure.prefix, failure.rejected_step, failure.own_next = first_cuts[id(failure)]
         _one_round(
             hopeless, Suffix(), settings, replace(tools, seed=derive_seed(tools.seed, "fallback")), scorer, teacher
         )
@@ -503,7 +507,7 @@ def _relocate(failures: list[_Failure], tools: Toolbox, scorer: StepScorer) -> l
         if wrong is None or steps[later[wrong]].start >= tools.max_response_tokens - 1:
             continue
         failure.prefix = attempt.cut(steps[later[wrong]].start)
-        failure.rejected_step = steps[later[wrong]].text
+        failure.rejected_step = failure.own_next = steps[later[wrong]].text
         located.append(failure)
     return located
 
@@ -617,10 +621,10 @@ def _guard(failures: list[_Failure], settings: SalvageSettings, tools: Toolbox, 
 
 
 def _guard_leak(failures: list[_Failure], tools: Toolbox) -> None:
-    """A step may state the right answer only where the rejected step stated an answer, too."""
+    """A step may state the right answer only where the policy's own next step stated an answer, too."""
     stated = tools.verifier.verify([(f.problem, f.corrections[-1].text) for f in failures])
-    rejected = tools.verifier.verify([(f.problem, f.rejected_step) for f in failures])
-    for failure, correction, own in zip(failures, stated, rejected, strict=True):
+    own_next = tools.verifier.verify([(f.problem, f.own_next) for f in failures])
+    for failure, correction, own in zip(failures, stated, own_next, strict=True):
         if correction.is_right and own.answer is None:
             failure.outcome = SalvageOutcome.ANSWER_LEAK
 

@@ -143,6 +143,14 @@ def test_several_updates_on_the_same_rollouts_use_old_log_probabilities(make_tra
     assert logged[1] > 0.0
 
 
+def test_a_step_without_gradient_is_told_where_nobody_listens(
+    make_trainer: MakeTrainer, rows: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    impossible = Dataset.from_list([row | {"reference": "99"} for row in rows])
+    first_batch(make_trainer(Grpo(), train_dataset=impossible))
+    assert "no gradient in step 1: every rollout is wrong" in caplog.text
+
+
 class SilentTeacher:
     """Is never there."""
 

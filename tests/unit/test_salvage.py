@@ -285,19 +285,19 @@ def test_steps_can_be_given_up_before_the_first_wrong_one():
     assert (record.first_wrong_step, record.num_kept_tokens) == (2, 8)
 
 
-def test_tokens_can_be_given_up_before_the_cut_and_the_rejected_text_starts_there():
+def test_tokens_can_be_given_up_before_the_cut_and_the_rejected_step_is_still_the_wrong_one():
     tools = toolbox(teacher=ScriptedTeacher(["xx\n\n"]))
     (edited,) = salvaged(
         group("good 0\n\n" + FAILURE), tools, cut_back_tokens=3, show_rejected_step=True, min_prefix_ratio=0
     )
     assert plain(edited.members[0].rollout) == "good 0\n\ngood xx\n\nanswer 7|"
-    assert tools.teacher.requests[0].rejected_step == "1\n\n"
+    assert tools.teacher.requests[0].rejected_step == "bad 2\n\n"
 
 
-def test_repeating_the_rest_of_a_step_after_giving_up_tokens_is_a_repetition():
+def test_writing_again_what_was_right_and_given_up_is_no_repetition():
     tools = toolbox(teacher=ScriptedTeacher(["1\n\n"]))
     (edited,) = salvaged(group("good 0\n\n" + FAILURE), tools, cut_back_tokens=3, min_prefix_ratio=0)
-    assert outcomes(edited) == [SalvageOutcome.REPEATED_STEP]
+    assert outcomes(edited) == [SalvageOutcome.ADMITTED]
 
 
 @pytest.mark.parametrize(("room", "outcome"), [(10, SalvageOutcome.NO_ROOM), (23, SalvageOutcome.ADMITTED)])

@@ -31,6 +31,8 @@ from scope_rlvr.seeds import derive_seed
 from scope_rlvr.steps import StepRule
 from scope_rlvr.types import Group, Member, Origin, Problem, Rollout, Streams
 
+_logger = logging.getLogger(__name__)
+
 AGGREGATIONS = {
     "dr_grpo": Aggregation.MAX_LENGTH,
     "dapo": Aggregation.TOKEN_MEAN,
@@ -314,10 +316,12 @@ class ScopeTrainer(GRPOTrainer):
         self._tally += group_tally(groups, streams_PG)
         for phase, seconds in self._batch.clock.seconds.items():
             self._tally.total(f"seconds/{phase}", seconds)
+        because = why_no_gradient(groups, streams_PG)
+        step = self.state.global_step + 1
         if self.on_groups is not None:
-            because = why_no_gradient(groups, streams_PG)
-            step = self.state.global_step + 1
             self.on_groups(StepResult(step, tuple(groups), tuple(rewards_PG), tuple(streams_PG), because))
+        elif because is not None:
+            _logger.warning("no gradient in step %d: %s", step, because)
 
     # --- loss -----------------------------------------------------------------------------------------------------
 

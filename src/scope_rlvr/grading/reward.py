@@ -16,6 +16,9 @@ class RewardVerifier:
     ``answer``, once for all responses. Its rewards are paid as they are; ``None`` or NaN is an unknown verdict.
     Raises ``ValueError`` when it returns another number of rewards than responses.
 
+    What the function takes for the answer cannot be known, so verdicts name none, and the answer-leak guard refuses any
+    correction that is paid as right by itself, also one of a last line.
+
     >>> def length_reward(prompts, completions, **columns):
     ...     return [len(text) / 4 for text in completions]
     >>> problem = Problem("p", "?", "1")
@@ -43,5 +46,4 @@ class RewardVerifier:
         if reward is None or math.isnan(reward):
             return Verdict(Outcome.UNKNOWN, reason="the reward function gave no reward")
         outcome = Outcome.RIGHT if reward >= self.right_at else Outcome.WRONG
-        # There is no telling which part of the text the function read, so any text may state an answer.
         return Verdict(outcome, reason=f"reward {reward}, right at {self.right_at}", reward=float(reward))
