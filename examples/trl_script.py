@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig
 
 from scope_rlvr.embedded import model_path
-from scope_rlvr.engines.local import LocalModel, TokenizerCodec
+from scope_rlvr.engines.local import TokenizerCodec
 from scope_rlvr.engines.trl import ScopeTrainer
 from scope_rlvr.grading.reward import RewardVerifier
 from scope_rlvr.methods import Scope
@@ -30,8 +30,7 @@ def right_answer(completions: list[str], answer: list[str], **_: object) -> list
 def main(num_steps: int) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model_path("policy"))
     policy = AutoModelForCausalLM.from_pretrained(model_path("policy"))
-    teacher = AutoModelForCausalLM.from_pretrained(model_path("teacher"))
-    codec = TokenizerCodec(tokenizer)
+    teacher = LocalTeacher.load(model_path("teacher"), TokenizerCodec(tokenizer))
     problems = families.get("reduction").sample(level=6, count=8 * num_steps, seed=0)
 
     trainer = ScopeTrainer(
@@ -58,7 +57,7 @@ def main(num_steps: int) -> None:
         method=Scope(max_salvages=1),
         verifier=RewardVerifier(right_answer, right_at=1.0),
         step_scorer=TokenClassifierScorer.load(model_path("step_scorer")),
-        teacher=LocalTeacher(LocalModel(teacher, codec), codec),
+        teacher=teacher,
     )
     trainer.train()
     accuracies = [entry["accuracy"] for entry in trainer.state.log_history if "accuracy" in entry]

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig
 
 from scope_rlvr.embedded import model_path
-from scope_rlvr.engines.local import LocalModel, TokenizerCodec
+from scope_rlvr.engines.local import TokenizerCodec
 from scope_rlvr.engines.trl import ScopeTrainer
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.methods import Grpo, Method
@@ -51,9 +51,8 @@ def scorer() -> TokenClassifierScorer:
 
 @pytest.fixture(scope="session")
 def teacher() -> LocalTeacher:
-    folder = model_path("teacher")
-    codec = TokenizerCodec(AutoTokenizer.from_pretrained(folder))
-    return LocalTeacher(LocalModel(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), codec), codec)
+    policy_codec = TokenizerCodec(AutoTokenizer.from_pretrained(model_path("policy")))
+    return LocalTeacher.load(model_path("teacher"), policy_codec, dtype=torch.float32)
 
 
 @pytest.fixture(scope="session")

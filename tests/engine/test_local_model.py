@@ -160,6 +160,12 @@ def test_a_teacher_of_another_vocabulary_answers_in_text(policy: LocalModel) -> 
     assert reply.text
 
 
+def test_a_teacher_with_somebody_elses_tokenizer_is_refused(policy: LocalModel) -> None:
+    config = LlamaConfig(vocab_size=9, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    with pytest.raises(ValueError, match="its own tokenizer"):
+        LocalTeacher(LocalModel(LlamaForCausalLM(config), policy.codec), policy.codec)
+
+
 def solutions(policy: LocalModel) -> list[tuple[Problem, list[str]]]:
     problems = [p for level in (3, 5, 7) for p in FAMILY.sample(level=level, count=4, seed=2)]
     prompts = [policy.codec.encode_prompt(p.prompt) for p in problems]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -173,3 +175,34 @@ def test_a_policy_folder_that_holds_something_else_is_refused(tmp_path: Path) ->
     (folder / "model.safetensors").write_bytes(b"not a model")
     with pytest.raises(UserError, match="cannot be loaded"):
         run(tmp_path / "run", f"model.policy='{folder}'")
+
+
+def test_a_run_killed_in_its_last_evaluation_is_completed_without_another_step(tmp_path: Path) -> None:
+    problems = tmp_path / "five.jsonl"
+    rows = [{"prompt": f"reduce {i} {i + 1} 3 4\n\n", "answer": str((2 * i + 8) % 13)} for i in range(5)]
+    problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    overrides = (f"problems.file='{problems}'", "run.steps=3", "run.checkpoint_every=3", "method.name=grpo")
+    whole, outcome = run(tmp_path / "whole", *overrides)
+    (whole.path / "summary.json").unlink()
+    expected = weights(whole)
+    again = train(load_config(whole.path / "config.toml"), whole, Nobody(), whole.last_checkpoint())
+    assert again.summary["steps"] == 3
+    assert [record["step"] for record in read_journal(whole.metrics)] == [1, 2, 3]
+    assert weights(whole) == expected
+    assert again.summary["after"] == outcome.summary["after"]
+
+
+def test_stops_and_checkpoints_wait_for_the_last_pass_over_the_same_rollouts(tmp_path: Path) -> None:
+    class Impatient(Nobody):
+        def update(self, metrics: dict[str, float]) -> None:
+            if metrics["step"] == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    folder, outcome = run(
+        tmp_path / "run", "run.steps=8", "run.checkpoint_every=4", "objective.updates_per_batch=2", watcher=Impatient()
+    )
+    assert outcome.exit_code is ExitCode.INTERRUPTED
+    assert outcome.summary["steps"] == 4
+    assert [path.name for path in folder.checkpoints.glob("checkpoint-*")] == ["checkpoint-4"]
+    with pytest.raises(UserError, match="no multiple of objective"):
+        load_config(None, ["run.checkpoint_every=5", "objective.updates_per_batch=2"])

@@ -290,6 +290,45 @@ def test_a_loss_that_is_not_a_number_stops_before_the_update(
     assert load_file(kept)["completion_ids"].shape[0] == 16
 
 
+def test_a_gradient_that_is_not_a_number_stops_before_the_update(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make_trainer(Grpo())
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    next(trainer.model.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(NonFiniteLoss, match="a gradient is not a number at step 1"):
+        trainer.train()
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
+    assert list(tmp_path.glob("refused-batch-step-000001.safetensors"))
+
+
+def test_generation_batches_of_one_step_are_drawn_apart(make_trainer: MakeTrainer, rows: list[dict[str, Any]]) -> None:
+    results: list[StepResult] = []
+    args = {"gradient_accumulation_steps": 3, "steps_per_generation": 1, "max_steps": 1}
+    one_problem = Dataset.from_list([rows[0] | {"id": str(i)} for i in range(16)])
+    make_trainer(Grpo(), args=args, train_dataset=one_problem, on_groups=results.append).train()
+    written = {tuple(m.rollout.token_ids for g in result.groups for m in g.members) for result in results}
+    assert len(results) == len(written) == 3
+    assert len({(result.step, result.batch) for result in results}) == 3
+
+
+def test_an_evaluation_between_two_logs_leaves_the_training_figures_whole(
+    make_trainer: MakeTrainer, rows: list[dict[str, Any]]
+) -> None:
+    totals = []
+    for extra in ({}, {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 16}):
+        trainer = make_trainer(
+            Grpo(), args={"logging_steps": 2} | extra, eval_dataset=Dataset.from_list(rows[:4]) if extra else None
+        )
+        trainer.train()
+        totals.append([log["tokens/sampled"] for log in trainer.state.log_history if "tokens/sampled" in log])
+    assert totals[0] == totals[1]
+
+
+def test_rows_for_evaluation_are_checked_at_construction(make_trainer: MakeTrainer) -> None:
+    broken = Dataset.from_list([{"prompt": "reduce 1 2\n\n"}] * 4)
+    with pytest.raises(ValueError, match="row 0 of the held out data"):
+        make_trainer(Grpo(), eval_dataset={"held out": broken})
+
+
 @pytest.mark.parametrize(
     "args",
     [
@@ -299,6 +338,7 @@ def test_a_loss_that_is_not_a_number_stops_before_the_update(
         {"mask_truncated_completions": True},
         {"repetition_penalty": 1.1},
         {"delta": 4.0},
+        {"off_policy_mask_threshold": 0.0},
     ],
 )
 def test_options_that_would_be_ignored_are_refused(make_trainer: MakeTrainer, args: dict[str, Any]) -> None:

@@ -21,7 +21,13 @@ def test_it_is_called_once_for_all_responses_as_trl_calls_it() -> None:
 
     RewardVerifier(reward).verify([(PROBLEM, "2"), (PROBLEM, "3")])
     assert calls == [
-        {"prompts": ["1 + 1 = "] * 2, "completions": ["2", "3"], "reference": ["2", "2"], "answer": ["2", "2"]}
+        {
+            "prompts": ["1 + 1 = "] * 2,
+            "completions": ["2", "3"],
+            "reference": ["2", "2"],
+            "answer": ["2", "2"],
+            "solution": ["2", "2"],
+        }
     ]
     RewardVerifier(reward).verify([])
     assert len(calls) == 1
@@ -43,3 +49,10 @@ def test_no_reward_is_an_unknown_verdict_and_pays_nothing_rather_than_zero() -> 
 def test_a_wrong_number_of_rewards_is_an_error() -> None:
     with pytest.raises(ValueError, match="returned 1 rewards for 2 responses"):
         RewardVerifier(lambda **_: [1.0]).verify([(PROBLEM, "")] * 2)
+
+
+def test_conversational_functions_get_messages() -> None:
+    def reward(completions: list[list[dict[str, str]]], **_: Any) -> list[float]:
+        return [float(messages[0]["content"] == "2") for messages in completions]
+
+    assert RewardVerifier(reward, conversational=True).verify([(PROBLEM, "2")])[0].is_right

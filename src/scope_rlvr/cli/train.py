@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from scope_rlvr.errors import ExitCode, UserError
 from scope_rlvr.run.config import RunConfig, dump_config, load_config
-from scope_rlvr.run.folder import RunFolder
+from scope_rlvr.run.folder import RunFolder, step_of
 from scope_rlvr.run.sources import check_sources
 
 
@@ -25,6 +26,11 @@ def train(
     resume: Annotated[Path | None, typer.Option(help="go on with this run from its last checkpoint")] = None,
 ) -> None:
     """Train a policy. Exit codes: 0 done, 2 bad input, 5 nothing to learn or not a number, 130 interrupted."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            f"scope train runs in one process and WORLD_SIZE is {os.environ['WORLD_SIZE']}: every process would write the "
+            "same run folder; start it without a launcher, or use ScopeTrainer in a script of your own"
+        )
     if resume is not None:
         if any(given is not None for given in (config, set_ or None, method, steps, eval_every, out)):
             raise UserError("--resume goes on with a run as it was configured; give no other argument with it")
@@ -70,7 +76,7 @@ def _run(settings: RunConfig, folder: RunFolder, *, is_resumed: bool) -> ExitCod
     console.print(f"run       {folder.path}", markup=False, soft_wrap=True)
     checkpoint = folder.last_checkpoint() if is_resumed else None
     if is_resumed:
-        first_step = 0 if checkpoint is None else int(checkpoint.name.rsplit("-", 1)[1])
+        first_step = step_of(checkpoint)
         folder.forget_after(first_step)
         console.print(f"resume    from step {first_step}; later steps are done again", markup=False)
 

@@ -33,6 +33,12 @@ _STOP_TEXT_WINDOW = 16
 class TokenizerCodec:
     """A Hugging Face tokenizer as the :class:`~scope_rlvr.ports.TextCodec` that methods see."""
 
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> TokenizerCodec:
+        """The codec of a model's tokenizer, with the end-of-sequence ids that only the model's generation config names."""
+        ids = getattr(model.generation_config, "eos_token_id", None)
+        return cls(tokenizer, [] if ids is None else [ids] if isinstance(ids, int) else list(ids))
+
     def __init__(self, tokenizer: PreTrainedTokenizerBase, end_ids: Sequence[int] = ()) -> None:
         if tokenizer.eos_token_id is None:
             raise ValueError(
@@ -198,5 +204,7 @@ def _draw(
         logprobs_BV = scaled_BV.log_softmax(-1)
         kept_BV = warpers(None, scaled_BV) if warpers else scaled_BV  # type: ignore[arg-type]
         noise_BV = torch.empty_like(kept_BV).exponential_(generator=generator)
+        # Some platforms can draw exactly zero, whose logarithm would choose the token whatever its probability.
+        noise_BV.clamp_(min=torch.finfo(noise_BV.dtype).tiny)
         tokens_B = (kept_BV - noise_BV.log()).argmax(-1)
     return tokens_B, logprobs_BV.gather(-1, tokens_B[:, None])[:, 0]

@@ -17,10 +17,17 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from trl import GRPOConfig, GRPOTrainer
 
-from scope_rlvr.credit import Normalisation
+from scope_rlvr.credit import Baseline, Normalisation
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec
 from scope_rlvr.methods.base import Method
 from scope_rlvr.metrics import Tally, group_tally, why_no_gradient
@@ -58,9 +65,13 @@ class NonFiniteLoss(RuntimeError):
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one generation batch came to: handed to ``on_groups`` as soon as credit is assigned."""
+    """What one generation batch came to: handed to ``on_groups`` as soon as credit is assigned.
+
+    ``step`` is the optimiser step it begins with, from 1; ``batch`` tells apart several of one step.
+    """
 
     step: int
+    batch: int
     groups: tuple[Group, ...]
     rewards_PG: tuple[tuple[float | None, ...], ...]
     streams_PG: tuple[tuple[Streams, ...], ...]
@@ -115,7 +126,12 @@ class ScopeTrainer(GRPOTrainer):
     ) -> None:
         _refuse_unsupported(args, kwargs)
         _require_helpers(method, step_scorer, teacher)
-        _require_problems(train_dataset)
+        _require_problems(train_dataset, "training")
+        _require_eval_problems(kwargs.get("eval_dataset"))
+        if method.baseline is Baseline.SAMPLED_ONLY and (reward_funcs or args.reward_weights):
+            raise UnsupportedOption(
+                "baseline sampled_only knows the verifier's reward alone: leave out further reward_funcs and reward_weights"
+            )
         self.method = method
         self.verifier = verifier
         self.step_scorer = step_scorer
@@ -127,6 +143,8 @@ class ScopeTrainer(GRPOTrainer):
         self.clip = Clip(low=args.epsilon, high=args.epsilon if args.epsilon_high is None else args.epsilon_high)
         self._batch = _Batch([])
         self._tally = Tally()
+        self._num_eval_batches = 0
+        self._last_inputs: dict[str, Tensor] = {}
         _silence_unscorable_warning()
         super().__init__(
             model=model,
@@ -139,12 +157,17 @@ class ScopeTrainer(GRPOTrainer):
         )
         _require_whole_groups(args, method, self.accelerator.num_processes)
         self._refuse_unsupported_model()
-        self.codec = TokenizerCodec(self.processing_class, self._extra_end_ids())
+        self.codec = TokenizerCodec.of(self.processing_class, self.model)
+        self.add_callback(_GradientGuard(self))
 
     def _refuse_unsupported_model(self) -> None:
         """What only shows once the trainer has its model and its processes."""
         if getattr(self, "aux_loss_enabled", False):
             raise UnsupportedOption("the load-balancing loss of a mixture of experts would be ignored; set it to 0")
+        if self.normalisation is Normalisation.BATCH_STD and self.accelerator.num_processes > 1:
+            raise UnsupportedOption(
+                "scale_rewards='batch' would use each process's own deviation; use 'group' or 'none' with several processes"
+            )
         deepspeed = getattr(self.accelerator.state, "deepspeed_plugin", None)
         if self.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3):
             raise UnsupportedOption(
@@ -237,17 +260,30 @@ class ScopeTrainer(GRPOTrainer):
             codec=self.codec,
             sampling=Sampling(args.temperature, args.top_p, args.top_k or 0, args.min_p or 0.0),
             max_response_tokens=args.max_completion_length,
-            seed=derive_seed(args.seed, self.state.global_step, "train" if self.model.training else "eval", rank),
+            seed=derive_seed(
+                args.seed,
+                self.state.global_step,
+                "train" if self.model.training else "eval",
+                self._batch_number(),
+                rank,
+            ),
             steps=self.step_rule,
             step_scorer=self.step_scorer,
             teacher=self.teacher,
             clock=clock,
         )
 
-    def _extra_end_ids(self) -> list[int]:
-        """End-of-sequence ids that only the model's generation config names."""
-        ids = getattr(self.model.generation_config, "eos_token_id", None)
-        return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+    def _batch_number(self) -> int:
+        """Tells the generation batches of one optimiser step, or of one evaluation, apart."""
+        if self.model.training:
+            return self._step % self.args.gradient_accumulation_steps
+        self._num_eval_batches += 1
+        return self._num_eval_batches
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """TRL's evaluation: the policy unaided, with the same draws each time at the same step."""
+        self._num_eval_batches = 0
+        return super().evaluate(*args, **kwargs)
 
     # --- rewards and credit ---------------------------------------------------------------------------------------
 
@@ -319,7 +355,8 @@ class ScopeTrainer(GRPOTrainer):
         because = why_no_gradient(groups, streams_PG)
         step = self.state.global_step + 1
         if self.on_groups is not None:
-            self.on_groups(StepResult(step, tuple(groups), tuple(rewards_PG), tuple(streams_PG), because))
+            batch = self._batch_number()
+            self.on_groups(StepResult(step, batch, tuple(groups), tuple(rewards_PG), tuple(streams_PG), because))
         elif because is not None:
             _logger.warning("no gradient in step %d: %s", step, because)
 
@@ -328,7 +365,7 @@ class ScopeTrainer(GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         logp_BT, entropy_BT = self._policy_logps(model, inputs)
         old_logp_BT = inputs.get("old_per_token_logps", logp_BT.detach())
-        is_teacher_BT, weight_BT = inputs["is_teacher"], inputs["token_weights"]
+        is_teacher_BT = inputs["is_teacher"]
         tokens = Tokens(
             logp_BT=logp_BT,
             old_logp_BT=old_logp_BT,
@@ -347,8 +384,9 @@ class ScopeTrainer(GRPOTrainer):
         loss = self._aggregated(loss_BT, inputs, self.aggregation)
         if self.args.entropy_coef != 0.0:
             loss = loss - self.args.entropy_coef * self._aggregated(entropy_BT, inputs, Aggregation.TOKEN_MEAN)
-        self._tally_loss(tokens, policy_loss_BT, entropy_BT, kl_BT, weight_BT, inputs["behaviour_logps"])
-        self._refuse_non_finite(loss, inputs)
+        self._tally_loss(tokens, policy_loss_BT, entropy_BT, kl_BT, inputs)
+        self._last_inputs = inputs
+        self._refuse_non_finite(loss)
         return loss
 
     def _policy_logps(self, model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -383,12 +421,12 @@ class ScopeTrainer(GRPOTrainer):
         policy_loss_BT: Tensor,
         entropy_BT: Tensor,
         kl_BT: Tensor | None,
-        weight_BT: Tensor,
-        behaviour_BT: Tensor,
+        inputs: dict[str, Tensor],
     ) -> None:
         """Figures of the loss that only the loss knows."""
         if not policy_loss_BT.requires_grad:
             return
+        weight_BT, behaviour_BT = inputs["token_weights"], inputs["behaviour_logps"]
         tally, is_teacher_BT = self._tally, tokens.is_teacher_BT
         (pull_BT,) = torch.autograd.grad(policy_loss_BT.sum(), tokens.logp_BT, retain_graph=True)
         pull_BT = pull_BT.abs() * weight_BT
@@ -398,7 +436,7 @@ class ScopeTrainer(GRPOTrainer):
             tally.ratio("gradient/teacher_token_share", (weight_BT * is_teacher_BT).sum(), weight_BT.sum())
             tally.ratio("teacher/prob", (tokens.logp_BT.exp() * is_teacher_BT).sum(), is_teacher_BT.sum())
             tally.ratio("entropy", (entropy_BT * weight_BT).sum(), weight_BT.sum())
-            self._tally_affinity(tokens, behaviour_BT)
+            self._tally_affinity(tokens, behaviour_BT, inputs["completion_mask"].bool())
             ratio_BT = torch.exp(tokens.logp_BT - tokens.old_logp_BT)
             low = (ratio_BT < 1 - self.clip.low) & (tokens.advantage_BT < 0)
             high = (ratio_BT > 1 + self.clip.high) & (tokens.advantage_BT > 0)
@@ -409,7 +447,7 @@ class ScopeTrainer(GRPOTrainer):
             if kl_BT is not None:
                 tally.ratio("kl", (kl_BT * weight_BT).sum(), weight_BT.sum())
 
-    def _tally_affinity(self, tokens: Tokens, behaviour_BT: Tensor) -> None:
+    def _tally_affinity(self, tokens: Tokens, behaviour_BT: Tensor, is_response_BT: Tensor) -> None:
         """How near to the policy salvaged rollouts are: HINT's affinity, 1 for a rollout of the policy's own.
 
         (Share of the tokens' ratios π_old/behaviour inside the clip band) · exp(−their variance there), for each
@@ -417,8 +455,7 @@ class ScopeTrainer(GRPOTrainer):
         """
         ratio_BT = torch.exp(tokens.old_logp_BT - behaviour_BT)
         for row in tokens.is_teacher_BT.any(1).nonzero()[:, 0].tolist():
-            # Padding has no weight but a behaviour of zero; a response has no token that is exactly certain.
-            known = ratio_BT[row][behaviour_BT[row].isfinite() & (behaviour_BT[row] != 0)]
+            known = ratio_BT[row][behaviour_BT[row].isfinite() & is_response_BT[row]]
             inside = known[(known >= 1 - self.clip.low) & (known <= 1 + self.clip.high)]
             if len(known):
                 variance = inside.var(unbiased=False).exp().reciprocal() if len(inside) else 0.0
@@ -426,26 +463,46 @@ class ScopeTrainer(GRPOTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """TRL's log, with the figures of 4.8 added (one value for each logging step)."""
-        for name, value in self._tally.flush().items():
-            self._metrics["train"][name].append(value)
+        if self.model.training:
+            for name, value in self._tally.flush().items():
+                self._metrics["train"][name].append(value)
         super().log(logs, start_time)
 
     # --- guards ---------------------------------------------------------------------------------------------------
 
-    def _refuse_non_finite(self, loss: Tensor, inputs: dict[str, Tensor]) -> None:
+    def _refuse_non_finite(self, loss: Tensor) -> None:
         is_bad = torch.tensor(float(not torch.isfinite(loss)), device=loss.device)
         if self.accelerator.reduce(is_bad, reduction="sum") > 0:
-            self.refuse_update(f"the loss is {loss.item()}", inputs)
+            self.refuse_update(f"the loss is {loss.item()}")
 
-    def refuse_update(self, what: str, inputs: dict[str, Tensor]) -> None:
-        """Keep the batch and stop before the optimiser moves anything."""
-        kept = Path(self.args.output_dir) / f"refused-batch-step-{self.state.global_step + 1:06d}.safetensors"
+    def refuse_update(self, what: str) -> None:
+        """Keep the micro-batch and stop before the optimiser moves anything."""
+        rank, inputs = self.accelerator.process_index, self._last_inputs
+        part = f"-rank-{rank}" if self.accelerator.num_processes > 1 else ""
+        kept = Path(self.args.output_dir) / f"refused-batch-step-{self.state.global_step + 1:06d}{part}.safetensors"
         kept.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: v.detach().cpu().contiguous() for k, v in inputs.items() if isinstance(v, Tensor)}, kept)
         raise NonFiniteLoss(
             f"{what} at step {self.state.global_step + 1}; the update was not made and the batch is kept in {kept}. "
             "Lower the learning rate or the clip bounds, or look at the batch for a token of probability zero"
         )
+
+
+class _GradientGuard(TrainerCallback):
+    """Looks at the gradients last, when nothing but the optimiser comes after them."""
+
+    def __init__(self, trainer: ScopeTrainer) -> None:
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # With fp16 the gradient scaler expects overflows and skips such steps itself.
+        if args.fp16:
+            return
+        norms = [p.grad.norm() for p in kwargs["model"].parameters() if p.grad is not None]
+        if norms and not torch.isfinite(torch.stack(norms)).all():
+            self.trainer.refuse_update("a gradient is not a number")
 
 
 def problem_of_row(row: dict[str, Any]) -> Problem:
@@ -475,6 +532,8 @@ _ONLY = {
     "use_liger_kernel": False,
     "repetition_penalty": 1.0,
     "generation_kwargs": None,
+    "use_transformers_paged": False,
+    "cache_implementation": None,
 }
 """The only values of TRL options that this trainer honours."""
 
@@ -485,7 +544,7 @@ def _refuse_unsupported(args: GRPOConfig, kwargs: dict[str, Any]) -> None:
             raise UnsupportedOption(f"{name} cannot be used here: the rollouts are made by the method; leave it out")
     for name, only in _ONLY.items():
         value = getattr(args, name, only)
-        if value != only and not (only is None and not value):
+        if value not in (only, {} if only is None else only):
             raise UnsupportedOption(f"{name}={value!r} would be ignored by this trainer; set it to {only!r}")
     for name, known in (("loss_type", AGGREGATIONS), ("scale_rewards", NORMALISATIONS)):
         value = str(getattr(args, name))
@@ -500,7 +559,14 @@ def _require_helpers(method: Method, step_scorer: StepScorer | None, teacher: Te
         raise ValueError(f"method {method.title} needs a teacher: give teacher=..., or set max_salvages=0")
 
 
-def _require_problems(dataset: Any) -> None:
+def _require_eval_problems(dataset: Any) -> None:
+    """The same for evaluation data: one set, or several by name."""
+    if dataset is not None:
+        for name, one in dataset.items() if isinstance(dataset, dict) else [("evaluation", dataset)]:
+            _require_problems(one, name)
+
+
+def _require_problems(dataset: Any, name: str) -> None:
     """Every row of a data set of known length must be a problem."""
     if not hasattr(dataset, "__len__"):
         return
@@ -508,7 +574,7 @@ def _require_problems(dataset: Any) -> None:
         try:
             problem_of_row(row)
         except ValueError as error:
-            raise ValueError(f"row {number} of the training data: {error}") from error
+            raise ValueError(f"row {number} of the {name} data: {error}") from error
 
 
 def _require_whole_groups(args: GRPOConfig, method: Method, num_processes: int) -> None:

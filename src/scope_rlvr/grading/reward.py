@@ -12,8 +12,10 @@ from scope_rlvr.types import Outcome, Problem, Verdict
 class RewardVerifier:
     """Lets one reward function say what is right: a response that it pays ``right_at`` or more.
 
-    The function is called as TRL calls it, with ``prompts``, ``completions`` (texts) and columns ``reference`` and
-    ``answer``, once for all responses. Its rewards are paid as they are; ``None`` or NaN is an unknown verdict.
+    The function is called as TRL calls it, once for all responses: with ``prompts``, ``completions`` (texts, or, where
+    ``conversational``, lists of one assistant message) and the reference as columns ``reference``, ``answer`` and
+    ``solution``. Other columns of a data set are not passed. Its rewards are paid as they are; ``None`` or NaN is an
+    unknown verdict.
     Raises ``ValueError`` when it returns another number of rewards than responses.
 
     What the function takes for the answer cannot be known, so verdicts name none, and the answer-leak guard refuses any
@@ -26,17 +28,27 @@ class RewardVerifier:
     ['right', 'wrong']
     """
 
-    def __init__(self, reward_func: Callable[..., Sequence[float | None]], right_at: float = 1.0) -> None:
+    def __init__(
+        self,
+        reward_func: Callable[..., Sequence[float | None]],
+        right_at: float = 1.0,
+        *,
+        conversational: bool = False,
+    ) -> None:
         self.reward_func = reward_func
         self.right_at = right_at
+        self.conversational = conversational
 
     def verify(self, attempts: Sequence[tuple[Problem, str]]) -> list[Verdict]:
         if not attempts:
             return []
         references = [problem.reference for problem, _ in attempts]
-        columns: dict[str, Any] = {"reference": references, "answer": references}
+        columns: dict[str, Any] = {"reference": references, "answer": references, "solution": references}
+        completions: list[Any] = [text for _, text in attempts]
+        if self.conversational:
+            completions = [[{"role": "assistant", "content": text}] for text in completions]
         rewards = self.reward_func(
-            prompts=[problem.prompt for problem, _ in attempts], completions=[text for _, text in attempts], **columns
+            prompts=[problem.prompt for problem, _ in attempts], completions=completions, **columns
         )
         if len(rewards) != len(attempts):
             raise ValueError(f"the reward function returned {len(rewards)} rewards for {len(attempts)} responses")

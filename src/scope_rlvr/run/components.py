@@ -65,10 +65,10 @@ def _inference_dtype() -> torch.dtype:
 def _load_causal(name: str, key: str, dtype: torch.dtype) -> tuple[PreTrainedModel, TokenizerCodec]:
     source = resolve_model(name, key)
     try:
-        codec = TokenizerCodec(AutoTokenizer.from_pretrained(source, trust_remote_code=False))
         model, info = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
+        codec = TokenizerCodec.of(AutoTokenizer.from_pretrained(source, trust_remote_code=False), model)
     except _UNLOADABLE as error:
         raise UserError(
             f"{key} = {name!r} cannot be loaded as a causal language model: {_first_line(error)}"

@@ -185,6 +185,12 @@ class RunConfig(Settings):
                     f"method {self.method.name!r} needs a {section} and {section}.model is {NONE!r}; name a model folder "
                     "there, or set method.max_salvages = 0"
                 )
+        if self.run.checkpoint_every % self.objective.updates_per_batch:
+            raise ValueError(
+                f"run.checkpoint_every = {self.run.checkpoint_every} is no multiple of objective.updates_per_batch = "
+                f"{self.objective.updates_per_batch}: a checkpoint between two passes over the same rollouts could not be "
+                "resumed exactly"
+            )
         if self.rows_per_step % self.micro_batch_rows:
             raise ValueError(
                 f"run.micro_batch_rows = {self.micro_batch_rows} does not divide the {self.rows_per_step} rows of a step "
@@ -214,13 +220,17 @@ class RunConfig(Settings):
         run, reserved = self.run, self.method.num_reserved_rows
         slots = f" + {reserved} reserved rows a problem" if reserved else ""
         source = self.problems.file or f"{self.problems.family}, level {self.problems.level}"
+        num_batches = -(-run.steps // self.objective.updates_per_batch)
+        batches = f"{run.steps} steps"
+        if num_batches != run.steps:
+            batches += f" / {self.objective.updates_per_batch} updates = {num_batches} batches"
         helpers = ""
         if self.method.needs_teacher:
             helpers = f", scorer {self.scorer.model}, teacher {self.teacher.model}"
         return [
             f"method    {self.method.title}, policy {self.model.policy}{helpers}",
-            f"problems  {source}; {run.steps} steps x {run.problems_per_step} problems x "
-            f"{run.rollouts_per_problem} rollouts = {run.steps * run.problems_per_step * run.rollouts_per_problem} rollouts",
+            f"problems  {source}; {batches} x {run.problems_per_step} problems x {run.rollouts_per_problem} rollouts = "
+            f"{num_batches * run.problems_per_step * run.rollouts_per_problem} rollouts",
             f"step      {run.problems_per_step} x {run.rollouts_per_problem} rollouts{slots} = {self.rows_per_step} rows, "
             f"{self.num_micro_batches} backward pass(es) of {self.micro_batch_rows}, "
             f"{self.objective.updates_per_batch} update(s)",

@@ -101,7 +101,7 @@ class RunFolder:
     def last_checkpoint(self) -> Path | None:
         """The newest checkpoint that was written to its end."""
         complete = [marker.parent for marker in self.checkpoints.glob(f"checkpoint-*/{CHECKPOINT_MARKER}")]
-        return max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+        return max(complete, key=step_of, default=None)
 
     def forget_after(self, step: int) -> None:
         """Drop journal lines of steps after ``step``, which will be done again, and a torn last line."""
@@ -109,13 +109,22 @@ class RunFolder:
             if not journal.is_file():
                 continue
             beside = journal.with_suffix(".tmp")
-            with beside.open("w", encoding="utf-8") as file:
+            with beside.open("w", encoding="utf-8", errors="backslashreplace") as file:
                 file.writelines(
                     json.dumps(record, ensure_ascii=False) + "\n"
                     for record in read_journal(journal)
                     if record["step"] <= step
                 )
             beside.replace(journal)
+
+
+def step_of(checkpoint: Path | None) -> int:
+    """The step that a checkpoint was saved after, 0 for none.
+
+    >>> step_of(Path("checkpoints/checkpoint-250"))
+    250
+    """
+    return 0 if checkpoint is None else int(checkpoint.name.rsplit("-", 1)[1])
 
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 from datasets import Dataset
+from safetensors.torch import load_model
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 from trl import GRPOConfig
 
@@ -25,7 +26,7 @@ from scope_rlvr.evaluation.evaluate import EvaluationSet, Evaluator
 from scope_rlvr.ports import Sampling
 from scope_rlvr.run.components import Components, device, load_components
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.run.folder import CHECKPOINT_MARKER, RunFolder
+from scope_rlvr.run.folder import CHECKPOINT_MARKER, RunFolder, step_of
 from scope_rlvr.run.records import group_records
 from scope_rlvr.run.sources import evaluation_sets, training_problems
 from scope_rlvr.types import Problem
@@ -107,13 +108,6 @@ class _Progress(TrainerCallback):
             self.folder.rollouts, group_records(result.step, result.groups, result.rewards_PG, self.components.codec)
         )
 
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any
-    ) -> None:
-        norms = [p.grad.norm() for p in kw["model"].parameters() if p.grad is not None]
-        if norms and not torch.isfinite(torch.stack(norms)).all():
-            raise NonFiniteLoss(f"a gradient is not a number at step {state.global_step + 1}; the update was not made")
-
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **kw: Any
     ) -> None:
@@ -134,7 +128,9 @@ class _Progress(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any
     ) -> TrainerControl:
         self._count_flat_steps()
-        if self.interrupted or self.stopped_because:
+        # Between two passes over the same rollouts nothing can be resumed exactly: finish the passes first.
+        is_between_batches = state.global_step % self.config.objective.updates_per_batch == 0
+        if is_between_batches and (self.interrupted or self.stopped_because):
             control.should_training_stop = True
             control.should_save = True
         return control
@@ -187,14 +183,15 @@ def train(config: RunConfig, folder: RunFolder, watcher: Watcher, resume_from: P
     set_seed(config.run.seed)
     problems = training_problems(config)
     components = load_components(config, problems)
+    totals = _totals_at(resume_from)
+    progress = _Progress(folder, config, components, watcher, totals, evaluation_sets(config, "dev"))
+    # The trainer may wrap the policy's forward pass (autocast): before and after are to be measured alike.
+    trainer = make_trainer(config, folder, components, problems, progress)
     summary = (folder.read_json("summary.json") or _new_summary(config)) | {"stopped_because": "running", "after": None}
     if summary["before"] is None:
         watcher.note("measuring the policy before training")
         summary["before"] = _evaluate(config, components)
     folder.write_json("summary.json", summary)
-    totals = _totals_at(resume_from)
-    progress = _Progress(folder, config, components, watcher, totals, evaluation_sets(config, "dev"))
-    trainer = make_trainer(config, folder, components, problems, progress)
     outcome = _train(trainer, progress, resume_from)
     if outcome.exit_code is not ExitCode.TRAINING_STOPPED:
         watcher.note("measuring the policy after training")
@@ -202,7 +199,7 @@ def train(config: RunConfig, folder: RunFolder, watcher: Watcher, resume_from: P
         components.policy.save_pretrained(folder.model)
         components.codec.tokenizer.save_pretrained(folder.model)
     summary |= {
-        "steps": trainer.state.global_step,
+        "steps": max(trainer.state.global_step, step_of(resume_from)),
         "stopped_because": outcome.message or "finished",
         "seconds": summary["seconds"] + time.perf_counter() - started,
         "salvage": {name: int(totals.get(f"salvage/{name}", 0)) for name in ("failures", "attempted", "admitted")},
@@ -237,6 +234,10 @@ def _evaluate(config: RunConfig, components: Components) -> dict[str, Any]:
 
 
 def _train(trainer: ScopeTrainer, progress: _Progress, resume_from: Path | None) -> RunOutcome:
+    if resume_from is not None and step_of(resume_from) >= progress.config.run.steps:
+        # The Trainer would do one step more before it looked at the number of steps.
+        load_model(progress.components.policy, resume_from / "model.safetensors")
+        return RunOutcome(ExitCode.OK, {})
     try:
         with _interruptible(progress):
             trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec, same_vocabulary
 from scope_rlvr.ports import Continuation, Sampling, TeacherReply, TeacherRequest
@@ -11,10 +15,25 @@ from scope_rlvr.ports import Continuation, Sampling, TeacherReply, TeacherReques
 class LocalTeacher:
     """Continues the policy's prefix with a local model: by ids where the vocabularies agree, by text elsewhere."""
 
+    @classmethod
+    def load(
+        cls, folder: str | Path, policy_codec: TokenizerCodec, sampling: Sampling | None = None, **kwargs: Any
+    ) -> LocalTeacher:
+        """Load a teacher with its own tokenizer; ``kwargs`` go to ``AutoModelForCausalLM.from_pretrained``."""
+        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, **kwargs)
+        codec = TokenizerCodec.of(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), model)
+        return cls(LocalModel(model.eval(), codec), policy_codec, sampling)
+
     def __init__(self, model: LocalModel, policy_codec: TokenizerCodec, sampling: Sampling | None = None) -> None:
         self.model = model
         self.sampling = Sampling(temperature=0.0) if sampling is None else sampling
         self.shares_vocabulary = same_vocabulary(model.codec.tokenizer, policy_codec.tokenizer)
+        num_embedded = model.model.get_input_embeddings().num_embeddings
+        if len(model.codec.tokenizer) > num_embedded:
+            raise ValueError(
+                f"the teacher's tokenizer has {len(model.codec.tokenizer)} tokens and its model embeds {num_embedded}: "
+                "give the teacher its own tokenizer"
+            )
 
     def continue_from(self, requests: Sequence[TeacherRequest], *, seed: int) -> list[TeacherReply]:
         """One reply for each request; requests with equal stop texts share a batch."""
