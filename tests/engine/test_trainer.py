@@ -82,7 +82,7 @@ def test_training_moves_the_policy_towards_right_answers(make_trainer: MakeTrain
 
 def test_salvaged_groups_reach_the_loss(make_trainer: MakeTrainer) -> None:
     results: list[StepResult] = []
-    trainer = make_trainer(Scope(), on_groups=results.append)
+    trainer = make_trainer(Scope(teacher_term="shaped"), on_groups=results.append)
     trainer.current_gradient_accumulation_steps = 1
     batch = first_batch(trainer)
     members = [member for group in results[0].groups for member in group.members]

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from scope_rlvr.methods.base import Method
-from scope_rlvr.objective import Clip, Masked, Shaped, TeacherTerm, Tokens
+from scope_rlvr.objective import Clip, Masked, NegativeLogLikelihood, TeacherTerm, Tokens
 from scope_rlvr.salvage import Insertion, SalvageSettings, Toolbox, salvage
 from scope_rlvr.settings import BARE_NAME, BY_KIND, Settings
 from scope_rlvr.types import Group, Member, Origin, Role, Streams
@@ -70,7 +70,7 @@ class Scope(Method, SalvageSettings):
 
     With prefix u, teacher step z and continuation v of a salvaged rollout, and ``Â_i = r_i − mean(r)`` over the edited
     group: tokens of u and v get the clipped on-policy surrogate (u as ``prefix_credit`` says), tokens of z get
-    ``teacher_weight · f(π)`` with the ``teacher_term`` f, only where ``Â > 0`` and without a clip. Nothing
+    the ``teacher_term``, by default ``−teacher_weight · Â · log π``, only where ``Â > 0`` and without a clip. Nothing
     salvaged: exactly GRPO. Source: arXiv 2602.24110 (abstract); every open point is an option, argued in
     docs/method.md.
 
@@ -84,7 +84,7 @@ class Scope(Method, SalvageSettings):
     name: Literal["scope"] = "scope"
     prefix_credit: PrefixCredit = FullPrefix()
     failure_credit: FailureCredit = FailureCredit.UNIFORM
-    teacher_term: TeacherTerm = Shaped()
+    teacher_term: TeacherTerm = NegativeLogLikelihood()
     teacher_weight: float = Field(1.0, ge=0)
 
     @property
