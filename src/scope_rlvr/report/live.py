@@ -82,7 +82,6 @@ class LiveDisplay:
 
     def __enter__(self) -> Self:
         self._started = self._clock()
-        self._step_ends.append(self._started)
         if self._console.is_terminal:
             self._live.start()
         else:
@@ -127,7 +126,10 @@ class LiveDisplay:
 
     @property
     def seconds_left(self) -> float | None:
-        """The time that the remaining steps will take at the pace of the latest ones; ``None`` before the first."""
+        """The time that the remaining steps will take at the pace of the latest ones; ``None`` before the second.
+
+        What came before the first step (loading, measuring) says nothing about the pace.
+        """
         if len(self._step_ends) < 2:
             return None
         pace = (self._step_ends[-1] - self._step_ends[0]) / (len(self._step_ends) - 1)
