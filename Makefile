@@ -11,11 +11,6 @@ PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --constraint co
 # The lowest supported release of TRL, beside the newest one that constraints.txt pins.
 OLDEST_TRL := 1.9.0
 
-# Benchmark and process-label files for tests, where somebody has put them; tests that want them skip without.
-ifneq ($(wildcard ../shared/data/README.md),)
-export SCOPE_DATA ?= $(abspath ../shared/data)
-endif
-
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: train test test-oldest-trl lint picture help

@@ -462,7 +462,7 @@ class ScopeTrainer(GRPOTrainer):
                 self._tally.ratio("salvage/affinity", len(inside) / len(known) * float(variance), 1)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """TRL's log, with the figures of 4.8 added (one value for each logging step)."""
+        """TRL's log, with the figures of groups, salvage and loss added: one value for each logging step."""
         if self.model.training:
             for name, value in self._tally.flush().items():
                 self._metrics["train"][name].append(value)
