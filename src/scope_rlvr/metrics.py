@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import SupportsFloat
 
 from scope_rlvr.salvage import SalvageOutcome, SalvageRecord
-from scope_rlvr.types import Group, GroupClass, Outcome, Role, Streams
+from scope_rlvr.types import Group, GroupClass, Member, Outcome, Role, Streams
 
 
 @dataclass(slots=True)
@@ -113,6 +113,16 @@ def _tally_salvage(tally: Tally, records: Sequence[SalvageRecord]) -> None:
     tally.ratio("rollouts/steps", sum(len(r.steps) for r in split), len(split))
 
 
+def _unread(members: Sequence[Member]) -> str:
+    """A hint where the verifier found no answer in most responses that ended: the pattern may be wrong, not they."""
+    ended = [m for m in members if m.verdict.outcome is Outcome.WRONG and not m.rollout.is_truncated]
+    # A verifier that pays its own reward does not say which answer it read.
+    unread = [m.verdict.reason for m in ended if m.verdict.answer is None and m.verdict.reward is None]
+    if 2 * len(unread) <= len(ended):
+        return ""
+    return f"; no answer was read in {len(unread)} of {len(ended)} responses that ended ({unread[0]}): check verifier.answer_pattern"
+
+
 def why_no_gradient(groups: Sequence[Group], streams_PG: Sequence[Sequence[Streams]]) -> str | None:
     """``None`` where some token can learn something, else the reason why the whole step teaches nothing."""
     if any(
@@ -134,5 +144,5 @@ def why_no_gradient(groups: Sequence[Group], streams_PG: Sequence[Sequence[Strea
         salvaged = any(m.role is Role.SALVAGED for m in members)
         outcomes = Counter(m.salvage.outcome.value for m in members if m.salvage is not None)
         tried = f"; salvage said: {dict(outcomes)}" if outcomes and not salvaged else ""
-        return f"every rollout is wrong and none could be salvaged ({counts}){tried}"
+        return f"every rollout is wrong and none could be salvaged ({counts}){_unread(members)}{tried}"
     return f"every group is all right or all wrong ({counts}): no group tells right from wrong"

@@ -419,3 +419,7 @@ def test_a_run_stopped_by_ctrl_c_and_by_sigterm_goes_on_to_its_end(here: Path, s
     assert trained == [step for step in range(1, 61) for _ in range(8)]
     assert summary_of(run)["stopped_because"] == "finished"
     assert summary_of(run)["steps"] == 60
+
+
+def test_a_report_that_cannot_be_written_is_refused(scope: Scope, rich_run: Path, here: Path) -> None:
+    assert_refused(scope("report", rich_run, "--out", here / "rows.jsonl" / "report.html"), "cannot be written")

@@ -105,11 +105,11 @@ def test_another_method_drops_the_options_of_the_file(tmp_path):
     assert load_config(file, ["method.baseline=leave_one_out"], method="grpo").method == Grpo(baseline="leave_one_out")
 
 
-def test_a_method_given_as_a_bare_name_can_be_replaced(tmp_path):
+def test_a_method_can_be_given_as_a_bare_name(tmp_path):
     file = written(tmp_path, 'method = "grpo"')
-    assert load_config(file, method="grpo").method == Grpo()
-    with pytest.raises(UserError, match="method"):
-        load_config(file)
+    assert load_config(file).method == Grpo()
+    assert load_config(file, method="scope").method == Scope()
+    assert load_config(file, ["method.baseline=leave_one_out"]).method == Grpo(baseline="leave_one_out")
 
 
 # --- mistakes -------------------------------------------------------------------------------------------------------

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from scope_rlvr.credit import Normalisation
 from scope_rlvr.methods import Grpo, Method, Scope
 from scope_rlvr.metrics import Tally, group_tally, why_no_gradient
 from scope_rlvr.salvage import Toolbox
-from scope_rlvr.types import Group, Outcome, Streams
+from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, Streams, Verdict
 from tests.doubles import ScriptedPolicy, ScriptedTeacher, group, toolbox
 
 FAILURE = "good 1\n\nbad 2\n\nanswer 3|"
@@ -128,3 +130,15 @@ def test_salvages_that_came_to_nothing_are_named():
     reason = why_no_gradient(*step(Scope(), [group("bad|", FAILURE)], toolbox(teacher=ScriptedTeacher([""]))))
     assert "prefix too short" in str(reason)
     assert "teacher wrote nothing" in str(reason)
+
+
+def test_an_answer_pattern_that_reads_nothing_is_named_as_the_cause():
+    unread = Verdict(Outcome.WRONG, None, "the last line does not match 'boxed'")
+    rollout = Rollout((1,), (Segment((5, 2), Origin.POLICY),))
+    failed = Group(Problem("p", "?", "7"), (Member(rollout, unread), Member(rollout, unread)))
+    flat = [tuple(Streams.of(rollout, [0.0, 0.0], [1.0, 1.0]) for _ in failed.members)]
+    because = why_no_gradient([failed], flat)
+    assert because is not None
+    assert "no answer was read in 2 of 2 responses that ended (the last line does not match 'boxed')" in because
+    read = replace(failed, members=tuple(Member(rollout, Verdict(Outcome.WRONG, "3")) for _ in failed.members))
+    assert "no answer was read" not in str(why_no_gradient([read], flat))

@@ -21,3 +21,5 @@ def report(
         print(write_report(run, out))
     except ReportError as error:
         raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f"the report cannot be written to {out or run}: {error.strerror or error}") from error

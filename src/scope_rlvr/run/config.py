@@ -220,6 +220,7 @@ class RunConfig(Settings):
         run, reserved = self.run, self.method.num_reserved_rows
         slots = f" + {reserved} reserved rows a problem" if reserved else ""
         source = self.problems.file or f"{self.problems.family}, level {self.problems.level}"
+        sets = [f"{section.file or f'level {section.level}'} ({section.role})" for section in self.evaluation.sets]
         num_batches = -(-run.steps // self.objective.updates_per_batch)
         batches = f"{run.steps} steps"
         if num_batches != run.steps:
@@ -234,6 +235,8 @@ class RunConfig(Settings):
             f"step      {run.problems_per_step} x {run.rollouts_per_problem} rollouts{slots} = {self.rows_per_step} rows, "
             f"{self.num_micro_batches} backward pass(es) of {self.micro_batch_rows}, "
             f"{self.objective.updates_per_batch} update(s)",
+            f"evaluate  {', '.join(sets)}; "
+            f"{self.evaluation.num_problems} problems x {self.evaluation.samples_per_problem} samples each",
             f"objective normalisation {self.objective.normalisation.value}, aggregation "
             f"{self.objective.aggregation.value}, clip {self.objective.clip.low}/{self.objective.clip.high}, "
             f"kl {self.objective.kl}, entropy {self.objective.entropy}, learning rate "
@@ -265,6 +268,8 @@ def load_config(file: Path | None = None, overrides: Sequence[str] = (), method:
 def validate_config(values: dict[str, Any], where: str) -> RunConfig:
     """Check raw values; one :class:`UserError` names every mistake with what was received."""
     values = dict(values)
+    if isinstance(values.get("method"), str):
+        values["method"] = {"name": values["method"]}
     if isinstance(values.get("method"), dict):
         values["method"] = {"name": "scope"} | values["method"]
     try:
@@ -295,7 +300,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
     for key in keys[:-1]:
         # A bare name stands for a rule with its defaults; setting one of its fields keeps the rule.
         if isinstance(table.get(key), str):
-            table[key] = {"kind": table[key]}
+            table[key] = {"name" if table is values and key == "method" else "kind": table[key]}
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
             raise UserError(f"--set {override!r}: {key!r} is not a section")
