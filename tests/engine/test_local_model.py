@@ -142,6 +142,8 @@ def character_tokenizer() -> PreTrainedTokenizerFast:
 
 def test_a_teacher_of_another_vocabulary_answers_in_text(policy: LocalModel) -> None:
     tokenizer = character_tokenizer()
+    # Unseeded weights would now and then begin with the end-of-sequence token.
+    torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=16,
