@@ -15,11 +15,9 @@ def report(
     out: Annotated[Path | None, typer.Option(help="the HTML file; RUN/report.html without one")] = None,
 ) -> None:
     """Write the report of a run, finished or not."""
-    from scope_rlvr.report import ReportError, write_report
+    from scope_rlvr.report import write_report
 
     try:
         print(write_report(run, out))
-    except ReportError as error:
-        raise UserError(str(error)) from error
     except OSError as error:
         raise UserError(f"the report cannot be written to {out or run}: {error.strerror or error}") from error

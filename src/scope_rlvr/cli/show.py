@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from scope_rlvr.errors import UserError
-
 
 def show(
     run: Annotated[Path, typer.Argument(help="a run folder")],
@@ -17,10 +15,6 @@ def show(
     limit: Annotated[int, typer.Option(min=1, help="rollouts shown")] = 5,
 ) -> None:
     """Show kept prefix, rejected step, teacher's step and continuation of salvaged rollouts, with step scores."""
-    from scope_rlvr.report import ReportError
     from scope_rlvr.report.terminal import show_run
 
-    try:
-        show_run(run, step, Console(highlight=False), limit)
-    except ReportError as error:
-        raise UserError(str(error)) from error
+    show_run(run, step, Console(highlight=False), limit)

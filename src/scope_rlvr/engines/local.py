@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
     DynamicCache,
     LogitsProcessorList,
     MinPLogitsWarper,
@@ -83,6 +87,20 @@ class _Running:
 
 class LocalModel:
     """Samples continuations with log-probabilities from a causal language model in this process."""
+
+    @classmethod
+    def load(cls, source: str | Path, **kwargs: Any) -> LocalModel:
+        """A model with its own tokenizer; ``kwargs`` go to ``AutoModelForCausalLM.from_pretrained``.
+
+        Raises ``ValueError`` for weights that are not all there, besides what transformers raises.
+        """
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **kwargs
+        )
+        # transformers would fill what is missing with random numbers and go on.
+        if info["missing_keys"]:
+            raise ValueError(f"its weights lack {min(info['missing_keys'])!r}; name a folder that holds such a model")
+        return cls(model, TokenizerCodec.of(AutoTokenizer.from_pretrained(source, trust_remote_code=False), model))
 
     def __init__(self, model: PreTrainedModel, codec: TokenizerCodec) -> None:
         self.model = model

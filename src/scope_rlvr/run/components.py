@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec
 from scope_rlvr.errors import UserError
@@ -44,42 +44,34 @@ def device() -> torch.device:
 def load_components(config: RunConfig, problems: list[Problem]) -> Components:
     """Load what the configuration names; :class:`UserError` where a model cannot be used for these problems."""
     # Trained weights stay in float32, also where a GPU computes in bfloat16: small updates would be rounded away.
-    policy, codec = _load_causal(config.model.policy, "model.policy", torch.float32)
-    _require_reader(codec.tokenizer, problems, f"the policy {config.model.policy}")
+    policy = _load_causal(config.model.policy, "model.policy", torch.float32)
+    _require_reader(policy.codec.tokenizer, problems, f"the policy {config.model.policy}")
     teacher = scorer = None
     if config.method.needs_teacher:
-        model, teacher_codec = _load_causal(config.teacher.model, "teacher.model", _inference_dtype())
-        _require_reader(teacher_codec.tokenizer, problems, f"the teacher {config.teacher.model}")
+        model = _load_causal(config.teacher.model, "teacher.model", _inference_dtype())
+        _require_reader(model.codec.tokenizer, problems, f"the teacher {config.teacher.model}")
         sampling = Sampling(temperature=config.teacher.temperature)
-        teacher = LocalTeacher(LocalModel(model.eval(), teacher_codec), codec, sampling)
+        teacher = LocalTeacher(model, policy.codec, sampling)
     if config.method.needs_step_scorer:
         scorer = _load_scorer(config)
         _require_reader(scorer.tokenizer, problems, f"the step scorer {config.scorer.model}")
-    return Components(policy, codec, FinalAnswerVerifier(answer_pattern(config)), scorer, teacher)
+    return Components(policy.model, policy.codec, FinalAnswerVerifier(answer_pattern(config)), scorer, teacher)
 
 
 def _inference_dtype() -> torch.dtype:
     return torch.bfloat16 if device().type == "cuda" else torch.float32
 
 
-def _load_causal(name: str, key: str, dtype: torch.dtype) -> tuple[PreTrainedModel, TokenizerCodec]:
+def _load_causal(name: str, key: str, dtype: torch.dtype) -> LocalModel:
     source = resolve_model(name, key)
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-        codec = TokenizerCodec.of(AutoTokenizer.from_pretrained(source, trust_remote_code=False), model)
+        local = LocalModel.load(source, dtype=dtype)
     except _UNLOADABLE as error:
         raise UserError(
             f"{key} = {name!r} cannot be loaded as a causal language model: {_first_line(error)}"
         ) from error
-    # transformers would fill what is missing with random numbers and go on.
-    if info["missing_keys"]:
-        raise UserError(
-            f"{key} = {name!r} is no causal language model: its weights lack {min(info['missing_keys'])!r}; name a folder "
-            "that holds one"
-        )
-    return model.to(device()), codec
+    local.model.to(device())
+    return local
 
 
 def _load_scorer(config: RunConfig) -> TokenClassifierScorer:

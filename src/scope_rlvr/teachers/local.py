@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec, same_vocabulary
 from scope_rlvr.ports import Continuation, Sampling, TeacherReply, TeacherRequest
 
@@ -20,9 +18,7 @@ class LocalTeacher:
         cls, folder: str | Path, policy_codec: TokenizerCodec, sampling: Sampling | None = None, **kwargs: Any
     ) -> LocalTeacher:
         """Load a teacher with its own tokenizer; ``kwargs`` go to ``AutoModelForCausalLM.from_pretrained``."""
-        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, **kwargs)
-        codec = TokenizerCodec.of(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), model)
-        return cls(LocalModel(model.eval(), codec), policy_codec, sampling)
+        return cls(LocalModel.load(folder, **kwargs), policy_codec, sampling)
 
     def __init__(self, model: LocalModel, policy_codec: TokenizerCodec, sampling: Sampling | None = None) -> None:
         self.model = model
