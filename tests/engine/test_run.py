@@ -80,6 +80,19 @@ def test_a_run_leaves_a_model_a_summary_and_every_rollout(tmp_path: Path) -> Non
     assert model.config.model_type == "llama"
 
 
+def test_what_is_measured_changes_no_weight(tmp_path: Path) -> None:
+    plain, _ = run(tmp_path / "plain")
+    during = ("evaluation.every=3", "evaluation.num_problems_during=3")
+    watched, outcome = run(tmp_path / "watched", "evaluation.before=false", *during)
+    assert weights(watched) == weights(plain)
+    assert outcome.summary["before"] is None
+    metrics = list(read_journal(watched.metrics))
+    keys = [f"eval/reduction-6/{name}" for name in ("accuracy", "pass_at_2", "diversity/text_bleu")]
+    # Every third step, and the last.
+    assert [[key in record for key in keys] for record in metrics] == [[False] * 3] * 2 + [[True] * 3] * 2
+    assert metrics[-1][keys[0]] in {i / 6 for i in range(7)}
+
+
 def test_scope_without_salvages_is_grpo_to_the_byte(tmp_path: Path) -> None:
     grpo, _ = run(tmp_path / "grpo", "method.name=grpo")
     scope, _ = run(tmp_path / "scope", "method.name=scope", "method.max_salvages=0")

@@ -74,7 +74,16 @@ CONFIGURATION = {
     "scorer": ["model", "threshold"],
     "teacher": ["model", "temperature"],
     "verifier": ["answer_pattern"],
-    "evaluation": ["sets", "num_problems", "samples_per_problem", "max_response_tokens", "temperature", "every"],
+    "evaluation": [
+        "sets",
+        "num_problems",
+        "samples_per_problem",
+        "max_response_tokens",
+        "temperature",
+        "before",
+        "every",
+        "num_problems_during",
+    ],
     "logging": ["report_to"],
 }
 

@@ -148,7 +148,13 @@ class EvaluationSection(Settings):
     samples_per_problem: int = Field(8, ge=1)
     max_response_tokens: int = Field(160, ge=2)
     temperature: float | None = Field(None, ge=0)
-    every: int = Field(0, ge=0, description="held-out evaluation during the run, every so many steps; 0 is never")
+    before: bool = Field(True, description="also measure the policy before training")
+    every: int = Field(
+        0, ge=0, description="held-out evaluation during the run, every so many steps and at the last; 0 is never"
+    )
+    num_problems_during: int | None = Field(
+        None, ge=1, description="problems of each set in evaluations during the run; `num_problems` by default"
+    )
 
 
 class LoggingSection(Settings):
@@ -236,12 +242,19 @@ class RunConfig(Settings):
             f"{self.num_micro_batches} backward pass(es) of {self.micro_batch_rows}, "
             f"{self.objective.updates_per_batch} update(s)",
             f"evaluate  {', '.join(sets)}; "
-            f"{self.evaluation.num_problems} problems x {self.evaluation.samples_per_problem} samples each",
+            f"{self.evaluation.num_problems} problems x {self.evaluation.samples_per_problem} samples each"
+            f"{self._evaluations_during()}",
             f"objective normalisation {self.objective.normalisation.value}, aggregation "
             f"{self.objective.aggregation.value}, clip {self.objective.clip.low}/{self.objective.clip.high}, "
             f"kl {self.objective.kl}, entropy {self.objective.entropy}, learning rate "
             f"{self.optimizer.learning_rate}, seed {run.seed}",
         ]
+
+    def _evaluations_during(self) -> str:
+        section = self.evaluation
+        during = section.num_problems_during or section.num_problems
+        watched = f"; every {section.every} steps {during} other problems each" if section.every else ""
+        return watched if section.before else f", after training only{watched}"
 
 
 def load_config(file: Path | None = None, overrides: Sequence[str] = (), method: str | None = None) -> RunConfig:
@@ -261,7 +274,7 @@ def load_config(file: Path | None = None, overrides: Sequence[str] = (), method:
     if method is not None and (not isinstance(given, dict) or given.get("name", "scope") != method):
         values["method"] = {"name": method}
     for override in overrides:
-        _apply(values, override)
+        apply_override(values, override)
     return validate_config(values, str(file) if file else "the configuration")
 
 
@@ -291,7 +304,8 @@ def _without_none(value: Any) -> Any:
     return [_without_none(item) for item in value] if isinstance(value, list) else value
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Set one key of raw values, as ``--set section.key=value`` does."""
     path, equals, text = override.partition("=")
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys):

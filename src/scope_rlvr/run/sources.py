@@ -46,15 +46,19 @@ def training_problems(config: RunConfig) -> list[Problem]:
 
 def evaluation_sets(config: RunConfig, split: Split = "test") -> list[EvaluationSet]:
     """The held-out sets: ``test`` for before and after, ``dev`` for what is watched during a run."""
+    evaluation = config.evaluation
+    num_problems = evaluation.num_problems
+    if split == "dev" and evaluation.num_problems_during is not None:
+        num_problems = evaluation.num_problems_during
     sets = []
-    for section in config.evaluation.sets:
+    for section in evaluation.sets:
         if section.file is not None:
-            problems = read_problems(section.file)[: config.evaluation.num_problems]
+            problems = read_problems(section.file)[:num_problems]
             sets.append(EvaluationSet(section.file.stem, section.role, None, tuple(problems)))
             continue
         assert section.level is not None, "a set has a level or a file"
         family = family_of(config)
-        problems = family.sample(section.level, config.evaluation.num_problems, _EVALUATION_SEED, split=split)
+        problems = family.sample(section.level, num_problems, _EVALUATION_SEED, split=split)
         name = f"{family.name}-{section.level}"
         sets.append(EvaluationSet(name, section.role, section.level, tuple(problems)))
     return sets

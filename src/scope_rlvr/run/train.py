@@ -22,7 +22,7 @@ from scope_rlvr.credit import Normalisation
 from scope_rlvr.engines.local import LocalModel
 from scope_rlvr.engines.trl import AGGREGATIONS, NORMALISATIONS, NonFiniteLoss, ScopeTrainer, StepResult
 from scope_rlvr.errors import ExitCode
-from scope_rlvr.evaluation.evaluate import EvaluationSet, Evaluator
+from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet, Evaluator
 from scope_rlvr.ports import Sampling
 from scope_rlvr.run.components import Components, device, load_components
 from scope_rlvr.run.config import RunConfig
@@ -155,10 +155,19 @@ class _Progress(TrainerCallback):
 
     def _evaluate_if_due(self, step: int, model: Any) -> dict[str, float]:
         every = self.config.evaluation.every
-        if not every or step % every:
+        is_due = every and (step % every == 0 or step == self.config.run.steps)
+        if not is_due:
             return {}
         evaluator = make_evaluator(self.config, self.components, model)
-        return {f"eval/{s.name}/accuracy": evaluator.evaluate(s).accuracy for s in self.dev_sets}
+        results = [evaluator.evaluate(dev_set) for dev_set in self.dev_sets]
+        return {f"eval/{r.name}/{name}": value for r in results for name, value in _figures(r).items()}
+
+
+def _figures(result: EvaluationResult) -> dict[str, float]:
+    """What of an evaluation during the run is written down; pass@1 is the accuracy."""
+    passes = {f"pass_at_{k}": value for k, value in result.pass_at.items() if k > 1}
+    diversity = {f"diversity/{name}": value for name, value in result.diversity.items()}
+    return {"accuracy": result.accuracy} | passes | diversity
 
 
 def make_evaluator(config: RunConfig, components: Components, model: Any = None) -> Evaluator:
@@ -188,7 +197,7 @@ def train(config: RunConfig, folder: RunFolder, watcher: Watcher, resume_from: P
     # The trainer may wrap the policy's forward pass (autocast): before and after are to be measured alike.
     trainer = make_trainer(config, folder, components, problems, progress)
     summary = (folder.read_json("summary.json") or _new_summary(config)) | {"stopped_because": "running", "after": None}
-    if summary["before"] is None:
+    if summary["before"] is None and config.evaluation.before:
         watcher.note("measuring the policy before training")
         summary["before"] = _evaluate(config, components)
     folder.write_json("summary.json", summary)
