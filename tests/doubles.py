@@ -12,7 +12,8 @@ from typing import Any
 
 from scope_rlvr.locate import Threshold
 from scope_rlvr.ports import Continuation, Sampling, TeacherReply, TeacherRequest
-from scope_rlvr.salvage import SalvageSettings, Toolbox, salvage
+from scope_rlvr.salvage import SalvageSettings, salvage
+from scope_rlvr.toolbox import Toolbox
 from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, Verdict
 
 END = 0

@@ -13,7 +13,8 @@ from scope_rlvr.metrics import group_tally
 from scope_rlvr.ports import Continuation, Sampling, TeacherReply, TeacherRequest
 from scope_rlvr.problems.reduction import Reduction, add
 from scope_rlvr.run.records import group_records
-from scope_rlvr.salvage import SalvageSettings, Toolbox, continue_rollout, salvage
+from scope_rlvr.salvage import SalvageSettings, salvage
+from scope_rlvr.toolbox import Toolbox, continue_rollout
 from scope_rlvr.types import Group, Member, Outcome, Problem, Rollout, Streams, Verdict
 
 GROUP_SIZE = 4

@@ -70,7 +70,6 @@ def group_tally(groups: Sequence[Group], streams_PG: Sequence[Sequence[Streams]]
     tally.ratio("rollouts/tokens", sum(len(m.rollout) for m in sampled), len(sampled))
     tally.ratio("pass_at_group", sum(any(m.verdict.is_right for m in g.sampled) for g in groups), len(groups))
     tally.ratio("diversity/distinct_right", sum(_num_distinct_right(g) for g in groups), len(groups))
-    tally.total("tokens/sampled", sum(len(m.rollout) for m in sampled))
     classes = Counter(group.group_class for group in groups)
     for group_class in GroupClass:
         tally.ratio(f"groups/{group_class.value.replace(' ', '_')}", classes[group_class], len(groups))

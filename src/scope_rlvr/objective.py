@@ -23,7 +23,8 @@ class Tokens:
     """A batch of response tokens as the loss sees them; every tensor is ``(B, T)``.
 
     ``teacher_logp_BT`` holds the teacher's log-probability of its own tokens, 0 (probability one) where unknown.
-    Only ``logp_BT`` carries a gradient.
+    ``weight_BT`` is 0 where a token counts nowhere, ``entropy_BT`` the policy's entropy in nats before each token. Only
+    ``logp_BT`` carries a gradient.
     """
 
     logp_BT: Tensor
@@ -31,6 +32,8 @@ class Tokens:
     advantage_BT: Tensor
     is_teacher_BT: Tensor
     teacher_logp_BT: Tensor
+    weight_BT: Tensor
+    entropy_BT: Tensor
 
 
 class Clip(Settings):
@@ -63,6 +66,8 @@ def example_tokens(prob: float, *, teacher: float = 1.0, advantage: float = 1.0)
         advantage_BT=torch.tensor([[advantage]]),
         is_teacher_BT=torch.tensor([[True]]),
         teacher_logp_BT=torch.log(torch.tensor([[teacher]])),
+        weight_BT=torch.ones(1, 1),
+        entropy_BT=torch.zeros(1, 1),
     )
 
 

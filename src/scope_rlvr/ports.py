@@ -51,6 +51,12 @@ class Policy(Protocol):
         """Continue each prefix (prompt ids and response ids so far) by at most ``max_tokens[i]`` tokens."""
         ...
 
+    def entropies(
+        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float
+    ) -> list[tuple[float, ...]]:
+        """For each token of each response, the entropy in nats of the distribution that it was to be drawn from."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class TeacherRequest:

@@ -10,12 +10,8 @@ Every batch of questions to the scorer, the teacher, the policy and the verifier
 
 from __future__ import annotations
 
-import math
 import random
-import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from statistics import fmean
@@ -23,21 +19,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from scope_rlvr.ports import (
-    Continuation,
-    Policy,
-    Sampling,
-    StepScorer,
-    Teacher,
-    TeacherReply,
-    TeacherRequest,
-    TextCodec,
-    Verifier,
-)
+from scope_rlvr.guidance import read_reply, request_after
+from scope_rlvr.ports import DecisionRule
 from scope_rlvr.seeds import derive_seed
 from scope_rlvr.settings import BARE_NAME, BY_KIND, Settings
-from scope_rlvr.steps import Step, StepRule, split_steps
-from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Role, Rollout, Segment, Verdict
+from scope_rlvr.steps import Step
+from scope_rlvr.toolbox import Toolbox
+from scope_rlvr.types import Group, Member, Outcome, Problem, Role, Rollout, Verdict
 
 # --- which groups -------------------------------------------------------------------------------------------------
 
@@ -73,6 +61,22 @@ class RateBelow(Settings):
 GroupRule = Annotated[AnyFailure | AllFail | RateBelow, BY_KIND, BARE_NAME]
 
 # --- where to cut -------------------------------------------------------------------------------------------------
+
+
+class Cut(StrEnum):
+    """Where a failure is cut.
+
+    ``FIRST_WRONG``: at the first wrong step, by the step scorer: the method. The others keep everything else as it is and
+    tell what the scorer is worth. ``RANDOM_STEP``: at the start of a step drawn at random, the first excepted.
+    ``HIGH_ENTROPY``: at a token drawn from the ``NUM_ENTROPY_TOKENS`` at which the policy was least certain (CURE).
+    """
+
+    FIRST_WRONG = "first_wrong"
+    RANDOM_STEP = "random_step"
+    HIGH_ENTROPY = "high_entropy"
+
+
+NUM_ENTROPY_TOKENS = 20
 
 
 class NoErrorRule(StrEnum):
@@ -118,9 +122,11 @@ class Ranking(StrEnum):
 
 
 class OneStep(Settings):
-    """The teacher writes exactly the corrected step, of at most ``max_tokens`` tokens; the policy continues."""
+    """The teacher writes the corrected step and ``num_steps`` − 1 further ones, each of at most ``max_tokens`` tokens; the
+    policy continues."""
 
     kind: Literal["step"] = "step"
+    num_steps: int = Field(1, ge=1)
     max_tokens: int = Field(200, ge=1)
 
 
@@ -130,7 +136,19 @@ class Suffix(Settings):
     kind: Literal["suffix"] = "suffix"
 
 
-Mode = Annotated[OneStep | Suffix, BY_KIND, BARE_NAME]
+class WholeTrace(Settings):
+    """Nothing is kept: the teacher writes the whole solution, as whole-trajectory guidance does."""
+
+    kind: Literal["whole_trace"] = "whole_trace"
+
+
+class NoTeacher(Settings):
+    """Nobody writes: the policy tries again from where it went wrong."""
+
+    kind: Literal["no_teacher"] = "no_teacher"
+
+
+Mode = Annotated[OneStep | Suffix | WholeTrace | NoTeacher, BY_KIND, BARE_NAME]
 
 
 class Guards(Settings):
@@ -177,12 +195,15 @@ class SalvageSettings(Settings):
 
     max_salvages: int = Field(1, ge=0, description="salvages attempted per group; 0 is plain outcome training")
     group_rule: GroupRule = AnyFailure()
+    cut: Cut = Cut.FIRST_WRONG
     no_error_rule: NoErrorRule = NoErrorRule.SKIP
     min_prefix_steps: int = Field(1, ge=0, description="steps that must be left to keep")
     min_prefix_ratio: float = Field(0.1, ge=0, le=1, description="share of the tokens that must be left to keep")
     include_truncated: bool = False
     ranking: Ranking = Ranking.LONGEST_PREFIX
-    cut_back_steps: int = Field(0, ge=0, description="right steps given up before the first wrong one")
+    cut_back_steps: int = Field(
+        0, description="right steps given up before the first wrong one; negative: wrong ones kept"
+    )
     cut_back_tokens: int = Field(0, ge=0, description="tokens given up before the cut")
     mode: Mode = OneStep()
     max_rounds: int = Field(1, ge=1, description="corrections per rollout")
@@ -195,6 +216,18 @@ class SalvageSettings(Settings):
     insertion: Insertion = Insertion.REPLACE
     show_rejected_step: bool = False
     show_reference: bool = False
+
+    @property
+    def needs_step_scorer(self) -> bool:
+        """Whether anything that is asked for here is for the step scorer to say."""
+        locates = self.cut is Cut.FIRST_WRONG or self.max_rounds > 1
+        guards = self.guards.low_score and isinstance(self.mode, OneStep)
+        return self.max_salvages > 0 and (locates or guards)
+
+    @property
+    def needs_teacher(self) -> bool:
+        writes = not isinstance(self.mode, NoTeacher) or self.fallback is Fallback.SUFFIX
+        return self.max_salvages > 0 and writes
 
 
 # --- what is written down -----------------------------------------------------------------------------------------
@@ -257,8 +290,8 @@ class SalvageRecord:
 
     @property
     def was_attempted(self) -> bool:
-        """Whether the teacher was asked."""
-        return bool(self.corrections) or self.outcome is SalvageOutcome.TEACHER_FAILED
+        """Whether the teacher was asked, or the policy without one."""
+        return bool(self.corrections) or self.passed_guards or self.outcome is SalvageOutcome.TEACHER_FAILED
 
     @property
     def passed_guards(self) -> bool:
@@ -270,49 +303,7 @@ class SalvageRecord:
         return self.outcome is SalvageOutcome.ADMITTED
 
 
-# --- the world of a salvage ---------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Stopwatch:
-    """Seconds spent by phase."""
-
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - started
-
-
-@dataclass(frozen=True)
-class Toolbox:
-    """What a method may use while it edits groups. ``step_scorer`` and ``teacher`` may be missing."""
-
-    policy: Policy
-    verifier: Verifier
-    codec: TextCodec
-    sampling: Sampling
-    max_response_tokens: int
-    seed: int
-    steps: StepRule = field(default_factory=StepRule)
-    step_scorer: StepScorer | None = None
-    teacher: Teacher | None = None
-    clock: Stopwatch = field(default_factory=Stopwatch)
-
-    def text(self, rollout: Rollout) -> str:
-        return "".join(self.codec.pieces(rollout.token_ids))
-
-    def verify(self, attempts: Sequence[tuple[Problem, Rollout]]) -> list[Verdict]:
-        """Verdicts of rollouts; a truncated one is wrong without asking."""
-        ended = [(problem, self.text(rollout)) for problem, rollout in attempts if not rollout.is_truncated]
-        with self.clock.phase("verifying"):
-            verdicts = iter(self.verifier.verify(ended))
-        truncated = Verdict(Outcome.WRONG, reason="truncated")
-        return [truncated if rollout.is_truncated else next(verdicts) for _, rollout in attempts]
+# --- the way of a failure ----------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -327,6 +318,8 @@ class _Failure:
     steps: tuple[Step, ...] = ()
     scores: tuple[float, ...] = ()
     first_wrong: int | None = None
+    at_token: int | None = None
+    """Where to cut, if that is not the start of the first wrong step."""
     prefix: Rollout | None = None
     rejected_step: str = ""
     """The first wrong step, whole."""
@@ -336,6 +329,8 @@ class _Failure:
     num_kept_tokens: int = 0
     num_continuations: int = 0
     num_continuation_tokens: int = 0
+    draft: Rollout | None = None
+    """What stands so far in this round, to be continued unless it is finished."""
     attempt: Rollout | None = None
     verdict: Verdict | None = None
 
@@ -370,13 +365,16 @@ def salvage(groups: Sequence[Group], settings: SalvageSettings, tools: Toolbox) 
     """
     if settings.max_salvages == 0:
         return list(groups)
-    if tools.step_scorer is None or tools.teacher is None:
-        missing = "step scorer" if tools.step_scorer is None else "teacher"
-        raise ValueError(f"salvaging needs a {missing}, and none was given; name one, or set max_salvages to 0")
+    for what, is_missing in (
+        ("step scorer", settings.needs_step_scorer and tools.step_scorer is None),
+        ("teacher", settings.needs_teacher and tools.teacher is None),
+    ):
+        if is_missing:
+            raise ValueError(f"salvaging needs a {what}, and none was given; name one, or set max_salvages to 0")
     failures = _collect(groups, settings)
-    _locate(_open(failures), settings, tools, tools.step_scorer)
+    _locate(_open(failures), settings, tools)
     _choose(_open(failures), settings, tools.seed)
-    _correct(_open(failures), settings, tools, tools.step_scorer, tools.teacher)
+    _correct(_open(failures), settings, tools)
     return _insert(groups, failures, settings)
 
 
@@ -398,53 +396,72 @@ def _collect(groups: Sequence[Group], settings: SalvageSettings) -> list[_Failur
     return failures
 
 
-def _locate(failures: list[_Failure], settings: SalvageSettings, tools: Toolbox, scorer: StepScorer) -> None:
-    """Split, score in one batch, find the first wrong step, and decide what could be kept."""
+def _locate(failures: list[_Failure], settings: SalvageSettings, tools: Toolbox) -> None:
+    """Split, find where to cut, and decide what could be kept."""
     for failure in failures:
-        failure.steps = split_steps(tools.codec.pieces(failure.member.rollout.token_ids), tools.steps)
-    scores = _score([(f.problem, f.steps) for f in failures], tools, scorer)
+        failure.steps = tools.split(failure.member.rollout)
+    if settings.cut is Cut.FIRST_WRONG:
+        _locate_first_wrong(failures, settings, tools)
+    elif settings.cut is Cut.RANDOM_STEP:
+        rng = random.Random(derive_seed(tools.seed, "cut"))
+        for failure in failures:
+            failure.first_wrong = rng.randrange(1, max(2, len(failure.steps)))
+    else:
+        _locate_high_entropy(failures, tools)
+    for failure in _open(failures):
+        _cut(failure, settings, tools)
+
+
+def _locate_first_wrong(failures: list[_Failure], settings: SalvageSettings, tools: Toolbox) -> None:
+    scores = tools.score([(f.problem, f.steps) for f in failures])
     for failure, step_scores_S in zip(failures, scores, strict=True):
         if step_scores_S is None:
             failure.outcome = SalvageOutcome.SCORER_FAILED
             continue
         failure.scores = step_scores_S
-        first_wrong = scorer.rule.first_wrong(step_scores_S)
+        first_wrong = _rule(tools).first_wrong(step_scores_S)
         failure.first_wrong = settings.no_error_rule.first_wrong(step_scores_S) if first_wrong is None else first_wrong
-        _cut(failure, settings, tools)
+        if failure.first_wrong is None:
+            failure.outcome = SalvageOutcome.NO_ERROR_FOUND
 
 
-def _score(
-    solutions: Sequence[tuple[Problem, Sequence[Step]]], tools: Toolbox, scorer: StepScorer
-) -> list[tuple[float, ...] | None]:
-    """Scores that can be trusted: ``None`` for a solution with missing, surplus or non-finite scores."""
-    if not solutions:
-        return []
-    with tools.clock.phase("scoring"):
-        scores = scorer.score([(problem, [step.text for step in steps]) for problem, steps in solutions])
-    if len(scores) != len(solutions):
-        return [None] * len(solutions)
-    return [
-        s if s is not None and len(s) == len(steps) and all(math.isfinite(x) for x in s) else None
-        for s, (_, steps) in zip(scores, solutions, strict=True)
-    ]
+def _locate_high_entropy(failures: list[_Failure], tools: Toolbox) -> None:
+    rng = random.Random(derive_seed(tools.seed, "cut"))
+    for failure, entropy_T in zip(failures, tools.entropies([f.member.rollout for f in failures]), strict=True):
+        ranked = sorted(range(1, len(entropy_T)), key=lambda t: -entropy_T[t])[:NUM_ENTROPY_TOKENS]
+        failure.at_token = rng.choice(ranked) if ranked else 0
+        failure.first_wrong = next(i for i, step in enumerate(failure.steps) if step.end > failure.at_token)
+
+
+def _rule(tools: Toolbox) -> DecisionRule:
+    assert tools.step_scorer is not None, "salvage() asks for a scorer where one is needed"
+    return tools.step_scorer.rule
 
 
 def _cut(failure: _Failure, settings: SalvageSettings, tools: Toolbox) -> None:
     """Set the kept prefix of a failure, or the reason why nothing can be kept."""
-    if failure.first_wrong is None:
-        failure.outcome = SalvageOutcome.NO_ERROR_FOUND
+    steps, first_wrong = failure.steps, failure.first_wrong
+    if first_wrong is None or first_wrong >= len(steps):
+        failure.outcome = SalvageOutcome.PREFIX_TOO_SHORT
         return
-    num_kept_steps = max(0, failure.first_wrong - settings.cut_back_steps)
-    at_token = max(0, failure.steps[num_kept_steps].start - settings.cut_back_tokens)
+    at_token = 0 if isinstance(settings.mode, WholeTrace) else _cut_token(failure, first_wrong, settings)
     failure.prefix = failure.member.rollout.cut(at_token)
     failure.num_kept_tokens = at_token
-    failure.rejected_step = failure.steps[failure.first_wrong].text
+    failure.rejected_step = steps[first_wrong].text
     failure.own_next = _text_from(at_token, failure, tools)
-    num_whole_steps = sum(step.end <= at_token for step in failure.steps)
-    if num_whole_steps < settings.min_prefix_steps or failure.prefix_ratio < settings.min_prefix_ratio:
+    num_whole_steps = sum(step.end <= at_token for step in steps)
+    too_short = num_whole_steps < settings.min_prefix_steps or failure.prefix_ratio < settings.min_prefix_ratio
+    if too_short and not isinstance(settings.mode, WholeTrace):
         failure.outcome = SalvageOutcome.PREFIX_TOO_SHORT
     elif at_token >= tools.max_response_tokens - 1:
         failure.outcome = SalvageOutcome.NO_ROOM
+
+
+def _cut_token(failure: _Failure, first_wrong: int, settings: SalvageSettings) -> int:
+    """How many tokens are kept."""
+    num_kept_steps = min(max(0, first_wrong - settings.cut_back_steps), len(failure.steps) - 1)
+    at_token = failure.steps[num_kept_steps].start if failure.at_token is None else failure.at_token
+    return max(0, at_token - settings.cut_back_tokens)
 
 
 def _text_from(at_token: int, failure: _Failure, tools: Toolbox) -> str:
@@ -465,45 +482,39 @@ def _choose(failures: list[_Failure], settings: SalvageSettings, seed: int) -> N
             failure.outcome = SalvageOutcome.NOT_CHOSEN
 
 
-def _correct(
-    chosen: list[_Failure], settings: SalvageSettings, tools: Toolbox, scorer: StepScorer, teacher: Teacher
-) -> None:
+def _correct(chosen: list[_Failure], settings: SalvageSettings, tools: Toolbox) -> None:
     """Rounds of: the teacher writes, the policy continues, the verifier decides; then the fallback."""
     first_cuts = {id(failure): (failure.prefix, failure.rejected_step, failure.own_next) for failure in chosen}
     trying = chosen
     for number in range(settings.max_rounds):
-        _one_round(
-            trying, settings.mode, settings, replace(tools, seed=derive_seed(tools.seed, number)), scorer, teacher
-        )
+        _one_round(trying, settings.mode, settings, replace(tools, seed=derive_seed(tools.seed, number)))
         trying = [failure for failure in trying if failure.outcome is SalvageOutcome.STILL_WRONG]
         if number + 1 < settings.max_rounds and trying:
-            trying = _relocate(trying, tools, scorer)
+            trying = _relocate(trying, tools)
     if settings.fallback is Fallback.SUFFIX and not isinstance(settings.mode, Suffix):
         hopeless = [f for f in chosen if f.outcome is not SalvageOutcome.ADMITTED]
         for failure in hopeless:
             failure.prefix, failure.rejected_step, failure.own_next = first_cuts[id(failure)]
-        _one_round(
-            hopeless, Suffix(), settings, replace(tools, seed=derive_seed(tools.seed, "fallback")), scorer, teacher
-        )
+        _one_round(hopeless, Suffix(), settings, replace(tools, seed=derive_seed(tools.seed, "fallback")))
     if settings.admission is Admission.ALWAYS:
         for failure in chosen:
             if failure.outcome is SalvageOutcome.STILL_WRONG:
                 failure.outcome = SalvageOutcome.ADMITTED
 
 
-def _relocate(failures: list[_Failure], tools: Toolbox, scorer: StepScorer) -> list[_Failure]:
+def _relocate(failures: list[_Failure], tools: Toolbox) -> list[_Failure]:
     """Find the first wrong step of each failed attempt after its last correction; returns those that have one."""
     attempts = [(f, f.attempt) for f in failures if f.attempt is not None and not f.attempt.is_truncated]
-    steps_of = [split_steps(tools.codec.pieces(attempt.token_ids), tools.steps) for _, attempt in attempts]
-    scores = _score([(f.problem, steps) for (f, _), steps in zip(attempts, steps_of, strict=True)], tools, scorer)
+    steps_of = [tools.split(attempt) for _, attempt in attempts]
+    scores = tools.score([(f.problem, steps) for (f, _), steps in zip(attempts, steps_of, strict=True)])
     located = []
     for (failure, attempt), steps, step_scores_S in zip(attempts, steps_of, scores, strict=True):
-        last = failure.corrections[-1]
-        corrected_to = last.at_token + last.num_tokens
+        last = failure.corrections[-1] if failure.corrections else None
+        corrected_to = failure.num_kept_tokens if last is None else last.at_token + last.num_tokens
         later = [i for i, step in enumerate(steps) if step.start >= corrected_to]
         if step_scores_S is None or not later:
             continue
-        wrong = scorer.rule.first_wrong(step_scores_S[later[0] :])
+        wrong = _rule(tools).first_wrong(step_scores_S[later[0] :])
         if wrong is None or steps[later[wrong]].start >= tools.max_response_tokens - 1:
             continue
         failure.prefix = attempt.cut(steps[later[wrong]].start)
@@ -512,102 +523,56 @@ def _relocate(failures: list[_Failure], tools: Toolbox, scorer: StepScorer) -> l
     return located
 
 
-def _one_round(
-    failures: list[_Failure],
-    mode: Mode,
-    settings: SalvageSettings,
-    tools: Toolbox,
-    scorer: StepScorer,
-    teacher: Teacher,
-) -> None:
+def _one_round(failures: list[_Failure], mode: Mode, settings: SalvageSettings, tools: Toolbox) -> None:
     """One correction for each failure; each gets the outcome of this round."""
     for failure in failures:
-        failure.outcome = None
-    _ask_teacher(failures, mode, settings, tools, teacher)
+        assert failure.prefix is not None, "only what can be cut comes here"
+        failure.outcome, failure.draft = None, replace(failure.prefix, is_truncated=True)
     if isinstance(mode, OneStep):
-        _guard(_open(failures), settings, tools, scorer)
+        for number in range(mode.num_steps):
+            writing = [f for f in _open(failures) if f.draft is not None and f.draft.is_truncated]
+            _ask_teacher(writing, mode.max_tokens, settings, tools, number)
+            _guard(_open(writing), settings, tools)
+    elif not isinstance(mode, NoTeacher):
+        _ask_teacher(failures, None, settings, tools)
     _continue(_open(failures), settings, tools)
 
 
 def _ask_teacher(
-    failures: list[_Failure], mode: Mode, settings: SalvageSettings, tools: Toolbox, teacher: Teacher
+    failures: list[_Failure], step_tokens: int | None, settings: SalvageSettings, tools: Toolbox, *names: int
 ) -> None:
-    """Append what the teacher writes to each prefix: ``attempt`` becomes ``u + z``."""
-    requests = [_request(failure, mode, settings, tools) for failure in failures]
-    with tools.clock.phase("teacher"):
-        replies = teacher.continue_from(requests, seed=derive_seed(tools.seed, "teacher")) if requests else []
-    if len(replies) != len(requests):
-        replies = [TeacherReply(error=f"{len(replies)} replies to {len(requests)} requests")] * len(requests)
-    for failure, reply in zip(failures, replies, strict=True):
+    """Append what the teacher writes to each draft: one step, or with ``step_tokens`` of ``None`` the rest."""
+    drafts = [(f, f.draft) for f in failures if f.draft is not None]
+    requests = [
+        request_after(
+            draft,
+            failure.problem,
+            tools,
+            step_tokens=step_tokens,
+            rejected_step=failure.rejected_step if settings.show_rejected_step else None,
+            reference=failure.problem.reference if settings.show_reference else None,
+        )
+        for failure, draft in drafts
+    ]
+    for (failure, draft), reply in zip(drafts, tools.ask(requests, *names), strict=True):
         if reply.error is not None:
             failure.outcome = SalvageOutcome.TEACHER_FAILED
             continue
-        assert failure.prefix is not None
-        segment, ended, finished = _teacher_segment(reply, mode, tools)
-        room = tools.max_response_tokens - len(failure.prefix)
+        written = read_reply(reply, tools, step_tokens=step_tokens)
+        segment, room = written.segment, tools.max_response_tokens - len(draft)
         text = "".join(tools.codec.pieces(segment.token_ids))
-        failure.corrections.append(Correction(len(failure.prefix), text, len(segment)))
-        failure.attempt, failure.verdict = failure.prefix.then(segment, is_truncated=not finished), None
+        failure.corrections.append(Correction(len(draft), text, len(segment)))
+        failure.draft = draft.then(segment, is_truncated=not written.finished)
+        failure.attempt, failure.verdict = failure.draft, None
         if not text.strip():
             failure.outcome = SalvageOutcome.EMPTY_STEP
-        elif len(segment) > room or (len(segment) == room and not finished):
+        elif len(segment) > room or (len(segment) == room and not written.finished):
             failure.outcome = SalvageOutcome.NO_ROOM
-        elif not ended:
+        elif not written.ended:
             failure.outcome = SalvageOutcome.UNFINISHED_STEP
 
 
-def _request(failure: _Failure, mode: Mode, settings: SalvageSettings, tools: Toolbox) -> TeacherRequest:
-    prefix = failure.prefix
-    assert prefix is not None
-    room = tools.max_response_tokens - len(prefix)
-    one_step = isinstance(mode, OneStep)
-    return TeacherRequest(
-        problem=failure.problem,
-        prompt_ids=prefix.prompt_ids,
-        prefix_ids=prefix.token_ids,
-        prefix_text=tools.text(prefix),
-        max_tokens=min(mode.max_tokens, room) if isinstance(mode, OneStep) else room,
-        stop_text=tools.steps.separator if one_step else None,
-        rejected_step=failure.rejected_step if settings.show_rejected_step else None,
-        reference=failure.problem.reference if settings.show_reference else None,
-    )
-
-
-def _teacher_segment(reply: TeacherReply, mode: Mode, tools: Toolbox) -> tuple[Segment, bool, bool]:
-    """The teacher's tokens, whether they end where the mode wants them to end, and whether they end the response.
-
-    Ids are taken as they are, up to the first end-of-sequence token; text is encoded here, once, and gets the separator
-    or end-of-sequence token that it stopped at. Of several steps only the first is taken where one was asked for.
-    """
-    codec, separator, one_step = tools.codec, tools.steps.separator, isinstance(mode, OneStep)
-    if reply.token_ids is None:
-        text = reply.text or ""
-        if one_step and text.strip() and not (reply.finished or reply.is_cut_off or separator in text):
-            text = text.rstrip() + separator
-        token_ids = codec.encode(text)
-    else:
-        token_ids = reply.token_ids
-    if reply.finished and token_ids and token_ids[-1] not in codec.end_ids:
-        token_ids = (*token_ids, codec.end_id)
-    # Log-probabilities that do not fit the tokens, one each, belong to something else.
-    logprobs = reply.logprobs if reply.logprobs is not None and len(reply.logprobs) == len(token_ids) else None
-    end = next((i + 1 for i, token in enumerate(token_ids) if token in codec.end_ids), len(token_ids))
-    if one_step and end:
-        end = split_steps(codec.pieces(token_ids[:end]), tools.steps)[0].end
-    segment = Segment(token_ids, Origin.TEACHER, logprobs).head(end)
-    finished = any(token in codec.end_ids for token in segment.token_ids[-1:])
-    if not isinstance(mode, OneStep):
-        return segment, finished, finished
-    ended = finished or _ends_a_step("".join(codec.pieces(segment.token_ids)), separator)
-    return segment, ended and end <= mode.max_tokens, finished
-
-
-def _ends_a_step(text: str, separator: str) -> bool:
-    """Whether a text ends with the separator, white space after a separator of white space aside."""
-    return separator in text[len(text.rstrip()) :] if separator.isspace() else text.endswith(separator)
-
-
-def _guard(failures: list[_Failure], settings: SalvageSettings, tools: Toolbox, scorer: StepScorer) -> None:
+def _guard(failures: list[_Failure], settings: SalvageSettings, tools: Toolbox) -> None:
     """Refuse steps that the guards refuse."""
     guards = settings.guards
     if guards.repeated:
@@ -617,7 +582,7 @@ def _guard(failures: list[_Failure], settings: SalvageSettings, tools: Toolbox, 
     if guards.answer_leak:
         _guard_leak(_open(failures), tools)
     if guards.low_score:
-        _guard_score(_open(failures), tools, scorer)
+        _guard_score(_open(failures), tools)
 
 
 def _guard_leak(failures: list[_Failure], tools: Toolbox) -> None:
@@ -629,30 +594,29 @@ def _guard_leak(failures: list[_Failure], tools: Toolbox) -> None:
             failure.outcome = SalvageOutcome.ANSWER_LEAK
 
 
-def _guard_score(failures: list[_Failure], tools: Toolbox, scorer: StepScorer) -> None:
+def _guard_score(failures: list[_Failure], tools: Toolbox) -> None:
     """The scorer must accept the step that the correction ends in."""
-    attempts = [failure.attempt for failure in failures]
-    steps_of = [split_steps(tools.codec.pieces(a.token_ids), tools.steps) for a in attempts if a is not None]
-    scores = _score([(f.problem, steps) for f, steps in zip(failures, steps_of, strict=True)], tools, scorer)
+    steps_of = [tools.split(failure.draft) for failure in failures if failure.draft is not None]
+    scores = tools.score([(f.problem, steps) for f, steps in zip(failures, steps_of, strict=True)])
     for failure, step_scores_S in zip(failures, scores, strict=True):
         if step_scores_S is None:
             failure.outcome = SalvageOutcome.SCORER_FAILED
             continue
         failure.corrections[-1] = replace(failure.corrections[-1], score=step_scores_S[-1])
-        if not scorer.rule.accepts(step_scores_S[-1]):
+        if not _rule(tools).accepts(step_scores_S[-1]):
             failure.outcome = SalvageOutcome.LOW_SCORE
 
 
 def _continue(failures: list[_Failure], settings: SalvageSettings, tools: Toolbox) -> None:
     """The policy continues unfinished attempts; the first right continuation counts, else the first one."""
-    drafts = [(f, f.attempt) for f in failures if f.attempt is not None]
+    drafts = [(f, f.draft) for f in failures if f.draft is not None]
     starts = [draft for draft in drafts if draft[1].is_truncated for _ in range(settings.num_continuations)]
-    continuations = _continuations([start for _, start in starts], tools)
+    rollouts = tools.extend([start for _, start in starts], "continuation")
     candidates: dict[int, list[Rollout]] = {id(f): [draft] for f, draft in drafts if not draft.is_truncated}
-    for (failure, start), continuation in zip(starts, continuations, strict=True):
+    for (failure, start), rollout in zip(starts, rollouts, strict=True):
         failure.num_continuations += 1
-        failure.num_continuation_tokens += len(continuation.token_ids)
-        candidates.setdefault(id(failure), []).append(continue_rollout(start, continuation))
+        failure.num_continuation_tokens += len(rollout) - len(start)
+        candidates.setdefault(id(failure), []).append(rollout)
     pairs = [(failure, rollout) for failure in failures for rollout in candidates[id(failure)]]
     verdicts = tools.verify([(failure.problem, rollout) for failure, rollout in pairs])
     judged: dict[int, list[tuple[Rollout, Verdict]]] = {}
@@ -662,25 +626,6 @@ def _continue(failures: list[_Failure], settings: SalvageSettings, tools: Toolbo
         tries = judged[id(failure)]
         failure.attempt, failure.verdict = next((t for t in tries if t[1].is_right), tries[0])
         failure.outcome = _outcome_of(failure.verdict)
-
-
-def _continuations(starts: Sequence[Rollout], tools: Toolbox) -> list[Continuation]:
-    """What the policy samples after each start; it is not asked where there is nothing to continue."""
-    if not starts:
-        return []
-    with tools.clock.phase("continuation"):
-        return tools.policy.extend(
-            [(*start.prompt_ids, *start.token_ids) for start in starts],
-            tools.sampling,
-            max_tokens=[tools.max_response_tokens - len(start) for start in starts],
-            seed=derive_seed(tools.seed, "continuation"),
-        )
-
-
-def continue_rollout(start: Rollout, continuation: Continuation) -> Rollout:
-    """``start`` with what the policy sampled after it."""
-    segment = Segment(continuation.token_ids, Origin.POLICY, continuation.logprobs)
-    return start.then(segment, is_truncated=not continuation.finished)
 
 
 def _outcome_of(verdict: Verdict) -> SalvageOutcome:
@@ -712,7 +657,7 @@ def _edit(group: Group, failures: list[_Failure], insertion: Insertion) -> Group
             members[failure.index] = salvaged
             replaced.append(original)
         elif insertion is Insertion.PAIR:
-            shared = record.corrections[0].at_token
+            shared = record.num_kept_tokens
             members[failure.index] = replace(original, num_shared_tokens=shared)
             added.append(replace(salvaged, num_shared_tokens=shared))
         else:

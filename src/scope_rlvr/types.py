@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from scope_rlvr.steps import Step
+
 if TYPE_CHECKING:
     from scope_rlvr.salvage import SalvageRecord
 
@@ -171,18 +173,33 @@ class Verdict:
 
 
 class Role(StrEnum):
-    """How a rollout came into its group."""
+    """How a rollout came into its group.
+
+    ``SAMPLED``: the policy wrote it unaided. ``SALVAGED``: a failure that was corrected. ``GUIDED``: written by a teacher, or
+    with a teacher's words before it. ``BRANCHED``: sampled by the policy from inside another rollout.
+    """
 
     SAMPLED = "sampled"
     SALVAGED = "salvaged"
+    GUIDED = "guided"
+    BRANCHED = "branched"
+
+
+@dataclass(frozen=True, slots=True)
+class StepScores:
+    """What the step scorer said of a rollout: its steps, a score each, and the 0-based first wrong step if any."""
+
+    steps: tuple[Step, ...]
+    scores_S: tuple[float, ...]
+    first_wrong: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """A rollout in a group, with its verdict and, if it failed, what became of the attempt to salvage it.
 
-    ``num_shared_tokens`` is not zero only where a failure and its own salvage both train (``pair``): it is the
-    length of the prefix that the two have in common.
+    ``num_shared_tokens`` counts the tokens at the start that belong to another rollout of the group as well (a failure
+    and its own salvage in ``pair`` mode; branches) and therefore do not train here. ``step_scores`` is there where a method asked for it.
     """
 
     rollout: Rollout
@@ -190,6 +207,7 @@ class Member:
     role: Role = Role.SAMPLED
     salvage: SalvageRecord | None = None
     num_shared_tokens: int = 0
+    step_scores: StepScores | None = None
 
 
 class GroupClass(StrEnum):
@@ -204,15 +222,16 @@ class GroupClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The rollouts of one problem.
+    """The rollouts of one problem, whose prompt is ``prompt_ids`` to the policy.
 
-    ``members`` train; ``replaced`` are the failures whose place a salvaged rollout took: they are kept for the
+    ``members`` train; ``replaced`` are rollouts that were sampled and whose place another took: they are kept for the
     record and never train.
     """
 
     problem: Problem
     members: tuple[Member, ...]
     replaced: tuple[Member, ...] = field(default=())
+    prompt_ids: tuple[int, ...] = ()
 
     @property
     def num_sampled(self) -> int:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scope_rlvr.credit import Normalisation
 from scope_rlvr.methods import Grpo, Scope
 from scope_rlvr.ports import TeacherReply
-from scope_rlvr.salvage import SalvageOutcome, SalvageSettings, Toolbox, salvage
+from scope_rlvr.salvage import SalvageOutcome, SalvageSettings, salvage
+from scope_rlvr.toolbox import Toolbox
 from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Role
 from tests.doubles import (
     END_MARK,

@@ -13,7 +13,21 @@ import scope_rlvr
 PACKAGE = "scope_rlvr"
 SOURCE = Path(scope_rlvr.__file__).parent
 METHODS = sorted(f"methods.{file.stem}" for file in (SOURCE / "methods").glob("*.py") if file.stem != "__init__")
-CORE = ["types", "ports", "settings", "seeds", "steps", "locate", "salvage", "credit", "metrics", "diversity", "errors"]
+CORE = [
+    "types",
+    "ports",
+    "settings",
+    "seeds",
+    "steps",
+    "locate",
+    "toolbox",
+    "guidance",
+    "salvage",
+    "credit",
+    "metrics",
+    "diversity",
+    "errors",
+]
 TENSOR_CORE = ["objective", "methods", *METHODS]
 ENGINES = frozenset({"trl", "transformers", "verl", "vllm", "ray", "datasets", "accelerate"})
 FREE_OF = dict.fromkeys(CORE, ENGINES | {"torch", "numpy"}) | dict.fromkeys(TENSOR_CORE, ENGINES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -41,6 +42,8 @@ def tokens(prob: float, *, old: float | None = None, teacher: float = 1.0, advan
         torch.tensor([[advantage]], dtype=torch.float64),
         torch.tensor([[True]]),
         log(teacher),
+        weight_BT=torch.ones(1, 1),
+        entropy_BT=torch.zeros(1, 1),
     )
 
 
@@ -112,7 +115,7 @@ def test_gradients_agree_with_finite_differences(term, _, prob):
         if isinstance(term, Mixture):
             novelty = (1 - prob) ** term.exponent
             return -1.7 * novelty * 4 * logp_BT.exp().item() / (3 * 0.9 * prob + 1)
-        there = Tokens(logp_BT, batch.old_logp_BT, batch.advantage_BT, batch.is_teacher_BT, batch.teacher_logp_BT)
+        there = replace(batch, logp_BT=logp_BT)
         return term.loss(there, CLIP).item()
 
     assert weight == pytest.approx((moved(-step) - moved(step)) / (2 * step), abs=1e-6)
@@ -138,7 +141,7 @@ def test_no_advantage_no_pull(term):
 def test_terms_work_token_by_token(term):
     probs = torch.tensor([[0.1, 0.5, 0.9], [0.3, 0.2, 0.7]], dtype=torch.float64)
     advantages = torch.tensor([[1.0, 0.5, 2.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
-    batch = Tokens(probs.log(), probs.log(), advantages, torch.ones(2, 3, dtype=torch.bool), torch.zeros(2, 3))
+    batch = Tokens(probs.log(), probs.log(), advantages, torch.ones(2, 3, dtype=torch.bool), *torch.zeros(3, 2, 3))
     whole = term.loss(batch, CLIP)
     assert whole.shape == (2, 3)
     for row in range(2):

@@ -176,7 +176,9 @@ def mixed_tokens(is_teacher: list[bool], advantage: float = 1.0) -> Tokens:
     count = len(is_teacher)
     logp_BT = torch.log(torch.linspace(0.1, 0.9, count))[None].requires_grad_()
     old_BT = torch.log(torch.linspace(0.2, 0.5, count))[None]
-    return Tokens(logp_BT, old_BT, torch.full((1, count), advantage), torch.tensor([is_teacher]), torch.zeros(1, count))
+    return Tokens(
+        logp_BT, old_BT, torch.full((1, count), advantage), torch.tensor([is_teacher]), *torch.zeros(3, 1, count)
+    )
 
 
 @pytest.mark.parametrize("term", [Shaped(), Plain(), NegativeLogLikelihood()], ids=lambda t: t.kind)

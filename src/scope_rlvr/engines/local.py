@@ -33,6 +33,9 @@ from scope_rlvr.steps import PieceReader
 _STOP_TEXT_WINDOW = 16
 """Tokens looked back over for a stop text; no separator in use spans more."""
 
+_ENTROPY_ROWS = 128
+"""Rows of one forward pass that reads entropies."""
+
 
 class TokenizerCodec:
     """A Hugging Face tokenizer as the :class:`~scope_rlvr.ports.TextCodec` that methods see."""
@@ -126,6 +129,33 @@ class LocalModel:
             Continuation(tuple(i), tuple(p), finished=end == "finished", stopped=end == "stopped")
             for i, p, end in zip(ids, logprobs, ends, strict=True)
         ]
+
+    @torch.inference_mode()
+    def entropies(
+        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float
+    ) -> list[tuple[float, ...]]:
+        """Exact entropy in nats, ``−Σ p log p`` at ``temperature``, before each token of each response.
+
+        Rows of similar length share a batch.
+        """
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(responses[i]))
+        found: dict[int, tuple[float, ...]] = {}
+        with _evaluating(self.model):
+            for start in range(0, len(order), _ENTROPY_ROWS):
+                batch = order[start : start + _ENTROPY_ROWS]
+                input_ids, mask = self._left_padded([(*prompts[i], *responses[i]) for i in batch])
+                width = max(len(responses[i]) for i in batch)
+                if not width:
+                    found |= dict.fromkeys(batch, ())
+                    continue
+                positions = (mask.cumsum(-1) - 1).clamp(min=0)
+                logits = self.model(
+                    input_ids=input_ids, attention_mask=mask, position_ids=positions, logits_to_keep=width + 1
+                ).logits[:, :-1]
+                logp_BTV = (logits.float() / temperature).log_softmax(-1)
+                rows = (-(logp_BTV.exp() * logp_BTV).sum(-1)).tolist()
+                found |= {i: tuple(row[width - len(responses[i]) :]) for i, row in zip(batch, rows, strict=True)}
+        return [found[i] for i in range(len(prompts))]
 
     def _write(
         self,

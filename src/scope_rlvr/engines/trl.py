@@ -8,7 +8,10 @@ made in ``rollout_func`` (sample, verify, edit the groups), advantages are repla
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,10 +36,10 @@ from scope_rlvr.methods.base import Method
 from scope_rlvr.metrics import Tally, group_tally, why_no_gradient
 from scope_rlvr.objective import Aggregation, Clip, Tokens, aggregate, kl_penalty
 from scope_rlvr.ports import Sampling, StepScorer, Teacher, Verifier
-from scope_rlvr.salvage import Stopwatch, Toolbox, continue_rollout
 from scope_rlvr.seeds import derive_seed
 from scope_rlvr.steps import StepRule
-from scope_rlvr.types import Group, Member, Origin, Problem, Rollout, Streams
+from scope_rlvr.toolbox import Stopwatch, Toolbox
+from scope_rlvr.types import Group, Member, Origin, Problem, Streams
 
 _logger = logging.getLogger(__name__)
 
@@ -86,6 +89,7 @@ class _Batch:
     groups: list[Group] = field(default_factory=list)
     rows: list[Member | None] = field(default_factory=list)
     clock: Stopwatch = field(default_factory=Stopwatch)
+    tokens: Counter[str] = field(default_factory=Counter)
     rewards: Tensor | None = None
 
 
@@ -138,9 +142,12 @@ class ScopeTrainer(GRPOTrainer):
         self.teacher = teacher
         self.step_rule = step_rule or StepRule()
         self.on_groups = on_groups
-        self.aggregation = AGGREGATIONS[args.loss_type]
-        self.normalisation = NORMALISATIONS[str(args.scale_rewards)]
-        self.clip = Clip(low=args.epsilon, high=args.epsilon if args.epsilon_high is None else args.epsilon_high)
+        given_clip = Clip(low=args.epsilon, high=args.epsilon if args.epsilon_high is None else args.epsilon_high)
+        self.aggregation = method.aggregation or AGGREGATIONS[args.loss_type]
+        self.normalisation = method.normalisation or NORMALISATIONS[str(args.scale_rewards)]
+        self.clip = method.clip or given_clip
+        self.memory: dict[str, Any] = {}
+        self._prompts: dict[str, Any] = {}
         self._batch = _Batch([])
         self._tally = Tally()
         self._num_eval_batches = 0
@@ -158,6 +165,7 @@ class ScopeTrainer(GRPOTrainer):
         _require_whole_groups(args, method, self.accelerator.num_processes)
         self._refuse_unsupported_model()
         self.codec = TokenizerCodec.of(self.processing_class, self.model)
+        self.add_callback(_MethodCallback(self))
         self.add_callback(_GradientGuard(self))
 
     def _refuse_unsupported_model(self) -> None:
@@ -185,11 +193,13 @@ class ScopeTrainer(GRPOTrainer):
         """TRL's ``rollout_func``: exactly one row for each row given, in the same order."""
         batch, training = self._batch, self.model.training
         num_rows = self.num_generations if training else self.num_generations_eval
-        num_sampled = num_rows - (self.method.num_reserved_rows if training else 0)
-        problems, prompt_ids = self._problems(batch.inputs, num_rows)
-        tools = self._toolbox(batch.clock)
-        groups = self._sample(problems, prompt_ids, num_sampled, tools)
-        batch.groups = self.method.edit_groups(groups, tools) if training else groups
+        groups, tools = self._problems(batch.inputs, num_rows), self._toolbox(batch)
+        if training:
+            groups = self.method.sample(groups, num_rows - self.method.num_reserved_rows, tools)
+            batch.groups = self.method.edit_groups(groups, tools)
+        else:
+            batch.groups = tools.sample(groups, num_rows)
+        prompt_ids: list[list[int]] = []
         for group in batch.groups:
             empty = num_rows - len(group.members)
             if empty < 0:
@@ -198,49 +208,45 @@ class ScopeTrainer(GRPOTrainer):
                     f"and the trainer has {num_rows} rows for it; the method must reserve what it adds"
                 )
             batch.rows += [*group.members, *[None] * empty]
+            prompt_ids += [list(member.rollout.prompt_ids) for member in group.members]
+            prompt_ids += [list(group.prompt_ids)] * empty
         slot = [self.codec.end_id]
         return {
-            "prompt_ids": [list(ids) for ids in prompt_ids for _ in range(num_rows)],
+            "prompt_ids": prompt_ids,
             "completion_ids": [slot if row is None else list(row.rollout.token_ids) for row in batch.rows],
             "logprobs": None,
             "env_mask": [[0] if row is None else [1] * len(row.rollout) for row in batch.rows],
         }
 
-    def _sample(
-        self, problems: Sequence[Problem], prompt_ids: Sequence[tuple[int, ...]], num_sampled: int, tools: Toolbox
-    ) -> list[Group]:
-        """``num_sampled`` verified rollouts of the policy for each problem."""
-        starts = [Rollout(ids, ()) for ids in prompt_ids for _ in range(num_sampled)]
-        with tools.clock.phase("sampling"):
-            continuations = tools.policy.extend(
-                [start.prompt_ids for start in starts],
-                tools.sampling,
-                max_tokens=[tools.max_response_tokens] * len(starts),
-                seed=derive_seed(tools.seed, "sampling"),
-            )
-        rollouts = [continue_rollout(start, c) for start, c in zip(starts, continuations, strict=True)]
-        problem_of = [problem for problem in problems for _ in range(num_sampled)]
-        verdicts = tools.verify(list(zip(problem_of, rollouts, strict=True)))
-        members = [Member(rollout, verdict) for rollout, verdict in zip(rollouts, verdicts, strict=True)]
-        return [
-            Group(problem, tuple(members[i * num_sampled : (i + 1) * num_sampled]))
-            for i, problem in enumerate(problems)
-        ]
-
-    def _problems(self, inputs: list[dict[str, Any]], num_rows: int) -> tuple[list[Problem], list[tuple[int, ...]]]:
-        """One problem and its prompt ids for each whole group of rows."""
-        problems, prompt_ids = [], []
+    def _problems(self, inputs: list[dict[str, Any]], num_rows: int) -> list[Group]:
+        """A group without members for each whole group of rows."""
+        groups = []
         for start in range(0, len(inputs), num_rows):
             rows = inputs[start : start + num_rows]
-            group = [problem_of_row(row) for row in rows]
-            if len(rows) != num_rows or any(problem.prompt != group[0].prompt for problem in group):
+            group = self._group_of(rows[0])
+            if len(rows) != num_rows or any(problem_of_row(row).prompt != group.problem.prompt for row in rows):
                 raise RuntimeError(
                     f"rows {start} to {start + len(rows) - 1} do not hold one whole group of {num_rows} equal prompts; "
                     "make per_device_train_batch_size x steps_per_generation a multiple of num_generations"
                 )
-            problems.append(group[0])
-            prompt_ids.append(self._prompt_ids(rows[0]["prompt"]))
-        return problems, prompt_ids
+            groups.append(group)
+        return groups
+
+    def _group_of(self, row: dict[str, Any]) -> Group:
+        problem = problem_of_row(row)
+        self._prompts[problem.prompt] = row["prompt"]
+        return Group(problem, (), prompt_ids=self._prompt_ids(row["prompt"]))
+
+    def _fresh_groups(self, count: int, seed: int) -> list[Group]:
+        """Training problems drawn at random, for a method that wants more than this step's."""
+        assert self.train_dataset is not None, "a trainer that trains has training data"
+        rows = random.Random(seed).choices(range(len(self.train_dataset)), k=count)
+        return [self._group_of(self.train_dataset[i]) for i in rows]
+
+    def _read_prompt(self, problem: Problem, text: str) -> tuple[int, ...]:
+        """The problem's prompt with another text: of a conversation, another last message."""
+        prompt = self._prompts.get(problem.prompt, problem.prompt)
+        return self._prompt_ids(text if isinstance(prompt, str) else [*prompt[:-1], prompt[-1] | {"content": text}])
 
     def _prompt_ids(self, prompt: str | list[dict[str, str]]) -> tuple[int, ...]:
         if isinstance(prompt, str):
@@ -250,7 +256,7 @@ class ScopeTrainer(GRPOTrainer):
         )
         return self.codec.encode(text)
 
-    def _toolbox(self, clock: Stopwatch) -> Toolbox:
+    def _toolbox(self, batch: _Batch) -> Toolbox:
         policy = self.accelerator.unwrap_model(self.model)
         rank = self.accelerator.process_index
         args = self.args
@@ -270,7 +276,13 @@ class ScopeTrainer(GRPOTrainer):
             steps=self.step_rule,
             step_scorer=self.step_scorer,
             teacher=self.teacher,
-            clock=clock,
+            step=self.state.global_step + 1,
+            num_steps=self.args.max_steps,
+            prompt_reader=self._read_prompt,
+            problem_source=self._fresh_groups,
+            memory=self.memory,
+            clock=batch.clock,
+            tokens=batch.tokens,
         )
 
     def _batch_number(self) -> int:
@@ -352,6 +364,8 @@ class ScopeTrainer(GRPOTrainer):
         self._tally += group_tally(groups, streams_PG)
         for phase, seconds in self._batch.clock.seconds.items():
             self._tally.total(f"seconds/{phase}", seconds)
+        for writer in ("sampled", "continuation", "teacher"):
+            self._tally.total(f"tokens/{writer}", self._batch.tokens[writer])
         because = why_no_gradient(groups, streams_PG)
         step = self.state.global_step + 1
         if self.on_groups is not None:
@@ -372,6 +386,8 @@ class ScopeTrainer(GRPOTrainer):
             advantage_BT=inputs["advantages"],
             is_teacher_BT=is_teacher_BT,
             teacher_logp_BT=torch.where(is_teacher_BT, inputs["behaviour_logps"], 0.0).nan_to_num(0.0),
+            weight_BT=inputs["token_weights"],
+            entropy_BT=entropy_BT.detach(),
         )
         policy_loss_BT = self.method.token_loss(tokens, self.clip)
         loss_BT = policy_loss_BT
@@ -486,6 +502,34 @@ class ScopeTrainer(GRPOTrainer):
             f"{what} at step {self.state.global_step + 1}; the update was not made and the batch is kept in {kept}. "
             "Lower the learning rate or the clip bounds, or look at the batch for a token of probability zero"
         )
+
+
+MEMORY_FILE = "method.json"
+"""What the method remembers, in a checkpoint."""
+
+
+class _MethodCallback(TrainerCallback):
+    """Keeps what the method remembers in the checkpoints, and starts the optimiser anew where a stage begins."""
+
+    def __init__(self, trainer: ScopeTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        kept = Path(args.output_dir) / f"checkpoint-{state.global_step}" / MEMORY_FILE
+        self.trainer.memory = json.loads(kept.read_text()) if state.global_step and kept.is_file() else {}
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (checkpoint / MEMORY_FILE).write_text(json.dumps(self.trainer.memory, sort_keys=True) + "\n")
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        step, method = state.global_step + 1, self.trainer.method
+        if step > 1 and method.stage(step, args.max_steps) != method.stage(step - 1, args.max_steps):
+            kwargs["optimizer"].state.clear()
 
 
 class _GradientGuard(TrainerCallback):

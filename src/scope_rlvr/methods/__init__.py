@@ -1,16 +1,21 @@
 """The methods, one file each, all on the same trainer."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Discriminator
 
-from scope_rlvr.methods.base import Method
+from scope_rlvr.methods.base import GuidedMethod, Method
 from scope_rlvr.methods.grpo import Grpo
+from scope_rlvr.methods.luffy import Luffy
 from scope_rlvr.methods.scope import Scope
 
-AnyMethod = Annotated[Grpo | Scope, Discriminator("name")]
+_Union = Grpo | Luffy | Scope
+
+AnyMethod = Annotated[_Union, Discriminator("name")]
 """A method as it stands in a run's configuration, told apart by ``name``."""
 
-METHODS: dict[str, type[Method]] = {"grpo": Grpo, "scope": Scope}
+METHODS: dict[str, type[Method]] = {method.model_fields["name"].default: method for method in get_args(_Union)}
+"""Every method by its name."""
 
-__all__ = ["METHODS", "AnyMethod", "Grpo", "Method", "Scope"]
+__all__ = ["METHODS", "AnyMethod", "GuidedMethod", "Method"]
+__all__ += [method.__name__ for method in METHODS.values()]

@@ -1,35 +1,44 @@
 """What makes one method differ from another: a few small hooks, each with a default that is plain GRPO.
 
 A method is an immutable value: its options are its fields. The engine calls the hooks in this order, once a step:
-``edit_groups`` after the verifier has spoken, ``credit`` once the rewards are known, ``token_loss`` for each
-micro-batch.
+``sample`` for the rollouts, ``edit_groups`` after the verifier has spoken, ``credit`` once the rewards are known,
+``token_loss`` for each micro-batch. What a method has to remember between steps lies in ``Toolbox.memory``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
+import torch
+from pydantic import Field
 from torch import Tensor
 
 from scope_rlvr.credit import Baseline, Normalisation, centred_rewards, normalise
-from scope_rlvr.objective import Clip, Tokens, clipped_policy_loss
-from scope_rlvr.salvage import Toolbox
+from scope_rlvr.objective import Aggregation, Clip, Masked, Shaped, TeacherTerm, Tokens, clipped_policy_loss
 from scope_rlvr.settings import Settings
-from scope_rlvr.types import Group, Member, Role, Streams
+from scope_rlvr.toolbox import Toolbox
+from scope_rlvr.types import Group, Member, Origin, Role, Streams
 
 
 class Method(Settings):
     """Outcome rewards against a baseline, the same advantage for every token of a rollout.
 
-    ``drop_flat_groups`` leaves groups in which every advantage is zero out of the normaliser as well.
+    ``drop_flat_groups`` leaves groups in which every advantage is zero out of the normaliser as well. A method whose
+    paper fixes normalisation, aggregation or clip has it as the default here; ``None`` is what the run's objective says.
     """
 
     title: ClassVar[str]
     source: ClassVar[str]
+    changes: ClassVar[str]
+    """What it changes, in a few words."""
 
     baseline: Baseline = Baseline.GROUP_MEAN
     drop_flat_groups: bool = False
+    normalisation: Normalisation | None = None
+    aggregation: Aggregation | None = None
+    clip: Clip | None = None
 
     @property
     def needs_step_scorer(self) -> bool:
@@ -43,6 +52,14 @@ class Method(Settings):
     def num_reserved_rows(self) -> int:
         """Rows a group may need beyond the rollouts that are sampled for it."""
         return 0
+
+    def stage(self, step: int, num_steps: int) -> int:
+        """Which part of the run a step (from 1) belongs to; the optimiser starts anew where a part begins."""
+        return 0
+
+    def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
+        """The verified rollouts of each group, at most ``num_rollouts``; the groups given have no members yet."""
+        return tools.sample(groups, num_rollouts)
 
     def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
         """The groups that train, made from the groups that were sampled."""
@@ -72,13 +89,47 @@ class Method(Settings):
         )
 
     def credit_member(self, member: Member, advantage: float) -> Streams:
-        """Spread a rollout's advantage over its tokens."""
-        num_tokens = len(member.rollout)
-        return Streams.of(member.rollout, [advantage] * num_tokens, [1.0] * num_tokens)
+        """Spread a rollout's advantage over its tokens; those that it shares with another rollout are left out."""
+        num_shared, num_own = member.num_shared_tokens, len(member.rollout) - member.num_shared_tokens
+        advantage_T = [0.0] * num_shared + [advantage] * num_own
+        return Streams.of(member.rollout, advantage_T, [0.0] * num_shared + [1.0] * num_own)
 
     def token_loss(self, tokens: Tokens, clip: Clip) -> Tensor:
         """The loss of each token, ``(B, T)``."""
         return clipped_policy_loss(tokens.logp_BT, tokens.old_logp_BT, tokens.advantage_BT, clip)
+
+
+class GuidedMethod(Method):
+    """A method whose groups may hold a teacher's tokens: they train by ``teacher_term``, all others as in GRPO.
+
+    A teacher's token has its rollout's advantage where that is positive, times ``teacher_weight``; it is never pushed
+    away.
+    """
+
+    teacher_term: TeacherTerm = Shaped()
+    teacher_weight: float = Field(1.0, ge=0)
+
+    @property
+    def needs_teacher(self) -> bool:
+        return True
+
+    def credit_member(self, member: Member, advantage: float) -> Streams:
+        streams = super().credit_member(member, advantage)
+        if not member.rollout.num_tokens_from(Origin.TEACHER):
+            return streams
+        pull, counts = self.teacher_weight * max(0.0, advantage), float(not isinstance(self.teacher_term, Masked))
+        is_teacher_T = [origin is Origin.TEACHER for origin in streams.origin_T]
+        return replace(
+            streams,
+            advantage_T=tuple(pull if t else a for t, a in zip(is_teacher_T, streams.advantage_T, strict=True)),
+            weight_T=tuple(w * counts if t else w for t, w in zip(is_teacher_T, streams.weight_T, strict=True)),
+        )
+
+    def token_loss(self, tokens: Tokens, clip: Clip) -> Tensor:
+        on_policy_BT = super().token_loss(tokens, clip)
+        if not tokens.is_teacher_BT.any():
+            return on_policy_BT
+        return torch.where(tokens.is_teacher_BT, self.teacher_term.loss(tokens, clip), on_policy_BT)
 
 
 def silent(member: Member) -> Streams:

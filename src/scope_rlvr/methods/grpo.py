@@ -25,5 +25,6 @@ class Grpo(Method):
 
     title: ClassVar[str] = "GRPO"
     source: ClassVar[str] = "arXiv 2402.03300"
+    changes: ClassVar[str] = "nothing: the baseline"
 
     name: Literal["grpo"] = "grpo"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from scope_rlvr.methods.base import Method
-from scope_rlvr.objective import Clip, Masked, NegativeLogLikelihood, TeacherTerm, Tokens
-from scope_rlvr.salvage import Insertion, SalvageSettings, Toolbox, salvage
+from scope_rlvr.methods.base import GuidedMethod
+from scope_rlvr.objective import NegativeLogLikelihood, TeacherTerm
+from scope_rlvr.salvage import Insertion, SalvageSettings, salvage
 from scope_rlvr.settings import BARE_NAME, BY_KIND, Settings
-from scope_rlvr.types import Group, Member, Origin, Role, Streams
+from scope_rlvr.toolbox import Toolbox
+from scope_rlvr.types import Group, Member, Role, Streams
 
 
 class FullPrefix(Settings):
@@ -65,7 +65,7 @@ class FailureCredit(StrEnum):
     SPARE_PREFIX = "spare_prefix"
 
 
-class Scope(Method, SalvageSettings):
+class Scope(SalvageSettings, GuidedMethod):
     """Salvage failures at their first wrong step, then train on the edited groups.
 
     With prefix u, teacher step z and continuation v of a salvaged rollout, and ``Â_i = r_i − mean(r)`` over the edited
@@ -80,20 +80,12 @@ class Scope(Method, SalvageSettings):
 
     title: ClassVar[str] = "SCOPE"
     source: ClassVar[str] = "arXiv 2602.24110"
+    changes: ClassVar[str] = "failures corrected at their first wrong step, own prefix kept"
 
     name: Literal["scope"] = "scope"
     prefix_credit: PrefixCredit = FullPrefix()
     failure_credit: FailureCredit = FailureCredit.UNIFORM
     teacher_term: TeacherTerm = NegativeLogLikelihood()
-    teacher_weight: float = Field(1.0, ge=0)
-
-    @property
-    def needs_step_scorer(self) -> bool:
-        return self.max_salvages > 0
-
-    @property
-    def needs_teacher(self) -> bool:
-        return self.max_salvages > 0
 
     @property
     def num_reserved_rows(self) -> int:
@@ -104,33 +96,30 @@ class Scope(Method, SalvageSettings):
 
     def credit_member(self, member: Member, advantage: float) -> Streams:
         """Spread the advantage over kept prefix, teacher step and continuation as the options say."""
+        streams = super().credit_member(member, advantage)
         if member.role is Role.SALVAGED:
-            credits_T = self._salvaged_credits(member, advantage)
-        elif self.failure_credit is FailureCredit.SPARE_PREFIX and advantage < 0:
-            credits_T = self._spared_credits(member, advantage)
-        else:
-            credits_T = [(advantage, 1.0)] * len(member.rollout)
-        credits_T = [(0.0, 0.0)] * member.num_shared_tokens + credits_T[member.num_shared_tokens :]
-        return Streams.of(member.rollout, [a for a, _ in credits_T], [w for _, w in credits_T])
+            return _with_start(streams, member, _num_kept(member), *self.prefix_credit.credit(advantage))
+        if self.failure_credit is FailureCredit.SPARE_PREFIX and advantage < 0:
+            return _with_start(streams, member, _num_right(member), 0.0, 1.0)
+        return streams
 
-    def _salvaged_credits(self, member: Member, advantage: float) -> list[tuple[float, float]]:
-        origin_T = member.rollout.origin_T
-        num_prefix = origin_T.index(Origin.TEACHER) if Origin.TEACHER in origin_T else 0
-        of_prefix = self.prefix_credit.credit(advantage)
-        of_teacher = (self.teacher_weight * max(0.0, advantage), 0.0 if isinstance(self.teacher_term, Masked) else 1.0)
-        return [
-            of_prefix if t < num_prefix else of_teacher if origin is Origin.TEACHER else (advantage, 1.0)
-            for t, origin in enumerate(origin_T)
-        ]
 
-    def _spared_credits(self, member: Member, advantage: float) -> list[tuple[float, float]]:
-        record, num_spared = member.salvage, 0
-        if record is not None and record.first_wrong_step is not None:
-            num_spared = record.steps[record.first_wrong_step].start
-        return [(0.0 if t < num_spared else advantage, 1.0) for t in range(len(member.rollout))]
+def _num_kept(member: Member) -> int:
+    """Tokens of a salvaged rollout that the failure already had."""
+    return 0 if member.salvage is None else member.salvage.num_kept_tokens
 
-    def token_loss(self, tokens: Tokens, clip: Clip) -> Tensor:
-        on_policy_BT = super().token_loss(tokens, clip)
-        if not tokens.is_teacher_BT.any():
-            return on_policy_BT
-        return torch.where(tokens.is_teacher_BT, self.teacher_term.loss(tokens, clip), on_policy_BT)
+
+def _num_right(member: Member) -> int:
+    """Tokens of a failure before its first wrong step; 0 where that is not known."""
+    record = member.salvage
+    return 0 if record is None or record.first_wrong_step is None else record.steps[record.first_wrong_step].start
+
+
+def _with_start(streams: Streams, member: Member, num_tokens: int, advantage: float, weight: float) -> Streams:
+    """Other credit for the first ``num_tokens`` tokens, those aside that do not train here at all."""
+    own = range(member.num_shared_tokens, num_tokens)
+    return replace(
+        streams,
+        advantage_T=tuple(advantage if t in own else a for t, a in enumerate(streams.advantage_T)),
+        weight_T=tuple(weight if t in own else w for t, w in enumerate(streams.weight_T)),
+    )

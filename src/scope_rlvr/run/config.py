@@ -205,6 +205,12 @@ class RunConfig(Settings):
         return self
 
     @property
+    def resolved_objective(self) -> ObjectiveSection:
+        """The objective with what the method fixes in the place of what the run says."""
+        fixed = {name: getattr(self.method, name) for name in ("normalisation", "aggregation", "clip")}
+        return self.objective.model_copy(update={name: value for name, value in fixed.items() if value is not None})
+
+    @property
     def rows_per_group(self) -> int:
         """Rollouts sampled for a problem, and the rows that the method reserves beside them."""
         return self.run.rollouts_per_problem + self.method.num_reserved_rows
@@ -223,7 +229,7 @@ class RunConfig(Settings):
 
     def plan(self) -> list[str]:
         """The run in a few lines, every derived number with the arithmetic that made it."""
-        run, reserved = self.run, self.method.num_reserved_rows
+        run, objective, reserved = self.run, self.resolved_objective, self.method.num_reserved_rows
         slots = f" + {reserved} reserved rows a problem" if reserved else ""
         source = self.problems.file or f"{self.problems.family}, level {self.problems.level}"
         sets = [f"{section.file or f'level {section.level}'} ({section.role})" for section in self.evaluation.sets]
@@ -244,9 +250,8 @@ class RunConfig(Settings):
             f"evaluate  {', '.join(sets)}; "
             f"{self.evaluation.num_problems} problems x {self.evaluation.samples_per_problem} samples each"
             f"{self._evaluations_during()}",
-            f"objective normalisation {self.objective.normalisation.value}, aggregation "
-            f"{self.objective.aggregation.value}, clip {self.objective.clip.low}/{self.objective.clip.high}, "
-            f"kl {self.objective.kl}, entropy {self.objective.entropy}, learning rate "
+            f"objective normalisation {objective.normalisation.value}, aggregation {objective.aggregation.value}, "
+            f"clip {objective.clip.low}/{objective.clip.high}, kl {objective.kl}, entropy {objective.entropy}, learning rate "
             f"{self.optimizer.learning_rate}, seed {run.seed}",
         ]
 

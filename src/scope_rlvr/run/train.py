@@ -60,12 +60,8 @@ _OURS = (
     "tokens/",
     "verdicts/",
 )
-_CUMULATIVE = {
-    "tokens/sampled": "tokens/sampled",
-    "salvage/teacher_tokens": "tokens/teacher",
-    "salvage/continuation_tokens": "tokens/continuation",
-}
-"""Counts of a step that are also reported as the run's total so far."""
+_CUMULATIVE = ("tokens/sampled", "tokens/teacher", "tokens/continuation")
+"""Counts of a step that are reported as the run's total so far."""
 
 
 class Watcher(Protocol):
@@ -115,11 +111,9 @@ class _Progress(TrainerCallback):
             return
         named = {_RENAMED.get(name, name): value for name, value in logs.items()}
         metrics = {name: value for name, value in named.items() if name.startswith(_OURS)}
-        for name, total in _CUMULATIVE.items():
-            self.totals[total] = self.totals.get(total, 0.0) + metrics.get(name, 0.0)
-        for name in ("salvage/failures", "salvage/attempted", "salvage/admitted"):
+        for name in (*_CUMULATIVE, "salvage/failures", "salvage/attempted", "salvage/admitted"):
             self.totals[name] = self.totals.get(name, 0.0) + metrics.get(name, 0.0)
-        metrics |= {total: self.totals[total] for total in _CUMULATIVE.values()}
+        metrics |= {name: self.totals[name] for name in _CUMULATIVE}
         metrics |= self._evaluate_if_due(state.global_step, kw["model"])
         self.folder.append(self.folder.metrics, [{"step": state.global_step, **metrics}])
         self.watcher.update({"step": state.global_step, **metrics})
