@@ -1,0 +1,53 @@
+"""ReLIFT: reinforcement learning interleaved with fine-tuning on the hardest questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from scope_rlvr.methods.sft import Imitation
+from scope_rlvr.toolbox import Toolbox
+from scope_rlvr.types import Group, GroupClass, Problem
+
+_BUFFER = "hardest"
+
+
+class ReLift(Imitation):
+    """GRPO, and whenever enough problems were met that no rollout solved, one step of imitation on those.
+
+    Problems of all-wrong groups are remembered. As soon as they fill a step, the next step samples nothing and imitates
+    the teacher's verified traces of them, ``−log π``; its own problems are passed over. Both kinds of step share one
+    optimiser. Source: Ma et al. 2025 (ReLIFT), algorithm 1; its buffer of 64 for steps of 128 problems is here one step's
+    problems.
+
+    >>> ReLift().teacher_term.kind
+    'nll'
+    """
+
+    title: ClassVar[str] = "ReLIFT"
+    source: ClassVar[str] = "arXiv 2506.07527"
+    changes: ClassVar[str] = "GRPO, with steps of imitation on problems that nobody solved"
+
+    name: Literal["relift"] = "relift"
+
+    def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
+        buffer: list[dict[str, Any]] = tools.memory.setdefault(_BUFFER, [])
+        if len(buffer) < len(groups):
+            return tools.sample(groups, num_rollouts)
+        hardest = [_remembered(entry) for entry in buffer[: len(groups)]]
+        del buffer[: len(groups)]
+        return hardest
+
+    def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
+        unsolved = [group for group in groups if group.group_class is GroupClass.ALL_WRONG]
+        tools.memory[_BUFFER] += [_memory_of(group) for group in unsolved]
+        return super().edit_groups(groups, tools)
+
+
+def _memory_of(group: Group) -> dict[str, Any]:
+    problem = {name: getattr(group.problem, name) for name in ("id", "prompt", "reference", "source", "level")}
+    return {"problem": problem, "prompt_ids": list(group.prompt_ids)}
+
+
+def _remembered(entry: dict[str, Any]) -> Group:
+    return Group(Problem(**entry["problem"]), (), prompt_ids=tuple(entry["prompt_ids"]))

@@ -1,0 +1,51 @@
+"""RFT: rejection fine-tuning, imitation of the policy's own successes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from scope_rlvr.credit import Normalisation
+from scope_rlvr.methods.base import Method, silent
+from scope_rlvr.objective import Clip, Tokens
+from scope_rlvr.types import Group, Streams
+
+
+class Rft(Method):
+    """Maximum likelihood of the distinct right rollouts of each group: ``−log π``; failures and repetitions do not count.
+
+    No baseline and nothing negative. Source: Yuan et al. 2023 (RFT), section 3.3, done online with the rollouts of the
+    current policy as in RAFT (Dong et al. 2023).
+
+    >>> from scope_rlvr.types import *
+    >>> def member(outcome, *ids):
+    ...     return Member(Rollout((1,), (Segment(ids, Origin.POLICY),)), Verdict(outcome))
+    >>> group = Group(Problem("p", "?", "1"), (member(Outcome.RIGHT, 7), member(Outcome.RIGHT, 7), member(Outcome.WRONG, 8)))
+    >>> [s.advantage_T + s.weight_T for s in Rft().credit([group], [[1.0, 1.0, 0.0]], Normalisation.NONE)[0]]
+    [(1.0, 1.0), (0.0, 0.0), (0.0, 0.0)]
+    """
+
+    title: ClassVar[str] = "RFT"
+    source: ClassVar[str] = "arXiv 2308.01825"
+    changes: ClassVar[str] = "imitates the policy's own distinct successes"
+
+    name: Literal["rft"] = "rft"
+
+    def credit(
+        self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
+    ) -> list[tuple[Streams, ...]]:
+        return [tuple(self._streams(group)) for group in groups]
+
+    def _streams(self, group: Group) -> list[Streams]:
+        seen: set[tuple[int, ...]] = set()
+        streams = []
+        for member in group.members:
+            is_new_success = member.verdict.is_right and member.rollout.token_ids not in seen
+            seen.add(member.rollout.token_ids)
+            streams.append(self.credit_member(member, 1.0) if is_new_success else silent(member))
+        return streams
+
+    def token_loss(self, tokens: Tokens, clip: Clip) -> Tensor:
+        return -tokens.advantage_BT * tokens.logp_BT
