@@ -145,6 +145,7 @@ class EvaluationSection(Settings):
         EvaluationSet(role="out of distribution", level=10),
     )
     num_problems: int = Field(200, ge=1)
+    problems_seed: int = Field(0, description="which problems of a family: the same for every run that is to be compared")
     samples_per_problem: int = Field(8, ge=1)
     max_response_tokens: int = Field(160, ge=2)
     temperature: float | None = Field(None, ge=0)

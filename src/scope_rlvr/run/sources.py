@@ -15,8 +15,6 @@ from scope_rlvr.run.config import NONE, RunConfig
 from scope_rlvr.types import Problem
 
 EMBEDDED = "embedded:"
-_EVALUATION_SEED = 0
-"""Evaluation problems are the same for every run, so that runs can be compared."""
 
 
 def family_of(config: RunConfig) -> Family:
@@ -58,7 +56,7 @@ def evaluation_sets(config: RunConfig, split: Split = "test") -> list[Evaluation
             continue
         assert section.level is not None, "a set has a level or a file"
         family = family_of(config)
-        problems = family.sample(section.level, num_problems, _EVALUATION_SEED, split=split)
+        problems = family.sample(section.level, num_problems, config.evaluation.problems_seed, split=split)
         name = f"{family.name}-{section.level}"
         sets.append(EvaluationSet(name, section.role, section.level, tuple(problems)))
     return sets
