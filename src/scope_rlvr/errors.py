@@ -12,6 +12,7 @@ class ExitCode(IntEnum):
     INTERNAL_ERROR = 1
     BAD_INPUT = 2
     TRAINING_STOPPED = 5
+    RUNS_FAILED = 6
     INTERRUPTED = 130
 
 

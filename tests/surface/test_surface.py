@@ -19,10 +19,11 @@ COMMANDS = {
     "train": ["config", "--set", "--method", "--steps", "--eval-every", "--out", "--resume"],
     "report": ["run", "--out"],
     "show": ["run", "--step", "--limit"],
+    "study": ["file", "--out", "--results", "--at-once", "--dry-run", "--report-only"],
     "version": [],
     "embedded build": ["--out"],
 }
-EXIT_CODES = {"OK": 0, "INTERNAL_ERROR": 1, "BAD_INPUT": 2, "TRAINING_STOPPED": 5, "INTERRUPTED": 130}
+EXIT_CODES = {"OK": 0, "INTERNAL_ERROR": 1, "BAD_INPUT": 2, "TRAINING_STOPPED": 5, "RUNS_FAILED": 6, "INTERRUPTED": 130}
 METHOD_OPTIONS = {
     "grpo": ["baseline", "drop_flat_groups", "name"],
     "scope": [

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from scope_rlvr import __version__
-from scope_rlvr.cli import embedded, report, show, train
+from scope_rlvr.cli import embedded, report, show, study, train
 from scope_rlvr.errors import ExitCode, UserError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("report")(report.report)
 app.command("show")(show.show)
+app.command("study")(study.study)
 app.add_typer(embedded.app, name="embedded")
 
 

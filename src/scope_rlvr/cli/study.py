@@ -1,0 +1,104 @@
+"""``scope study``: methods by seeds, from one file to one table with intervals."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from scope_rlvr.errors import ExitCode
+
+if TYPE_CHECKING:
+    from scope_rlvr.study.folder import StudyFolder
+    from scope_rlvr.study.plan import Study
+    from scope_rlvr.study.runner import RunState
+
+
+def study(
+    file: Annotated[Path, typer.Argument(metavar="STUDY", help="TOML file with arms and seeds")],
+    out: Annotated[Path | None, typer.Option(help="the study folder; runs/studies/<name> without one")] = None,
+    results: Annotated[Path | None, typer.Option(help="folder of the result files; OUT/results without one")] = None,
+    at_once: Annotated[int | None, typer.Option(min=1, help="runs at once; as many as there are cores")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check and say what would run; write nothing")] = False,
+    report_only: Annotated[bool, typer.Option("--report-only", help="write the report from the result files")] = False,
+) -> None:
+    """Run a study, or go on with it. Exit codes: 0 done, 2 bad input, 6 a run failed, 130 interrupted."""
+    from scope_rlvr.study.folder import StudyFolder
+    from scope_rlvr.study.plan import load_study
+
+    plan = load_study(file)
+    folder = StudyFolder.at(out or Path("runs") / "studies" / plan.name, results)
+    num_at_once = at_once or _cores() // max(run.config.run.num_threads for run in plan.runs) or 1
+    console = Console(highlight=False)
+    _print_plan(console, plan, folder, num_at_once)
+    if dry_run:
+        folder.require_same(plan)
+        return
+    if report_only:
+        folder.require_same(plan)
+        _report(console, plan, folder, [])
+        return
+    folder.open_for(plan)
+    with folder.locked():
+        states, was_interrupted = _run(console, plan, folder, num_at_once)
+        raise typer.Exit(_end(console, plan, folder, states, was_interrupted))
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _print_plan(console: Console, plan: Study, folder: StudyFolder, num_at_once: int) -> None:
+    """The study in a few lines: arms with their seeds, and what is done already."""
+    kept = sum(folder.result_file(run).is_file() for run in plan.runs)
+    lines = [f"study     {plan.title}"]
+    for cell in plan.cells:
+        runs = plan.runs_of(cell)
+        seeds = " ".join(str(run.seed) for run in runs)
+        lines.append(f"arm       {cell.title}: {runs[0].config.run.steps} steps, seeds {seeds}")
+    lines.append(f"compare   {plan.reference} with each other arm, by {plan.primary} after the last step")
+    lines.append(f"runs      {len(plan.runs)}, {kept} finished before; {num_at_once} at once")
+    lines.append(f"folder    {folder.path}, results in {folder.results}")
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _run(console: Console, plan: Study, folder: StudyFolder, num_at_once: int) -> tuple[list[RunState], bool]:
+    from scope_rlvr.study.display import StudyDisplay
+    from scope_rlvr.study.runner import Runner
+
+    with StudyDisplay(console, plan, num_at_once) as display:
+        runner = Runner(plan, folder, num_at_once, display)
+        return runner.run(), runner.interruptions > 0
+
+
+def _end(
+    console: Console, plan: Study, folder: StudyFolder, states: Sequence[RunState], was_interrupted: bool
+) -> ExitCode:
+    """Say what there is and what is not; the report is written in any case where there is a result."""
+    from scope_rlvr.study.runner import Status
+
+    failed = [state for state in states if state.status is Status.FAILED]
+    if any(state.status is Status.FINISHED for state in states):
+        _report(console, plan, folder, [(state.run.id, state.reason) for state in failed])
+    for state in failed:
+        console.print(f"failed    {state.run.id}: {state.reason}", markup=False, soft_wrap=True)
+        console.print(f"          log {folder.log(state.run, 'err')}", markup=False, soft_wrap=True)
+    num_open = sum(state.status in (Status.WAITING, Status.STOPPED) for state in states)
+    if failed or num_open:
+        console.print(
+            f"left      {len(failed)} failed, {num_open} unfinished; the same command goes on with them", markup=False
+        )
+    # A run that was stopped from outside is unfinished, too.
+    if was_interrupted or num_open:
+        return ExitCode.INTERRUPTED
+    return ExitCode.RUNS_FAILED if failed else ExitCode.OK
+
+
+def _report(console: Console, plan: Study, folder: StudyFolder, failed: Sequence[tuple[str, str]]) -> None:
+    """Write the report of what is there; ``failed`` are runs with their reasons."""

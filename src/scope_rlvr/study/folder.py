@@ -1,0 +1,151 @@
+"""The study folder: a run folder for each run, one small result file for each finished one, and nobody else in there."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scope_rlvr.errors import UserError
+from scope_rlvr.run.config import RunConfig
+from scope_rlvr.run.folder import RunFolder
+from scope_rlvr.study.plan import PlannedRun, Study
+from scope_rlvr.study.results import Result, read_result
+
+if sys.platform != "win32":
+    import fcntl
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Paths of a study; results may lie elsewhere, for instance in a repository."""
+
+    path: Path
+    results: Path
+
+    @classmethod
+    def at(cls, path: Path, results: Path | None = None) -> StudyFolder:
+        return cls(path, results or path / "results")
+
+    @property
+    def copy(self) -> Path:
+        return self.path / "study.toml"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    def run(self, run: PlannedRun) -> RunFolder:
+        return RunFolder(self.path / "runs" / run.id)
+
+    def config(self, run: PlannedRun) -> Path:
+        return self.path / "configs" / f"{run.id}.toml"
+
+    def log(self, run: PlannedRun, stream: str) -> Path:
+        return self.path / "logs" / f"{run.id}.{stream}"
+
+    def result_file(self, run: PlannedRun) -> Path:
+        return self.results / f"{run.id}.json"
+
+    def result(self, run: PlannedRun) -> Result | None:
+        file = self.result_file(run)
+        return read_result(file) if file.is_file() else None
+
+    def open_for(self, study: Study) -> None:
+        """Make the folder, or go on in one that belongs to this study; :class:`UserError` where it does not."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"the study folder {self.path} is a file; name a folder with --out")
+        if self.path.is_dir() and any(self.path.iterdir()) and not self.copy.is_file():
+            raise UserError(f"the folder {self.path} is not empty and holds no study; name another with --out")
+        self.require_same(study)
+        try:
+            for folder in ("runs", "configs", "logs"):
+                (self.path / folder).mkdir(parents=True, exist_ok=True)
+            self.results.mkdir(parents=True, exist_ok=True)
+            RunFolder(self.path).write("study.toml", study.text)
+        except OSError as error:
+            raise UserError(f"the study folder {self.path} cannot be written: {error.strerror or error}") from error
+
+    def require_same(self, study: Study) -> None:
+        """Refuse runs and results whose configuration is not the one that the study asks for."""
+        differing: dict[str, str] = {}
+        for run in study.runs:
+            kept = self._kept_config(run)
+            if kept is not None and (keys := differences(kept[1], run.config)):
+                differing.setdefault(run.cell.arm, f"{kept[0]}: {', '.join(keys)}")
+        if differing:
+            lines = [f"  arm {arm!r} differs from {what}" for arm, what in differing.items()]
+            raise UserError(
+                f"{self.path} holds runs of another study, and nothing was changed there:\n"
+                + "\n".join(lines)
+                + "\nname another folder with --out; or remove the runs and results of these arms to have them done again"
+            )
+
+    def _kept_config(self, run: PlannedRun) -> tuple[Path, dict[str, Any]] | None:
+        """The configuration that a run was made with, and where it says so."""
+        result = self.result(run)
+        if result is not None:
+            return self.result_file(run), result.config
+        file = self.run(run).path / "config.toml"
+        if not file.is_file():
+            return None
+        try:
+            return file, tomllib.loads(file.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{file} is not TOML: {error}; remove that run to have it done again") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second ``scope study`` out; the lock ends with this process, however that ends."""
+        with self.lock.open("w") as file:
+            if sys.platform != "win32":
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    raise UserError(
+                        f"another scope study is at work in {self.path}; wait for its end, or stop it"
+                    ) from error
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+
+
+def differences(kept: dict[str, Any], config: RunConfig) -> list[str]:
+    """The keys in which a kept configuration differs from a planned one, the seed aside.
+
+    A key that the kept one does not know was added since: it then had today's default.
+    """
+    now, before = flat(config.model_dump(mode="json")), flat(kept)
+    default = flat(RunConfig(method=type(config.method)()).model_dump(mode="json"))
+    keys = sorted({*now, *(key for key in before if before[key] is not None)} - {"run.seed"})
+    return [
+        f"{key} (there {_short(before.get(key))}, now {_short(now.get(key))})"
+        for key in keys
+        if key in now and before.get(key, default.get(key)) != now[key]
+    ]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Nested tables and lists as dotted keys; a list also has its length, so that a shorter one differs.
+
+    >>> flat({"run": {"steps": 3}, "sets": [{"level": 6}]})
+    {'run.steps': 3, 'sets.length': 1, 'sets.0.level': 6}
+    """
+    if isinstance(value, dict):
+        parts = {str(key): item for key, item in value.items()}
+    elif isinstance(value, list):
+        parts = {"length": len(value)} | {str(i): item for i, item in enumerate(value)}
+    else:
+        return {path: value}
+    return {k: v for key, item in parts.items() for k, v in flat(item, f"{path}.{key}" if path else key).items()}
