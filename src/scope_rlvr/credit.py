@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from statistics import fmean, stdev
 
+from scope_rlvr.steps import Step
+
 STD_FLOOR = 1e-4
 """Added to a standard deviation before dividing by it, as in TRL."""
 
@@ -80,14 +82,37 @@ def normalise(
     >>> [round(a, 4) for a in normalise([[0.5, -0.5]], [[1.0, 0.0]], Normalisation.GROUP_STD)[0]]
     [0.707, -0.707]
     """
-    if normalisation is Normalisation.NONE:
-        return [tuple(advantage_G) for advantage_G in advantage_PG]
-    if normalisation is Normalisation.BATCH_STD:
-        scale = _deviation([reward for rewards_G in rewards_PG for reward in rewards_G])
-        scales_P = [scale] * len(advantage_PG)
-    else:
-        scales_P = [_deviation(rewards_G) for rewards_G in rewards_PG]
+    scales_P = deviations(rewards_PG, normalisation)
     return [tuple(a / s for a in advantage_G) for advantage_G, s in zip(advantage_PG, scales_P, strict=True)]
+
+
+def deviations(rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation) -> list[float]:
+    """What each group's advantages are divided by; 1 without normalisation.
+
+    >>> deviations([[1.0, 0.0], [1.0, 1.0]], Normalisation.NONE)
+    [1.0, 1.0]
+    >>> [round(scale, 4) for scale in deviations([[1.0, 0.0, None], [1.0, 1.0]], Normalisation.GROUP_STD)]
+    [0.7072, 0.0001]
+    """
+    if normalisation is Normalisation.NONE:
+        return [1.0] * len(rewards_PG)
+    if normalisation is Normalisation.BATCH_STD:
+        return [_deviation([reward for rewards_G in rewards_PG for reward in rewards_G])] * len(rewards_PG)
+    return [_deviation(rewards_G) for rewards_G in rewards_PG]
+
+
+def returns_to_go(step_rewards_S: Sequence[float], steps: Sequence[Step]) -> list[float]:
+    """For every token, the sum of the rewards of its own step and of all later ones.
+
+    ``steps`` partition the tokens; a step's reward is paid at its last token.
+
+    >>> returns_to_go([1.0, 0.5], [Step("a", 0, 2), Step("b", 2, 5)])
+    [1.5, 1.5, 0.5, 0.5, 0.5]
+    """
+    return_T: list[float] = []
+    for s, step in enumerate(steps):
+        return_T += [math.fsum(step_rewards_S[s:])] * (step.end - step.start)
+    return return_T
 
 
 def _deviation(rewards: Sequence[float | None]) -> float:

@@ -7,19 +7,23 @@ A method is an immutable value: its options are its fields. The engine calls the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from statistics import fmean
+from typing import ClassVar, TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from scope_rlvr.credit import Baseline, Normalisation, centred_rewards, normalise
+from scope_rlvr.credit import Baseline, Normalisation, centred_rewards, deviations, normalise
 from scope_rlvr.objective import Aggregation, Clip, Masked, Shaped, TeacherTerm, Tokens, clipped_policy_loss
 from scope_rlvr.settings import Settings
 from scope_rlvr.toolbox import Toolbox
 from scope_rlvr.types import Group, Member, Origin, Role, Streams
+
+_Advantage = TypeVar("_Advantage")
+"""One number for a rollout, or one for each of its tokens."""
 
 
 class Method(Settings):
@@ -75,24 +79,29 @@ class Method(Settings):
         ]
         advantage_PG = normalise(centred_PG, rewards_PG, normalisation)
         return [
-            self._credit_group(group, rewards_G, advantage_G)
+            self._streams(group, rewards_G, advantage_G, self.credit_member)
             for group, rewards_G, advantage_G in zip(groups, rewards_PG, advantage_PG, strict=True)
         ]
 
-    def _credit_group(
-        self, group: Group, rewards_G: Sequence[float | None], advantage_G: Sequence[float]
+    def _streams(
+        self,
+        group: Group,
+        rewards_G: Sequence[float | None],
+        advantage_G: Sequence[_Advantage],
+        credit_member: Callable[[Member, _Advantage], Streams],
     ) -> tuple[Streams, ...]:
-        is_dropped = self.drop_flat_groups and not any(advantage_G)
-        return tuple(
-            silent(member) if reward is None or is_dropped else self.credit_member(member, advantage)
+        """Streams of a group: silent for unknown verdicts and, where flat groups are dropped, for a flat group."""
+        streams_G = tuple(
+            silent(member) if reward is None else credit_member(member, advantage)
             for member, reward, advantage in zip(group.members, rewards_G, advantage_G, strict=True)
         )
+        if self.drop_flat_groups and not any(any(streams.advantage_T) for streams in streams_G):
+            return tuple(silent(member) for member in group.members)
+        return streams_G
 
     def credit_member(self, member: Member, advantage: float) -> Streams:
-        """Spread a rollout's advantage over its tokens; those that it shares with another rollout are left out."""
-        num_shared, num_own = member.num_shared_tokens, len(member.rollout) - member.num_shared_tokens
-        advantage_T = [0.0] * num_shared + [advantage] * num_own
-        return Streams.of(member.rollout, advantage_T, [0.0] * num_shared + [1.0] * num_own)
+        """Spread a rollout's advantage over its tokens."""
+        return own_tokens(member, [advantage] * len(member.rollout))
 
     def token_loss(self, tokens: Tokens, clip: Clip) -> Tensor:
         """The loss of each token, ``(B, T)``."""
@@ -130,6 +139,58 @@ class GuidedMethod(Method):
         if not tokens.is_teacher_BT.any():
             return on_policy_BT
         return torch.where(tokens.is_teacher_BT, self.teacher_term.loss(tokens, clip), on_policy_BT)
+
+
+class ScoredMethod(Method):
+    """A method whose credit differs from token to token, by what the step scorer says of every rollout.
+
+    A rollout without scores (the scorer failed) keeps the plain outcome credit. Normalisation divides by the deviation
+    of the rollouts' mean token advantages, which for an outcome reward is the deviation of the rewards.
+    """
+
+    @property
+    def needs_step_scorer(self) -> bool:
+        return True
+
+    def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
+        return tools.score_members(groups, lambda member: member.verdict.is_known)
+
+    def credit(
+        self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
+    ) -> list[tuple[Streams, ...]]:
+        advantage_PGT = self.advantages(groups, rewards_PG, normalisation)
+        return [
+            self._streams(group, rewards_G, advantage_GT, own_tokens)
+            for group, rewards_G, advantage_GT in zip(groups, rewards_PG, advantage_PGT, strict=True)
+        ]
+
+    def advantages(
+        self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
+    ) -> list[list[list[float]]]:
+        """The advantage of every token of every member."""
+        advantage_PGT = [self.group_advantages(g, rewards_G) for g, rewards_G in zip(groups, rewards_PG, strict=True)]
+        mean_PG = [
+            [None if r is None or not a_T else fmean(a_T) for a_T, r in zip(a_GT, rewards_G, strict=True)]
+            for a_GT, rewards_G in zip(advantage_PGT, rewards_PG, strict=True)
+        ]
+        return [
+            [[a / scale for a in a_T] for a_T in a_GT]
+            for a_GT, scale in zip(advantage_PGT, deviations(mean_PG, normalisation), strict=True)
+        ]
+
+    def group_advantages(self, group: Group, rewards_G: Sequence[float | None]) -> list[list[float]]:
+        """The advantage of every token of a group's members, before normalisation; of no account where the reward is unknown."""
+        raise NotImplementedError
+
+    def outcome_advantages(self, group: Group, rewards_G: Sequence[float | None]) -> tuple[float, ...]:
+        """Reward minus baseline for each member, as in GRPO."""
+        return centred_rewards(rewards_G, self.baseline, _sampled_rewards(group, rewards_G))
+
+
+def own_tokens(member: Member, advantage_T: Sequence[float]) -> Streams:
+    """Streams with these advantages; tokens that the rollout shares with another one are left out."""
+    shared_T, own = [0.0] * member.num_shared_tokens, len(member.rollout) - member.num_shared_tokens
+    return Streams.of(member.rollout, [*shared_T, *advantage_T[member.num_shared_tokens :]], [*shared_T, *[1.0] * own])
 
 
 def silent(member: Member) -> Streams:
