@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from scope_rlvr.credit import Normalisation
 from scope_rlvr.locate import Threshold
+from scope_rlvr.methods.base import Method
 from scope_rlvr.ports import Continuation, Sampling, TeacherReply, TeacherRequest
 from scope_rlvr.salvage import SalvageSettings, salvage
 from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, Verdict
+from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, Streams, Verdict
 
 END = 0
 END_MARK = "|"
@@ -134,20 +136,27 @@ class ExactVerifier:
 
 
 PROBLEM = Problem("p", "Q", "7")
+PROMPT_IDS = (1, 2)
 
 
 def rollout(text: str) -> Rollout:
     """A rollout of the policy: truncated unless the text ends with the end mark."""
     ids = sampled(text)
     segment = Segment(ids, Origin.POLICY, (LOGPROB,) * len(ids))
-    return Rollout((1, 2), (segment,) if ids else (), is_truncated=not text.endswith(END_MARK))
+    return Rollout(PROMPT_IDS, (segment,) if ids else (), is_truncated=not text.endswith(END_MARK))
 
 
 def group(*texts: str, problem: Problem = PROBLEM) -> Group:
     """The verified group of some responses."""
     rollouts = [rollout(text) for text in texts]
     verdicts = toolbox().verify([(problem, r) for r in rollouts])
-    return Group(problem, tuple(Member(r, v) for r, v in zip(rollouts, verdicts, strict=True)))
+    members = tuple(Member(r, v) for r, v in zip(rollouts, verdicts, strict=True))
+    return Group(problem, members, prompt_ids=PROMPT_IDS)
+
+
+def credited(method: Method, groups: Sequence[Group]) -> list[tuple[Streams, ...]]:
+    """The streams of groups whose rewards are the verifier's, without any normalisation."""
+    return method.credit(groups, [[m.verdict.pay for m in g.members] for g in groups], Normalisation.NONE)
 
 
 def toolbox(**changes: Any) -> Toolbox:

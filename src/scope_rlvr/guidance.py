@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scope_rlvr.ports import TeacherReply, TeacherRequest
 from scope_rlvr.steps import split_steps
 from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, Member, Origin, Problem, Role, Rollout, Segment
+from scope_rlvr.types import Group, GroupClass, Member, Origin, Outcome, Problem, Role, Rollout, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +91,39 @@ def teacher_traces(groups: Sequence[Group], tools: Toolbox, *names: int | str) -
     members = iter(tools.judge(attempts))
     judged = [None if rollout is None else next(members) for rollout in written]
     return [replace(m, role=Role.GUIDED) if m is not None and m.verdict.is_right else None for m in judged]
+
+
+def distinct_traces(groups: Sequence[Group], num_traces: int, tools: Toolbox) -> list[tuple[Member, ...]]:
+    """Up to ``num_traces`` verified solutions of each group's problem, no two of the same tokens.
+
+    A greedy teacher says the same each time and gives one.
+    """
+    found: list[dict[tuple[int, ...], Member]] = [{} for _ in groups]
+    for number in range(num_traces):
+        for traces, trace in zip(found, teacher_traces(groups, tools, number), strict=True):
+            if trace is not None:
+                traces.setdefault(trace.rollout.token_ids, trace)
+    return [tuple(traces.values()) for traces in found]
+
+
+def rescue_unsolved(groups: Sequence[Group], rescue: Callable[[list[Group]], Sequence[Group]]) -> list[Group]:
+    """The groups, those in which every known verdict is wrong as ``rescue`` gives them back, all in one call."""
+    unsolved = [group for group in groups if group.group_class is GroupClass.ALL_WRONG]
+    rescued = iter(rescue(unsolved) if unsolved else ())
+    return [next(rescued) if group.group_class is GroupClass.ALL_WRONG else group for group in groups]
+
+
+def put_in_place(group: Group, newcomers: Mapping[int, Member]) -> Group:
+    """The group with ``newcomers`` in the places of members, who are kept in ``replaced``."""
+    return replace(
+        group,
+        members=tuple(newcomers.get(i, member) for i, member in enumerate(group.members)),
+        replaced=(*group.replaced, *(group.members[i] for i in sorted(newcomers))),
+    )
+
+
+def replace_failures(group: Group, newcomers: Sequence[Member], rng: random.Random) -> Group:
+    """The group with ``newcomers`` in the places of wrong members drawn at random, as many as there are."""
+    wrong = [i for i, member in enumerate(group.members) if member.verdict.outcome is Outcome.WRONG]
+    places = rng.sample(wrong, min(len(wrong), len(newcomers)))
+    return put_in_place(group, dict(zip(places, newcomers, strict=False)))

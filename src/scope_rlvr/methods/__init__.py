@@ -4,16 +4,18 @@ from typing import Annotated, get_args
 
 from pydantic import Discriminator
 
+from scope_rlvr.methods.ampo import Ampo
 from scope_rlvr.methods.base import GuidedMethod, Method
 from scope_rlvr.methods.grpo import Grpo
 from scope_rlvr.methods.luffy import Luffy
 from scope_rlvr.methods.relift import ReLift
 from scope_rlvr.methods.rft import Rft
+from scope_rlvr.methods.rl_plus import RlPlus
 from scope_rlvr.methods.scope import Scope
 from scope_rlvr.methods.sft import Sft
 from scope_rlvr.methods.sft_then_grpo import SftThenGrpo
 
-_Union = Grpo | Luffy | ReLift | Rft | Scope | Sft | SftThenGrpo
+_Union = Ampo | Grpo | Luffy | ReLift | Rft | RlPlus | Scope | Sft | SftThenGrpo
 
 AnyMethod = Annotated[_Union, Discriminator("name")]
 """A method as it stands in a run's configuration, told apart by ``name``."""

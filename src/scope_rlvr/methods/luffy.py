@@ -8,18 +8,35 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.guidance import teacher_traces
+from scope_rlvr.guidance import distinct_traces
 from scope_rlvr.methods.base import GuidedMethod
 from scope_rlvr.toolbox import Toolbox
 from scope_rlvr.types import Group
 
 
-class Luffy(GuidedMethod):
+class WholeTraces(GuidedMethod):
+    """A method whose groups are rollouts of the policy and verified whole traces of the teacher.
+
+    Of G rollouts n are the teacher's; a trace that the verifier does not call right, or that says what another says, is
+    left out.
+    """
+
+    num_traces: int = Field(1, ge=1)
+
+    def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
+        return tools.sample(groups, num_rollouts - self.num_traces)
+
+    def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
+        traces_P = distinct_traces(groups, self.num_traces, tools)
+        return [replace(g, members=(*g.members, *traces)) for g, traces in zip(groups, traces_P, strict=True)]
+
+
+class Luffy(WholeTraces):
     """Mixed-policy GRPO with policy shaping.
 
     A group is G − n rollouts of the policy and n verified whole traces of the teacher, ``Â_i = r_i − mean(r)`` over all
     of them. The policy's tokens get the clipped surrogate (the released run leaves the clip out), the teacher's
-    ``−Â · π/(π+γ)`` without a clip. A trace that the verifier does not call right is left out.
+    ``−Â · π/(π+γ)`` without a clip.
     Source: Yan et al. 2025 (LUFFY), section 3; ``teacher_term`` other than ``shaped`` are its ablations.
 
     >>> luffy = Luffy()
@@ -32,16 +49,3 @@ class Luffy(GuidedMethod):
     changes: ClassVar[str] = "whole teacher traces in every group, shaped"
 
     name: Literal["luffy"] = "luffy"
-    num_traces: int = Field(1, ge=1)
-
-    def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
-        return tools.sample(groups, num_rollouts - self.num_traces)
-
-    def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
-        for number in range(self.num_traces):
-            traces = teacher_traces(groups, tools, number)
-            groups = [
-                group if trace is None else replace(group, members=(*group.members, trace))
-                for group, trace in zip(groups, traces, strict=True)
-            ]
-        return list(groups)

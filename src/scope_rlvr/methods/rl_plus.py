@@ -1,0 +1,33 @@
+"""RL-PLUS: whole teacher traces, weighed against a mixture and by their novelty."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from scope_rlvr.methods.luffy import WholeTraces
+from scope_rlvr.objective import Mixture, TeacherTerm
+
+
+class RlPlus(WholeTraces):
+    """Mixed-policy GRPO whose teacher tokens are weighed by multiple importance sampling.
+
+    A group is G − n rollouts and n verified whole traces, ``Â_i = r_i − mean(r)`` over all of them. A teacher's token has
+    the loss ``−Â · (1 − sg π)^ξ · 2π/(π_old + ω)`` with ``ω = (π_old + 1)/2`` and ξ = ½: the ratio against a mixture of the
+    old policy and the teacher, whose unknown probability is guessed to lie halfway between π_old and 1, times a bonus for
+    what the policy finds unlikely. No clip on it; the policy's own tokens keep the clipped surrogate, which the released
+    run leaves out.
+    Source: Dong et al. 2025 (RL-PLUS), multiple importance sampling and exploration-based advantage function.
+
+    >>> import torch
+    >>> from scope_rlvr.objective import Clip, example_tokens
+    >>> term = RlPlus().teacher_term
+    >>> [round(term.loss(example_tokens(p, advantage=0.75), Clip()).item(), 4) for p in (0.01, 0.3, 0.99)]
+    [-0.029, -0.3963, -0.0748]
+    """
+
+    title: ClassVar[str] = "RL-PLUS"
+    source: ClassVar[str] = "arXiv 2508.00222"
+    changes: ClassVar[str] = "whole teacher traces in every group, mixture ratio and novelty bonus"
+
+    name: Literal["rl_plus"] = "rl_plus"
+    teacher_term: TeacherTerm = Mixture()
