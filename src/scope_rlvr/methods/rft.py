@@ -36,9 +36,9 @@ class Rft(Method):
     def credit(
         self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
     ) -> list[tuple[Streams, ...]]:
-        return [tuple(self._streams(group)) for group in groups]
+        return [tuple(self._successes(group)) for group in groups]
 
-    def _streams(self, group: Group) -> list[Streams]:
+    def _successes(self, group: Group) -> list[Streams]:
         seen: set[tuple[int, ...]] = set()
         streams = []
         for member in group.members:

@@ -12,11 +12,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec
 from scope_rlvr.errors import UserError
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
-from scope_rlvr.ports import Sampling
-from scope_rlvr.run.config import RunConfig
-from scope_rlvr.run.sources import answer_pattern, resolve_model
+from scope_rlvr.ports import Sampling, StepScorer, Teacher
+from scope_rlvr.run.config import EXACT, THE_POLICY, RunConfig
+from scope_rlvr.run.sources import answer_pattern, family_of, resolve_model
+from scope_rlvr.scorers.exact import ExactScorer
+from scope_rlvr.scorers.noisy import NoisyScorer
 from scope_rlvr.scorers.token_classifier import TokenClassifierScorer
 from scope_rlvr.teachers.local import LocalTeacher
+from scope_rlvr.teachers.noisy import NoisyTeacher
 from scope_rlvr.types import Problem
 
 _PROBLEMS_READ = 50
@@ -33,8 +36,8 @@ class Components:
     policy: PreTrainedModel
     codec: TokenizerCodec
     verifier: FinalAnswerVerifier
-    step_scorer: TokenClassifierScorer | None
-    teacher: LocalTeacher | None
+    step_scorer: StepScorer | None
+    teacher: Teacher | None
 
 
 def device() -> torch.device:
@@ -46,15 +49,8 @@ def load_components(config: RunConfig, problems: list[Problem]) -> Components:
     # Trained weights stay in float32, also where a GPU computes in bfloat16: small updates would be rounded away.
     policy = _load_causal(config.model.policy, "model.policy", torch.float32)
     _require_reader(policy.codec.tokenizer, problems, f"the policy {config.model.policy}")
-    teacher = scorer = None
-    if config.method.needs_teacher:
-        model = _load_causal(config.teacher.model, "teacher.model", _inference_dtype())
-        _require_reader(model.codec.tokenizer, problems, f"the teacher {config.teacher.model}")
-        sampling = Sampling(temperature=config.teacher.temperature)
-        teacher = LocalTeacher(model, policy.codec, sampling)
-    if config.method.needs_step_scorer:
-        scorer = _load_scorer(config)
-        _require_reader(scorer.tokenizer, problems, f"the step scorer {config.scorer.model}")
+    teacher = _load_teacher(config, policy, problems) if config.method.needs_teacher else None
+    scorer = _load_scorer(config, problems) if config.method.needs_step_scorer else None
     return Components(policy.model, policy.codec, FinalAnswerVerifier(answer_pattern(config)), scorer, teacher)
 
 
@@ -74,7 +70,26 @@ def _load_causal(name: str, key: str, dtype: torch.dtype) -> LocalModel:
     return local
 
 
-def _load_scorer(config: RunConfig) -> TokenClassifierScorer:
+def _load_teacher(config: RunConfig, policy: LocalModel, problems: list[Problem]) -> Teacher:
+    section, model = config.teacher, policy
+    if section.model != THE_POLICY:
+        model = _load_causal(section.model, "teacher.model", _inference_dtype())
+        _require_reader(model.codec.tokenizer, problems, f"the teacher {section.model}")
+    teacher = LocalTeacher(model, policy.codec, Sampling(temperature=section.temperature), section.prompt)
+    return NoisyTeacher(teacher, section.noise, policy.codec, config.run.seed) if section.noise else teacher
+
+
+def _load_scorer(config: RunConfig, problems: list[Problem]) -> StepScorer:
+    scorer: StepScorer
+    if config.scorer.model == EXACT:
+        scorer = ExactScorer(family_of(config))
+    else:
+        scorer = _load_token_classifier(config)
+        _require_reader(scorer.tokenizer, problems, f"the step scorer {config.scorer.model}")
+    return NoisyScorer(scorer, config.scorer.noise, config.run.seed) if config.scorer.noise else scorer
+
+
+def _load_token_classifier(config: RunConfig) -> TokenClassifierScorer:
     source = resolve_model(config.scorer.model, "scorer.model")
     try:
         scorer = TokenClassifierScorer.load(Path(source), config.scorer.threshold)

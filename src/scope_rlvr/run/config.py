@@ -99,19 +99,30 @@ class OptimizerSection(Settings):
 NONE = "none"
 """As a model name: no such helper."""
 
+THE_POLICY = "policy"
+"""As a teacher's name: the policy itself, with the weights of the moment."""
+
+EXACT = "exact"
+"""As a step scorer's name: the problem family's own exact checker."""
+
 
 class ScorerSection(Settings):
-    """The step scorer: a token-classification model folder, or ``none``; its own threshold unless one is given."""
+    """The step scorer: a token-classification model folder, ``exact``, or ``none``; its own threshold unless one is given."""
 
     model: str = "embedded:step_scorer"
     threshold: float | None = Field(None, gt=0, le=1)
+    noise: float = Field(
+        0.0, ge=0, le=1, description="share of the solutions whose first wrong step is moved at random"
+    )
 
 
 class TeacherSection(Settings):
-    """The teacher: a causal language model folder, or ``none``. Temperature 0 is greedy."""
+    """The teacher: a causal language model folder, ``policy`` (the policy itself), or ``none``. Temperature 0 is greedy."""
 
     model: str = "embedded:teacher"
     temperature: float = Field(0.0, ge=0)
+    prompt: str = Field("{problem}", description="what the teacher is shown: {problem}, {reference}, {rejected_step}")
+    noise: float = Field(0.0, ge=0, le=1, description="share of the replies in which one number is replaced by another")
 
 
 class VerifierSection(Settings):
@@ -145,7 +156,9 @@ class EvaluationSection(Settings):
         EvaluationSet(role="out of distribution", level=10),
     )
     num_problems: int = Field(200, ge=1)
-    problems_seed: int = Field(0, description="which problems of a family: the same for every run that is to be compared")
+    problems_seed: int = Field(
+        0, description="which problems of a family: the same for every run that is to be compared"
+    )
     samples_per_problem: int = Field(8, ge=1)
     max_response_tokens: int = Field(160, ge=2)
     temperature: float | None = Field(None, ge=0)

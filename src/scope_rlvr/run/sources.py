@@ -11,7 +11,7 @@ from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.problems import families
 from scope_rlvr.problems.family import Family, Split
 from scope_rlvr.problems.jsonl import read_problems
-from scope_rlvr.run.config import NONE, RunConfig
+from scope_rlvr.run.config import EXACT, NONE, THE_POLICY, RunConfig
 from scope_rlvr.types import Problem
 
 EMBEDDED = "embedded:"
@@ -99,9 +99,9 @@ def check_sources(config: RunConfig) -> None:
     if config.method.needs_step_scorer:
         names.append(("scorer.model", config.scorer.model))
     for key, name in names:
-        if name != NONE:
+        if (key, name) not in _NOT_MODELS and name != NONE:
             resolve_model(name, key)
-    family_of(config)
+    _check_exact_scorer(config)
     try:
         FinalAnswerVerifier(answer_pattern(config))
     except ValueError as error:
@@ -110,6 +110,19 @@ def check_sources(config: RunConfig) -> None:
     if config.problems.file is not None:
         training_problems(config)
     _check_reporters(config)
+
+
+_NOT_MODELS = {("teacher.model", THE_POLICY), ("scorer.model", EXACT)}
+
+
+def _check_exact_scorer(config: RunConfig) -> None:
+    """The exact checker knows the problems of its own family alone."""
+    family_of(config)
+    if config.method.needs_step_scorer and config.scorer.model == EXACT and config.problems.file is not None:
+        raise UserError(
+            f"scorer.model = {EXACT!r} knows the problems of the family {config.problems.family!r}, not those of "
+            f"{config.problems.file}; name a model folder"
+        )
 
 
 def _check_reporters(config: RunConfig) -> None:

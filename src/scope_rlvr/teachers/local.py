@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,17 @@ from typing import Any
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec, same_vocabulary
 from scope_rlvr.ports import Continuation, Sampling, TeacherReply, TeacherRequest
 
+PLAIN_PROMPT = "{problem}"
+_PLACE = re.compile(r"\{(?:problem|reference|rejected_step)\}")
+
 
 class LocalTeacher:
-    """Continues the policy's prefix with a local model: by ids where the vocabularies agree, by text elsewhere."""
+    """Continues the policy's prefix with a local model: by ids where the vocabularies agree, by text elsewhere.
+
+    ``prompt`` is what the teacher is shown in the place of the problem; ``{problem}``, ``{reference}`` and
+    ``{rejected_step}`` stand for what the request holds of them. The model may be the policy itself: it then writes with
+    the weights of the moment.
+    """
 
     @classmethod
     def load(
@@ -20,8 +29,15 @@ class LocalTeacher:
         """Load a teacher with its own tokenizer; ``kwargs`` go to ``AutoModelForCausalLM.from_pretrained``."""
         return cls(LocalModel.load(folder, **kwargs), policy_codec, sampling)
 
-    def __init__(self, model: LocalModel, policy_codec: TokenizerCodec, sampling: Sampling | None = None) -> None:
+    def __init__(
+        self,
+        model: LocalModel,
+        policy_codec: TokenizerCodec,
+        sampling: Sampling | None = None,
+        prompt: str = PLAIN_PROMPT,
+    ) -> None:
         self.model = model
+        self.prompt = prompt
         self.sampling = Sampling(temperature=0.0) if sampling is None else sampling
         self.shares_vocabulary = same_vocabulary(model.codec.tokenizer, policy_codec.tokenizer)
         num_embedded = model.model.get_input_embeddings().num_embeddings
@@ -53,9 +69,21 @@ class LocalTeacher:
         return [replies[i] for i in range(len(requests))]
 
     def _prefix(self, request: TeacherRequest) -> tuple[int, ...]:
+        shown = self._shown(request)
         if self.shares_vocabulary:
-            return (*request.prompt_ids, *request.prefix_ids)
-        return self.model.codec.encode_prompt(request.problem.prompt + request.prefix_text)
+            is_plain = shown == request.problem.prompt
+            prompt_ids = request.prompt_ids if is_plain else self.model.codec.encode_prompt(shown)
+            return (*prompt_ids, *request.prefix_ids)
+        return self.model.codec.encode_prompt(shown + request.prefix_text)
+
+    def _shown(self, request: TeacherRequest) -> str:
+        """The prompt; a request that does not say what the prompt shows has nothing in that place."""
+        values = {
+            "{problem}": request.problem.prompt,
+            "{reference}": request.reference or "",
+            "{rejected_step}": request.rejected_step or "",
+        }
+        return _PLACE.sub(lambda place: values[place.group()], self.prompt)
 
     def _reply(self, continuation: Continuation) -> TeacherReply:
         if self.shares_vocabulary:
