@@ -6,6 +6,7 @@ from pydantic import Discriminator
 
 from scope_rlvr.methods.ampo import Ampo
 from scope_rlvr.methods.base import GuidedMethod, Method
+from scope_rlvr.methods.dapo import Dapo
 from scope_rlvr.methods.grpo import Grpo
 from scope_rlvr.methods.luffy import Luffy
 from scope_rlvr.methods.relift import ReLift
@@ -15,7 +16,7 @@ from scope_rlvr.methods.scope import Scope
 from scope_rlvr.methods.sft import Sft
 from scope_rlvr.methods.sft_then_grpo import SftThenGrpo
 
-_Union = Ampo | Grpo | Luffy | ReLift | Rft | RlPlus | Scope | Sft | SftThenGrpo
+_Union = Ampo | Dapo | Grpo | Luffy | ReLift | Rft | RlPlus | Scope | Sft | SftThenGrpo
 
 AnyMethod = Annotated[_Union, Discriminator("name")]
 """A method as it stands in a run's configuration, told apart by ``name``."""
