@@ -15,8 +15,9 @@ from scope_rlvr.methods.rl_plus import RlPlus
 from scope_rlvr.methods.scope import Scope
 from scope_rlvr.methods.sft import Sft
 from scope_rlvr.methods.sft_then_grpo import SftThenGrpo
+from scope_rlvr.methods.vppo import Vppo
 
-_Union = Ampo | Dapo | Grpo | Luffy | ReLift | Rft | RlPlus | Scope | Sft | SftThenGrpo
+_Union = Ampo | Dapo | Grpo | Luffy | ReLift | Rft | RlPlus | Scope | Sft | SftThenGrpo | Vppo
 
 AnyMethod = Annotated[_Union, Discriminator("name")]
 """A method as it stands in a run's configuration, told apart by ``name``."""

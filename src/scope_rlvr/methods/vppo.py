@@ -1,0 +1,74 @@
+"""VPPO: the scorer says where a failure goes wrong, and what came before is spared. Nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from scope_rlvr.credit import Normalisation, centred_rewards
+from scope_rlvr.methods.base import ScoredMethod
+from scope_rlvr.types import Group, Member, Outcome
+
+
+class Vppo(ScoredMethod):
+    """Credit for the good prefix of a failure.
+
+    ``a_{i,t}`` is the reward of the rollout, 1 or 0, and ``prefix_credit`` (α) on the good prefix of a wrong one;
+    ``Â_{i,t} = a_{i,t} − mean_i ā_i`` with ``ā_i`` the mean over the tokens of rollout i: 1, or α·|prefix|/|y|.
+
+    The good prefix ends ``cut_back_tokens`` before the first wrong step, so that writing more steps does not pay; the
+    paper takes as many as the prompt has, which is the default. Where most of a group is right, ``mean ā`` may exceed α
+    and push the prefix away, only less than the rest; ``positive_prefix`` keeps it at 0 or above. A failure that was not scored,
+    or in which the scorer finds no wrong step, has no good prefix: the paper does not say what to do with the latter.
+    Source: Liu et al. 2026, "Save the Good Prefix", token-level credit; α 0.5 and a threshold of 0.8 there.
+
+    >>> from scope_rlvr.steps import Step
+    >>> from scope_rlvr.types import *
+    >>> rollout = Rollout((), (Segment((5, 6, 7, 8), Origin.POLICY),))
+    >>> scores = StepScores((Step("good", 0, 2), Step("bad", 2, 4)), (0.9, 0.1), first_wrong=1)
+    >>> group = Group(Problem("p", "?", "1"), (
+    ...     Member(rollout, Verdict(Outcome.WRONG), step_scores=scores), Member(rollout, Verdict(Outcome.RIGHT))))
+    >>> [s.advantage_T for s in Vppo().credit([group], [[0.0, 1.0]], Normalisation.NONE)[0]]
+    [(-0.125, -0.125, -0.625, -0.625), (0.375, 0.375, 0.375, 0.375)]
+    """
+
+    title: ClassVar[str] = "VPPO"
+    source: ClassVar[str] = "arXiv 2601.18984"
+    changes: ClassVar[str] = "the good prefix of a failure is credited"
+
+    name: Literal["vppo"] = "vppo"
+    prefix_credit: float = Field(0.5, ge=0, le=1)
+    cut_back_tokens: int | None = Field(None, ge=0)
+    positive_prefix: bool = False
+    normalisation: Normalisation | None = Normalisation.NONE
+
+    def group_advantages(self, group: Group, rewards_G: Sequence[float | None]) -> list[list[float]]:
+        num_good_G = [self._num_good_tokens(member) for member in group.members]
+        credit_GT = [
+            [(reward or 0.0) + (self.prefix_credit if t < num_good else 0.0) for t in range(len(member.rollout))]
+            for member, reward, num_good in zip(group.members, rewards_G, num_good_G, strict=True)
+        ]
+        mean_G = [
+            None if reward is None else fmean(credit_T or [reward])
+            for credit_T, reward in zip(credit_GT, rewards_G, strict=True)
+        ]
+        centred_G = centred_rewards(mean_G, self.baseline, mean_G)
+        advantage_GT = [
+            [credit - (mean or 0.0) + centred for credit in credit_T]
+            for credit_T, mean, centred in zip(credit_GT, mean_G, centred_G, strict=True)
+        ]
+        if self.positive_prefix:
+            for advantage_T, num_good in zip(advantage_GT, num_good_G, strict=True):
+                advantage_T[:num_good] = [max(0.0, advantage) for advantage in advantage_T[:num_good]]
+        return advantage_GT
+
+    def _num_good_tokens(self, member: Member) -> int:
+        """Tokens of the good prefix of a failure; 0 for anything else."""
+        scores = member.step_scores
+        if member.verdict.outcome is not Outcome.WRONG or scores is None or scores.first_wrong is None:
+            return 0
+        cut_back = len(member.rollout.prompt_ids) if self.cut_back_tokens is None else self.cut_back_tokens
+        return max(0, scores.steps[scores.first_wrong].start - cut_back)
