@@ -6,9 +6,12 @@ from pydantic import Discriminator
 
 from scope_rlvr.methods.ampo import Ampo
 from scope_rlvr.methods.base import GuidedMethod, Method
+from scope_rlvr.methods.bread import Bread
+from scope_rlvr.methods.cure import Cure
 from scope_rlvr.methods.dapo import Dapo
 from scope_rlvr.methods.grpo import Grpo
 from scope_rlvr.methods.luffy import Luffy
+from scope_rlvr.methods.prefix_rft import PrefixRft
 from scope_rlvr.methods.relift import ReLift
 from scope_rlvr.methods.rft import Rft
 from scope_rlvr.methods.rl_plus import RlPlus
@@ -17,7 +20,7 @@ from scope_rlvr.methods.sft import Sft
 from scope_rlvr.methods.sft_then_grpo import SftThenGrpo
 from scope_rlvr.methods.vppo import Vppo
 
-_Union = Ampo | Dapo | Grpo | Luffy | ReLift | Rft | RlPlus | Scope | Sft | SftThenGrpo | Vppo
+_Union = Ampo | Bread | Cure | Dapo | Grpo | Luffy | PrefixRft | ReLift | Rft | RlPlus | Scope | Sft | SftThenGrpo | Vppo
 
 AnyMethod = Annotated[_Union, Discriminator("name")]
 """A method as it stands in a run's configuration, told apart by ``name``."""
