@@ -8,15 +8,19 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from itertools import combinations, permutations
+from itertools import combinations
 from statistics import fmean
 
 BLEU_WEIGHTS = (0.02, 0.1, 0.15, 0.25, 0.38)
 """Weights of 1- to 5-grams, as DIVER publishes them (they sum to 0.9)."""
 
 BLEU_MAX_CHARS = 1000
+
+BLEU_MAX_TEXTS = 32
+"""Texts of a group that are compared: the cost grows with their square, and the mean over pairs does not need more."""
+
 _SMOOTHING = 0.1
 """Matches counted where an n-gram order has none, so that one missing order does not erase the others."""
 
@@ -53,13 +57,27 @@ def bleu(candidate: Sequence[str], reference: Sequence[str], weights: Sequence[f
 
 
 def _bleu(candidate: _Profile, reference: _Profile, weights: Sequence[float]) -> float:
+    return _bleu_from_matches(candidate, reference, weights, _matches(candidate, reference))
+
+
+def _matches(one: _Profile, other: _Profile) -> tuple[int, ...]:
+    """How many n-grams of each order two texts share, repeated ones as often as both have them; the same both ways."""
+    return tuple(
+        sum(min(a[ngram], b[ngram]) for ngram in a.keys() & b.keys())
+        for a, b in zip(one.ngrams, other.ngrams, strict=True)
+    )
+
+
+def _bleu_from_matches(
+    candidate: _Profile, reference: _Profile, weights: Sequence[float], matches: Sequence[int]
+) -> float:
     if not candidate.num_words or not reference.num_words:
         return float(candidate.num_words == reference.num_words)
     log_precision = 0.0
-    for weight, own, other in zip(weights, candidate.ngrams, reference.ngrams, strict=True):
-        if own:
-            matches = sum(min(count, other[ngram]) for ngram, count in own.items() if ngram in other)
-            log_precision += weight * math.log((matches or _SMOOTHING) / own.total())
+    for order, (weight, shared) in enumerate(zip(weights, matches, strict=True)):
+        num_ngrams = candidate.num_words - order
+        if num_ngrams > 0:
+            log_precision += weight * math.log((shared or _SMOOTHING) / num_ngrams)
     brevity = min(1.0, math.exp(1 - reference.num_words / candidate.num_words))
     return brevity * math.exp(log_precision)
 
@@ -67,13 +85,20 @@ def _bleu(candidate: _Profile, reference: _Profile, weights: Sequence[float]) ->
 def text_bleu(texts: Sequence[str]) -> float | None:
     """1 minus the mean pairwise BLEU of a group, each pair taken both ways. ``None`` for fewer than two texts.
 
+    Looks at the first :data:`BLEU_MAX_CHARS` characters of the first :data:`BLEU_MAX_TEXTS` texts.
+
     >>> text_bleu(["a b c", "a b c"]), text_bleu(["a b c"])
     (0.0, None)
     """
     if len(texts) < 2:
         return None
-    profiles = [_Profile.of(text[:BLEU_MAX_CHARS].split(), len(BLEU_WEIGHTS)) for text in texts]
-    return 1 - fmean(_bleu(a, b, BLEU_WEIGHTS) for a, b in permutations(profiles, 2))
+    profiles = [_Profile.of(text[:BLEU_MAX_CHARS].split(), len(BLEU_WEIGHTS)) for text in texts[:BLEU_MAX_TEXTS]]
+    return 1 - fmean(_symmetric_bleu(a, b) for a, b in combinations(profiles, 2))
+
+
+def _symmetric_bleu(a: _Profile, b: _Profile) -> float:
+    matches = _matches(a, b)
+    return (_bleu_from_matches(a, b, BLEU_WEIGHTS, matches) + _bleu_from_matches(b, a, BLEU_WEIGHTS, matches)) / 2
 
 
 def equation_diversity(texts: Sequence[str]) -> float | None:
@@ -82,9 +107,24 @@ def equation_diversity(texts: Sequence[str]) -> float | None:
     >>> equation_diversity(["1 + 2 = 3 : 3 4\\n\\n3 + 4 = 7 : 7", "1 + 2 = 3 : 3 4\\n\\n4 + 3 = 7 : 7"])
     0.5
     """
-    formulas = [{" ".join(found.split()) for found in _FORMULA.findall(text)} for text in texts]
-    holders = Counter(formula for own in formulas for formula in own)
-    shares = [fmean(holders[formula] == 1 for formula in own) for own in formulas if own]
+    return _mean_own_share([{" ".join(found.split()) for found in _FORMULA.findall(text)} for text in texts])
+
+
+def step_diversity(texts: Sequence[str], separator: str = "\n\n") -> float | None:
+    """For each text the share of its steps that no other text of the group has; mean over texts with steps.
+
+    Steps are the pieces between separators, white space aside, in whatever order they come.
+
+    >>> step_diversity(["a\\n\\nb", "b\\n\\na\\n\\nc\\n\\nd"])
+    0.25
+    """
+    return _mean_own_share([{" ".join(step.split()) for step in text.split(separator)} - {""} for text in texts])
+
+
+def _mean_own_share(parts_G: Sequence[Collection[str]]) -> float | None:
+    """The share of a text's parts that it alone has, averaged over the texts with parts; ``None`` without any."""
+    holders = Counter(part for own in parts_G for part in own)
+    shares = [fmean(holders[part] == 1 for part in own) for own in parts_G if own]
     return fmean(shares) if shares else None
 
 
@@ -120,34 +160,31 @@ def distinct_right(texts: Sequence[str], is_right: Sequence[bool]) -> int:
 def embedding_diversity(vectors: Sequence[Sequence[float]]) -> float | None:
     """1 minus the mean pairwise cosine of the group's response embeddings, which the caller computes.
 
-    >>> embedding_diversity([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
-    0.6666666666666667
+    The sum over the pairs of n unit vectors is (‖Σu‖² − Σ‖u‖²) / 2, so the cost grows with n and not with its square.
+    A vector of zeros has cosine 0 to every other.
+
+    >>> round(embedding_diversity([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]]), 4)  # cosines 0, 1 and 0
+    0.6667
     """
-    if len(vectors) < 2:
+    count = len(vectors)
+    if count < 2:
         return None
-    units = [[x / (math.hypot(*vector) or 1.0) for x in vector] for vector in vectors]
-    return 1 - fmean(math.fsum(x * y for x, y in zip(a, b, strict=True)) for a, b in combinations(units, 2))
+    norms = [math.hypot(*vector) for vector in vectors]
+    total = [
+        math.fsum(x / norm for x, norm in zip(xs, norms, strict=True) if norm) for xs in zip(*vectors, strict=True)
+    ]
+    return 1 - (math.fsum(x * x for x in total) - sum(map(bool, norms))) / (count * (count - 1))
 
 
-def group_diversity(
-    texts: Sequence[str], answers: Sequence[str | None], is_right: Sequence[bool]
-) -> dict[str, float | None]:
-    """All measures that need nothing but the texts of one group."""
-    return {
-        "distinct_right_solutions": float(distinct_right(texts, is_right)),
-        "text_bleu": text_bleu(texts),
-        "equations": equation_diversity(texts),
-        "distinct_4grams": distinct_ngrams(texts),
-        "answer_entropy": answer_entropy(answers),
-    }
+GroupMeasure = Callable[[Sequence[str], Sequence[str | None], Sequence[bool]], float | None]
+"""A measure of the texts of one group, their final answers, and whether each is right."""
 
-
-def mean_diversity(groups: Sequence[dict[str, float | None]]) -> dict[str, float]:
-    """Mean of each measure over the groups in which it is defined.
-
-    >>> mean_diversity([{"text_bleu": 0.2}, {"text_bleu": None}, {"text_bleu": 0.4}])
-    {'text_bleu': 0.30000000000000004}
-    """
-    names = {name for group in groups for name in group}
-    values = {name: [v for group in groups if (v := group.get(name)) is not None] for name in sorted(names)}
-    return {name: fmean(known) for name, known in values.items() if known}
+GROUP_MEASURES: dict[str, GroupMeasure] = {
+    "distinct_right_solutions": lambda texts, answers, is_right: float(distinct_right(texts, is_right)),
+    "text_bleu": lambda texts, answers, is_right: text_bleu(texts),
+    "equations": lambda texts, answers, is_right: equation_diversity(texts),
+    "steps": lambda texts, answers, is_right: step_diversity(texts),
+    "distinct_4grams": lambda texts, answers, is_right: distinct_ngrams(texts),
+    "answer_entropy": lambda texts, answers, is_right: answer_entropy(answers),
+}
+"""All measures that need nothing but the texts of a group, what a verifier read in them, and its verdicts."""

@@ -230,7 +230,7 @@ def test_every_field_of_the_summary_is_documented(rich_run: Path) -> None:
     summary = json.loads((rich_run / "summary.json").read_text())
     result = summary["after"]["reduction-6"]
     samples = result["samples_per_problem"]
-    keys = {key.replace(f"pass_at_{samples}", "pass_at_<n>") for key in result}
+    keys = {key.replace(f"_at_{samples}", "_at_<n>") for key in result}
     assert set(rows_of(text, "## summary.json")) == set(summary) | keys
     for part in ("salvage", "tokens"):
         for key in summary[part]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
+from random import Random
 
 import pytest
 
 from scope_rlvr.diversity import (
     BLEU_MAX_CHARS,
+    BLEU_MAX_TEXTS,
+    GROUP_MEASURES,
     answer_entropy,
     bleu,
     distinct_ngrams,
     distinct_right,
     embedding_diversity,
     equation_diversity,
-    group_diversity,
-    mean_diversity,
+    step_diversity,
     text_bleu,
 )
 
@@ -85,9 +88,35 @@ def test_embedding_diversity():
     assert embedding_diversity([[0, 0], [1, 0]]) == pytest.approx(1)
 
 
-def test_means_leave_out_groups_in_which_a_measure_is_not_defined():
-    measures = [group_diversity(["a b", "a b"], ["1", "1"], [True, False]), group_diversity(["x"], ["1"], [True])]
-    means = mean_diversity(measures)
-    assert means["text_bleu"] == pytest.approx(0)
-    assert means["distinct_right_solutions"] == 1
-    assert "distinct_4grams" not in means
+def test_embedding_diversity_is_what_going_through_the_pairs_gives():
+    rng = Random(0)
+    vectors = [[rng.gauss(0, 1) for _ in range(5)] for _ in range(7)] + [[0.0] * 5]
+    cosines = [
+        sum(x * y for x, y in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b) or 1.0)
+        for a, b in combinations(vectors, 2)
+    ]
+    assert embedding_diversity(vectors) == pytest.approx(1 - sum(cosines) / len(cosines))
+
+
+def test_step_diversity_by_hand():
+    # first: a is shared, b is its own; second: a is shared, wherever it stands; third: both its own
+    assert step_diversity(["a\n\nb", "\n\n a \n\n", "c\n\n\n\nd"]) == pytest.approx((1 / 2 + 0 + 1) / 3)
+    assert step_diversity(["a b\n\nc", "a  b\n\nc"]) == 0
+    assert step_diversity(["", "\n\n"]) is None
+    assert step_diversity(["a;b", "b"], separator=";") == pytest.approx((1 / 2 + 0) / 2)
+
+
+def test_text_bleu_compares_the_first_texts_of_a_large_group():
+    texts = [f"a b c {i} d e" for i in range(BLEU_MAX_TEXTS)]
+    assert text_bleu([*texts, "something else"]) == text_bleu(texts)
+
+
+def test_group_measures_by_hand():
+    texts = ["1+1=2\n\nanswer 2", "1+1=2\n\nanswer 2", "2+0=2\n\nanswer 2", "1+1=3\n\nanswer 3"]
+    found = {name: take(texts, ["2", "2", "2", "3"], [True] * 3 + [False]) for name, take in GROUP_MEASURES.items()}
+    assert found["distinct_right_solutions"] == 2
+    assert found["equations"] == pytest.approx((0 + 0 + 1 + 1) / 4)
+    assert found["steps"] == pytest.approx((0 + 0 + 1 / 2 + 1) / 4)
+    assert found["answer_entropy"] == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
+    assert found["distinct_4grams"] is None
+    assert 0 < found["text_bleu"] < 1

@@ -29,8 +29,10 @@ CORE = [
     "errors",
 ]
 TENSOR_CORE = ["objective", "methods", *METHODS]
+ARRAY_CORE = ["evaluation.estimators", "evaluation.measures", "evaluation.evaluate"]
 ENGINES = frozenset({"trl", "transformers", "verl", "vllm", "ray", "datasets", "accelerate"})
 FREE_OF = dict.fromkeys(CORE, ENGINES | {"torch", "numpy"}) | dict.fromkeys(TENSOR_CORE, ENGINES)
+FREE_OF |= dict.fromkeys(ARRAY_CORE, ENGINES | {"torch"})
 
 
 def file_of(module: str) -> Path | None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scope_rlvr.diversity import group_diversity, mean_diversity
-from scope_rlvr.evaluation.estimators import bootstrap_interval, mean_pass_at_k
+from scope_rlvr.diversity import GROUP_MEASURES
+from scope_rlvr.evaluation.measures import Figure, Reader, Sample, Values, figures, measure, names_in_a_run
 from scope_rlvr.ports import Policy, Sampling, TextCodec, Verifier
 from scope_rlvr.seeds import derive_seed
-from scope_rlvr.types import Outcome, Problem, Verdict
+from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,31 +24,69 @@ class EvaluationSet:
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluationResult:
-    """Accuracy over all samples, pass@k, diversity, with counts of what could not be judged."""
+class Measured:
+    """One problem's samples, counted and measured."""
 
-    name: str
-    role: str
-    level: int | None
-    num_problems: int
-    samples_per_problem: int
-    accuracy: float
-    accuracy_interval: tuple[float, float]
-    pass_at: dict[int, float]
-    diversity: dict[str, float]
+    problem: Problem
+    num_right: int
     num_unknown: int
     num_truncated: int
+    values: Values
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """What was measured on a set, problem by problem, and its figures."""
+
+    evaluation_set: EvaluationSet
+    samples_per_problem: int
+    measured: tuple[Measured, ...]
+    figures: dict[str, Figure]
+
+    @property
+    def name(self) -> str:
+        return self.evaluation_set.name
+
+    @property
+    def accuracy(self) -> float:
+        """Right samples / all samples; an unknown verdict counts as not right."""
+        return self.figures[f"avg@{self.samples_per_problem}"].value
+
+    @property
+    def pass_at(self) -> dict[int, float]:
+        return {int(n.removeprefix("pass@")): f.value for n, f in self.figures.items() if n.startswith("pass@")}
+
+    @property
+    def diversity(self) -> dict[str, float]:
+        """The measures of diversity that look at texts, where one is defined."""
+        return {name: figure.value for name, figure in self.figures.items() if name in GROUP_MEASURES}
+
+    @property
+    def num_unknown(self) -> int:
+        return sum(measured.num_unknown for measured in self.measured)
+
+    @property
+    def num_truncated(self) -> int:
+        return sum(measured.num_truncated for measured in self.measured)
+
+    def by_level(self) -> dict[int, list[Measured]]:
+        """The problems of each difficulty level, in ascending order; those without a level are left out."""
+        levels = sorted({m.problem.level for m in self.measured if m.problem.level is not None})
+        return {level: [m for m in self.measured if m.problem.level == level] for level in levels}
 
     def record(self) -> dict[str, Any]:
         """As it stands in ``summary.json``."""
+        num_samples, found = self.samples_per_problem, self.figures
+        more = (f"maj@{num_samples}", "response_tokens", "effective_groups")
         return {
-            "role": self.role,
-            "level": self.level,
-            "num_problems": self.num_problems,
-            "samples_per_problem": self.samples_per_problem,
+            "role": self.evaluation_set.role,
+            "level": self.evaluation_set.level,
+            "num_problems": len(self.measured),
+            "samples_per_problem": num_samples,
             "accuracy": self.accuracy,
-            "accuracy_interval": list(self.accuracy_interval),
+            "accuracy_interval": list(found[f"avg@{num_samples}"].interval),
             **{f"pass_at_{k}": value for k, value in self.pass_at.items()},
+            **{name.replace("@", "_at_"): found[name].value for name in more if name in found},
             "diversity": self.diversity,
             "num_unknown": self.num_unknown,
             "num_truncated": self.num_truncated,
@@ -57,7 +95,11 @@ class EvaluationResult:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Samples ``samples_per_problem`` rollouts for each problem and judges them."""
+    """Samples ``samples_per_problem`` rollouts for each problem, judges and measures them.
+
+    ``batch_rows`` rollouts are sampled at a time. Each batch has a seed of its own, so another size gives other
+    rollouts.
+    """
 
     policy: Policy
     codec: TextCodec
@@ -68,38 +110,47 @@ class Evaluator:
     seed: int
     batch_rows: int = 256
 
-    def evaluate(self, evaluation_set: EvaluationSet) -> EvaluationResult:
-        """An unknown verdict counts as not right and is reported beside the accuracy."""
-        problems, num_samples = evaluation_set.problems, self.samples_per_problem
-        rows = [problem for problem in problems for _ in range(num_samples)]
-        texts, verdicts, num_truncated = [], [], 0
-        for start in range(0, len(rows), self.batch_rows):
-            batch_texts, batch_verdicts, truncated = self._batch(rows[start : start + self.batch_rows], start)
-            texts += batch_texts
-            verdicts += batch_verdicts
-            num_truncated += truncated
-        right = [verdict.is_right for verdict in verdicts]
-        groups = [slice(i * num_samples, (i + 1) * num_samples) for i in range(len(problems))]
-        num_right_P = [sum(right[group]) for group in groups]
-        rates_P = [count / num_samples for count in num_right_P]
-        answers = [verdict.answer for verdict in verdicts]
-        return EvaluationResult(
-            evaluation_set.name,
-            evaluation_set.role,
-            evaluation_set.level,
-            len(problems),
-            num_samples,
-            sum(right) / len(rows),
-            bootstrap_interval(rates_P),
-            {k: mean_pass_at_k(num_right_P, num_samples, k) for k in (1, num_samples) if k <= num_samples},
-            mean_diversity([group_diversity(texts[g], answers[g], right[g]) for g in groups]),
-            sum(not verdict.is_known for verdict in verdicts),
-            num_truncated,
-        )
+    def evaluate(
+        self,
+        evaluation_set: EvaluationSet,
+        names: Sequence[str] | None = None,
+        readers: Sequence[Reader] = (),
+        on_progress: Callable[[int], None] = lambda num_samples: None,
+    ) -> EvaluationResult:
+        """Measure what ``names`` says (what a run measures, by default); ``on_progress`` hears of every batch.
 
-    def _batch(self, rows: Sequence[Problem], start: int) -> tuple[list[str], list[Verdict], int]:
+        Only numbers are kept of a problem once all its samples are there, so memory does not grow with their number.
+        """
+        names = names_in_a_run(self.samples_per_problem) if names is None else names
+        done: list[Measured] = []
+        for samples in self._sampled(evaluation_set.problems, on_progress):
+            for sample, values in zip(samples, measure(samples, names, readers), strict=True):
+                counts = (sample.num_right, sample.num_unknown, sample.num_truncated)
+                done.append(Measured(sample.group.problem, *counts, values))
+        found = figures([measured.values for measured in done])
+        return EvaluationResult(evaluation_set, self.samples_per_problem, tuple(done), found)
+
+    def _sampled(self, problems: Sequence[Problem], on_progress: Callable[[int], None]) -> Iterator[list[Sample]]:
+        """The problems that each batch completes; nothing is held but that batch and the problem it stops in."""
+        size, num_rows = self.samples_per_problem, len(problems) * self.samples_per_problem
+        members: list[Member] = []
+        texts: list[str] = []
+        waiting = iter(problems)
+        for start in range(0, num_rows, self.batch_rows):
+            rows = [problems[row // size] for row in range(start, min(start + self.batch_rows, num_rows))]
+            new_members, new_texts = self._batch(rows, start)
+            members, texts = members + new_members, texts + new_texts
+            on_progress(len(rows))
+            ends = range(size, len(members) + 1, size)
+            groups = [Group(next(waiting), tuple(members[end - size : end])) for end in ends]
+            yield [Sample(group, tuple(texts[end - size : end])) for group, end in zip(groups, ends, strict=True)]
+            kept = len(groups) * size
+            members, texts = members[kept:], texts[kept:]
+
+    def _batch(self, rows: Sequence[Problem], start: int) -> tuple[list[Member], list[str]]:
+        prompts = [self.codec.encode_prompt(problem.prompt) for problem in rows]
         continuations = self.policy.extend(
-            [self.codec.encode_prompt(problem.prompt) for problem in rows],
+            prompts,
             self.sampling,
             max_tokens=[self.max_response_tokens] * len(rows),
             seed=derive_seed(self.seed, "evaluation", start),
@@ -108,5 +159,9 @@ class Evaluator:
         ended = [(problem, text) for problem, text, c in zip(rows, texts, continuations, strict=True) if c.finished]
         judged = iter(self.verifier.verify(ended))
         truncated = Verdict(Outcome.WRONG, reason="truncated")
-        verdicts = [next(judged) if c.finished else truncated for c in continuations]
-        return texts, verdicts, len(rows) - len(ended)
+        members = []
+        for prompt, c in zip(prompts, continuations, strict=True):
+            segment = Segment(c.token_ids, Origin.POLICY)
+            rollout = Rollout(tuple(prompt), (segment,), is_truncated=not c.finished)
+            members.append(Member(rollout, next(judged) if c.finished else truncated))
+        return members, texts

@@ -49,7 +49,7 @@ class FinalAnswerVerifier:
             return Verdict(Outcome.UNKNOWN, answer, "the problem has no reference answer")
         if answer is None:
             return Verdict(Outcome.WRONG, None, f"the last line does not match {self._pattern.pattern!r}")
-        if _are_equal(answer, reference):
+        if canonical(answer) == canonical(reference):
             return Verdict(Outcome.RIGHT, answer, "the final answer is the reference")
         return Verdict(Outcome.WRONG, answer, f"the final answer is {answer!r}, the reference {reference!r}")
 
@@ -60,7 +60,10 @@ class FinalAnswerVerifier:
         return None if match is None or match[1] is None else match[1].strip()
 
 
-def _are_equal(answer: str, reference: str) -> bool:
-    if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(reference):
-        return int(answer) == int(reference)
-    return answer == reference
+def canonical(answer: str) -> str:
+    """One way to write an answer, the same for two that the verifier calls equal: integers by value, else the text.
+
+    >>> canonical("+07"), canonical("-0"), canonical("7.0")
+    ('7', '0', '7.0')
+    """
+    return str(int(answer)) if _INTEGER.fullmatch(answer) else answer

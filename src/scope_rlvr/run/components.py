@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec
 from scope_rlvr.errors import UserError
+from scope_rlvr.evaluation.evaluate import Evaluator
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.ports import Sampling, StepScorer, Teacher
 from scope_rlvr.run.config import EXACT, THE_POLICY, RunConfig
@@ -25,7 +26,7 @@ from scope_rlvr.types import Problem
 _PROBLEMS_READ = 50
 """Problems shown to each tokenizer to see whether it can read them."""
 
-_UNLOADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
+UNLOADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
 """What the libraries raise for a folder that holds no usable model."""
 
 
@@ -47,24 +48,40 @@ def device() -> torch.device:
 def load_components(config: RunConfig, problems: list[Problem]) -> Components:
     """Load what the configuration names; :class:`UserError` where a model cannot be used for these problems."""
     # Trained weights stay in float32, also where a GPU computes in bfloat16: small updates would be rounded away.
-    policy = _load_causal(config.model.policy, "model.policy", torch.float32)
-    _require_reader(policy.codec.tokenizer, problems, f"the policy {config.model.policy}")
+    policy = load_causal(config.model.policy, "model.policy", torch.float32)
+    require_reader(policy.codec.tokenizer, problems, f"the policy {config.model.policy}")
     teacher = _load_teacher(config, policy, problems) if config.method.needs_teacher else None
     scorer = _load_scorer(config, problems) if config.method.needs_step_scorer else None
     return Components(policy.model, policy.codec, FinalAnswerVerifier(answer_pattern(config)), scorer, teacher)
+
+
+def make_evaluator(config: RunConfig, components: Components, model: PreTrainedModel | None = None) -> Evaluator:
+    """The evaluator of a run, on the policy or on a wrapped model that is being trained."""
+    section = config.evaluation
+    temperature = config.sampling.temperature if section.temperature is None else section.temperature
+    return Evaluator(
+        policy=LocalModel(components.policy if model is None else model, components.codec),
+        codec=components.codec,
+        verifier=components.verifier,
+        sampling=Sampling(temperature=temperature),
+        samples_per_problem=section.samples_per_problem,
+        max_response_tokens=section.max_response_tokens,
+        seed=config.run.seed,
+    )
 
 
 def _inference_dtype() -> torch.dtype:
     return torch.bfloat16 if device().type == "cuda" else torch.float32
 
 
-def _load_causal(name: str, key: str, dtype: torch.dtype) -> LocalModel:
+def load_causal(name: str, key: str, dtype: torch.dtype) -> LocalModel:
+    """A causal language model by its name, which stands at ``key``; :class:`UserError` where it is none."""
     source = resolve_model(name, key)
     try:
         local = LocalModel.load(source, dtype=dtype)
-    except _UNLOADABLE as error:
+    except UNLOADABLE as error:
         raise UserError(
-            f"{key} = {name!r} cannot be loaded as a causal language model: {_first_line(error)}"
+            f"{key} = {name!r} cannot be loaded as a causal language model: {first_line(error)}"
         ) from error
     local.model.to(device())
     return local
@@ -73,8 +90,8 @@ def _load_causal(name: str, key: str, dtype: torch.dtype) -> LocalModel:
 def _load_teacher(config: RunConfig, policy: LocalModel, problems: list[Problem]) -> Teacher:
     section, model = config.teacher, policy
     if section.model != THE_POLICY:
-        model = _load_causal(section.model, "teacher.model", _inference_dtype())
-        _require_reader(model.codec.tokenizer, problems, f"the teacher {section.model}")
+        model = load_causal(section.model, "teacher.model", _inference_dtype())
+        require_reader(model.codec.tokenizer, problems, f"the teacher {section.model}")
     teacher = LocalTeacher(model, policy.codec, Sampling(temperature=section.temperature), section.prompt)
     return NoisyTeacher(teacher, section.noise, policy.codec, config.run.seed) if section.noise else teacher
 
@@ -85,7 +102,7 @@ def _load_scorer(config: RunConfig, problems: list[Problem]) -> StepScorer:
         scorer = ExactScorer(family_of(config))
     else:
         scorer = _load_token_classifier(config)
-        _require_reader(scorer.tokenizer, problems, f"the step scorer {config.scorer.model}")
+        require_reader(scorer.tokenizer, problems, f"the step scorer {config.scorer.model}")
     return NoisyScorer(scorer, config.scorer.noise, config.run.seed) if config.scorer.noise else scorer
 
 
@@ -93,19 +110,19 @@ def _load_token_classifier(config: RunConfig) -> TokenClassifierScorer:
     source = resolve_model(config.scorer.model, "scorer.model")
     try:
         scorer = TokenClassifierScorer.load(Path(source), config.scorer.threshold)
-    except _UNLOADABLE as error:
+    except UNLOADABLE as error:
         raise UserError(
-            f"scorer.model = {config.scorer.model!r} cannot be loaded as a step scorer: {_first_line(error)}"
+            f"scorer.model = {config.scorer.model!r} cannot be loaded as a step scorer: {first_line(error)}"
         ) from error
     scorer.model.to(device())
     return scorer
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _require_reader(tokenizer: PreTrainedTokenizerBase, problems: list[Problem], who: str) -> None:
+def require_reader(tokenizer: PreTrainedTokenizerBase, problems: list[Problem], who: str) -> None:
     """Refuse a tokenizer that has no token for what stands in the problems."""
     if tokenizer.unk_token_id is None:
         return

@@ -51,15 +51,23 @@ def evaluation_sets(config: RunConfig, split: Split = "test") -> list[Evaluation
     sets = []
     for section in evaluation.sets:
         if section.file is not None:
-            problems = read_problems(section.file)[:num_problems]
-            sets.append(EvaluationSet(section.file.stem, section.role, None, tuple(problems)))
+            sets.append(file_set(section.file, section.role, num_problems))
             continue
         assert section.level is not None, "a set has a level or a file"
-        family = family_of(config)
-        problems = family.sample(section.level, num_problems, config.evaluation.problems_seed, split=split)
-        name = f"{family.name}-{section.level}"
-        sets.append(EvaluationSet(name, section.role, section.level, tuple(problems)))
+        seed = evaluation.problems_seed
+        sets.append(family_set(family_of(config), section.level, section.role, num_problems, seed, split))
     return sets
+
+
+def family_set(family: Family, level: int, role: str, num_problems: int, seed: int, split: Split) -> EvaluationSet:
+    """Held-out problems of a family at a level, named ``<family>-<level>``."""
+    problems = family.sample(level, num_problems, seed, split=split)
+    return EvaluationSet(f"{family.name}-{level}", role, level, tuple(problems))
+
+
+def file_set(file: Path, role: str, num_problems: int) -> EvaluationSet:
+    """The first problems of a JSONL file, named after it."""
+    return EvaluationSet(file.stem, role, None, tuple(read_problems(file)[:num_problems]))
 
 
 def resolve_model(name: str, key: str) -> str:

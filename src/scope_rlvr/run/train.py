@@ -19,12 +19,10 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from trl import GRPOConfig
 
 from scope_rlvr.credit import Normalisation
-from scope_rlvr.engines.local import LocalModel
 from scope_rlvr.engines.trl import AGGREGATIONS, NORMALISATIONS, NonFiniteLoss, ScopeTrainer, StepResult
 from scope_rlvr.errors import ExitCode
-from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet, Evaluator
-from scope_rlvr.ports import Sampling
-from scope_rlvr.run.components import Components, device, load_components
+from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet
+from scope_rlvr.run.components import Components, device, load_components, make_evaluator
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.folder import CHECKPOINT_MARKER, RunFolder, step_of
 from scope_rlvr.run.records import group_records
@@ -162,21 +160,6 @@ def _figures(result: EvaluationResult) -> dict[str, float]:
     passes = {f"pass_at_{k}": value for k, value in result.pass_at.items() if k > 1}
     diversity = {f"diversity/{name}": value for name, value in result.diversity.items()}
     return {"accuracy": result.accuracy} | passes | diversity
-
-
-def make_evaluator(config: RunConfig, components: Components, model: Any = None) -> Evaluator:
-    """The evaluator of a run, on the policy or on a wrapped model that is being trained."""
-    section = config.evaluation
-    temperature = config.sampling.temperature if section.temperature is None else section.temperature
-    return Evaluator(
-        policy=LocalModel(components.policy if model is None else model, components.codec),
-        codec=components.codec,
-        verifier=components.verifier,
-        sampling=Sampling(temperature=temperature),
-        samples_per_problem=section.samples_per_problem,
-        max_response_tokens=section.max_response_tokens,
-        seed=config.run.seed,
-    )
 
 
 def train(config: RunConfig, folder: RunFolder, watcher: Watcher, resume_from: Path | None = None) -> RunOutcome:
