@@ -324,7 +324,7 @@ class _Failure:
     rejected_step: str = ""
     """The first wrong step, whole."""
     own_next: str = ""
-    """What the policy wrote at the cut: the rejected step, unless the cut lies before it."""
+    """What the policy wrote in the place of what the teacher is to write."""
     corrections: list[Correction] = field(default_factory=list)
     num_kept_tokens: int = 0
     num_continuations: int = 0
@@ -448,7 +448,8 @@ def _cut(failure: _Failure, settings: SalvageSettings, tools: Toolbox) -> None:
     failure.prefix = failure.member.rollout.cut(at_token)
     failure.num_kept_tokens = at_token
     failure.rejected_step = steps[first_wrong].text
-    failure.own_next = _text_from(at_token, failure, tools)
+    num_steps = settings.mode.num_steps if isinstance(settings.mode, OneStep) else 1
+    failure.own_next = _text_from(at_token, num_steps, failure, tools)
     num_whole_steps = sum(step.end <= at_token for step in steps)
     too_short = num_whole_steps < settings.min_prefix_steps or failure.prefix_ratio < settings.min_prefix_ratio
     if too_short and not isinstance(settings.mode, WholeTrace):
@@ -464,10 +465,11 @@ def _cut_token(failure: _Failure, first_wrong: int, settings: SalvageSettings) -
     return max(0, at_token - settings.cut_back_tokens)
 
 
-def _text_from(at_token: int, failure: _Failure, tools: Toolbox) -> str:
-    """What the policy wrote from a token to the end of the step that this token belongs to."""
-    end = next(step.end for step in failure.steps if step.end > at_token)
-    return "".join(tools.codec.pieces(failure.member.rollout.token_ids)[at_token:end])
+def _text_from(at_token: int, num_steps: int, failure: _Failure, tools: Toolbox) -> str:
+    """What the policy wrote from a token to the end of the step that it belongs to, and of the next steps up to
+    ``num_steps``."""
+    ends = [step.end for step in failure.steps if step.end > at_token][:num_steps]
+    return "".join(tools.codec.pieces(failure.member.rollout.token_ids)[at_token : ends[-1]])
 
 
 def _choose(failures: list[_Failure], settings: SalvageSettings, seed: int) -> None:
