@@ -12,6 +12,7 @@ from scope_rlvr.methods.dapo import Dapo
 from scope_rlvr.methods.grpo import Grpo
 from scope_rlvr.methods.luffy import Luffy
 from scope_rlvr.methods.prefix_rft import PrefixRft
+from scope_rlvr.methods.process_reward import ProcessReward
 from scope_rlvr.methods.relift import ReLift
 from scope_rlvr.methods.rft import Rft
 from scope_rlvr.methods.rl_plus import RlPlus
@@ -20,7 +21,23 @@ from scope_rlvr.methods.sft import Sft
 from scope_rlvr.methods.sft_then_grpo import SftThenGrpo
 from scope_rlvr.methods.vppo import Vppo
 
-_Union = Ampo | Bread | Cure | Dapo | Grpo | Luffy | PrefixRft | ReLift | Rft | RlPlus | Scope | Sft | SftThenGrpo | Vppo
+_Union = (
+    Ampo
+    | Bread
+    | Cure
+    | Dapo
+    | Grpo
+    | Luffy
+    | PrefixRft
+    | ProcessReward
+    | ReLift
+    | Rft
+    | RlPlus
+    | Scope
+    | Sft
+    | SftThenGrpo
+    | Vppo
+)
 
 AnyMethod = Annotated[_Union, Discriminator("name")]
 """A method as it stands in a run's configuration, told apart by ``name``."""
