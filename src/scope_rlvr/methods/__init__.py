@@ -13,6 +13,7 @@ from scope_rlvr.methods.grpo import Grpo
 from scope_rlvr.methods.luffy import Luffy
 from scope_rlvr.methods.prefix_rft import PrefixRft
 from scope_rlvr.methods.process_reward import ProcessReward
+from scope_rlvr.methods.prof import Prof
 from scope_rlvr.methods.relift import ReLift
 from scope_rlvr.methods.rft import Rft
 from scope_rlvr.methods.rl_plus import RlPlus
@@ -30,6 +31,7 @@ _Union = (
     | Luffy
     | PrefixRft
     | ProcessReward
+    | Prof
     | ReLift
     | Rft
     | RlPlus
