@@ -102,3 +102,6 @@ def _end(
 
 def _report(console: Console, plan: Study, folder: StudyFolder, failed: Sequence[tuple[str, str]]) -> None:
     """Write the report of what is there; ``failed`` are runs with their reasons."""
+    from scope_rlvr.study.report import write_report
+
+    console.print(f"report    {write_report(plan, folder, failed)}", markup=False, soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections import Counter
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from scope_rlvr.settings import Settings
 Value = bool | int | float | str
 """A value of the swept option."""
 
+_MEASURE = re.compile(r"accuracy|[a-z]+_at_\d+|diversity/\w+")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.]*$"
 
 
@@ -287,15 +289,15 @@ def _primary(head: _StudyFile, runs: list[PlannedRun], file: Path) -> str:
     """The measure that decides, as ``<set>/<measure>``: by default the accuracy on the first trained set."""
     sets = evaluation_sets(runs[0].config)
     names = [s.name for s in sets]
-    if head.primary is not None:
-        name = head.primary.rpartition("/")[0]
-        if name not in names:
-            raise UserError(
-                f"{file}: primary = {head.primary!r} names no evaluation set; write <set>/<measure> with a set of "
-                f"{', '.join(names)}, e.g. {names[0]}/accuracy"
-            )
-        return head.primary
-    return f"{next((s.name for s in sets if s.role == 'trained'), names[0])}/accuracy"
+    if head.primary is None:
+        return f"{next((s.name for s in sets if s.role == 'trained'), names[0])}/accuracy"
+    set_name, _, measure = head.primary.partition("/")
+    if set_name not in names or not _MEASURE.fullmatch(measure):
+        raise UserError(
+            f"{file}: primary = {head.primary!r} is not of the form <set>/<measure>: sets are {', '.join(names)}, measures "
+            f"accuracy, pass_at_<n>, diversity/<name>; e.g. {names[0]}/accuracy"
+        )
+    return head.primary
 
 
 def _written(value: Value) -> str:

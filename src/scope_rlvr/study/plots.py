@@ -1,0 +1,213 @@
+"""The plots of a study: a mean line and an interval band an arm, as SVG and as PNG.
+
+Colours of an SVG that stands in the report are named by the page's style sheet, so that one drawing is right in a light
+and in a dark scheme; files of their own have the light colours.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from scope_rlvr.report.wording import plain
+from scope_rlvr.study.analysis import Analysis, is_share, measures_after
+from scope_rlvr.study.plan import Cell
+from scope_rlvr.study.statistics import Interval
+
+ARM_COLOURS = ("#0153e3", "#cf4b0c", "#01875a", "#af1884", "#1b8fb3", "#8a6d00", "#6b4fd8", "#8a8f98")
+"""One colour an arm, in a light scheme; the style sheet has the dark ones under the same numbers."""
+
+INK, SOFT, GRID = "#1b1e24", "#5c626d", "#e3e1da"
+_DASHES: Sequence[Any] = ("-", (0, (6, 2.5)), (0, (1.5, 1.8)), (0, (7, 2, 1.5, 2)))
+_BAND_ALPHA = 0.14
+_SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "scope study", "font.family": "sans-serif", "font.size": 8.5}
+_SIZE = (4.4, 3.1)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawing with its words. ``draw`` fills the axes."""
+
+    name: str
+    title: str
+    hint: str
+    draw: Callable[[Any], None]
+    x_label: str
+    is_share: bool
+    counts_tokens: bool = False
+
+    def save(self, folder: Path) -> str:
+        """Write ``<name>.svg`` and ``<name>.png``; returns the SVG for the page."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context(_SETTINGS):
+            figure = self._figure()
+            text = io.StringIO()
+            figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+            (folder / f"{self.name}.svg").write_text(_on_paper(text.getvalue()), encoding="utf-8")
+            figure.savefig(folder / f"{self.name}.png", dpi=200, facecolor="white", metadata={"Software": None})
+        return for_page(text.getvalue(), self.name, self.title)
+
+    def _figure(self) -> Figure:
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        self.draw(axes)
+        axes.set_title(self.title, loc="left", fontsize=9.5, color=INK)
+        axes.set_xlabel(self.x_label, color=SOFT)
+        axes.grid(color=GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=SOFT, length=0)
+        for side in axes.spines.values():
+            side.set_visible(False)
+        if self.is_share:
+            # An interval may reach beyond what can be; the picture does not.
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, -0.01), min(high, 1.01))
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %", decimals=None))
+        if self.counts_tokens:
+            axes.xaxis.set_major_formatter(FuncFormatter(_tokens))
+        if not axes.xaxis.get_converter():
+            axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=INK, fontsize=8, handlelength=2.6)
+        return figure
+
+
+def plots_of(analysis: Analysis) -> list[Plot]:
+    """Every plot for which there is something to draw."""
+    evaluated = [m for s in analysis.sets for m in analysis.measures_of(s)]
+    shares = [m for m in evaluated if is_share(m)]
+    diverse = [m for m in evaluated if m.rpartition("/")[2] in ("text_bleu", "distinct_right_solutions")]
+    plots = [_swept(analysis, measure) for measure in shares] if analysis.study.sweep is not None else []
+    plots += [_curves(analysis, m, measure_title(m), _HELD_OUT, over_tokens=t) for m in shares for t in (False, True)]
+    plots += [_curves(analysis, m, measure_title(m), _HELD_OUT) for m in diverse]
+    plots += [_curves(analysis, name, title, hint) for name, title, hint in _WHILE_TRAINING]
+    return [plot for plot in plots if plot is not None]
+
+
+_HELD_OUT = "Held-out problems, evaluated while training. Lines are means over seeds, bands their 95 % intervals."
+_WHILE_TRAINING = (
+    ("accuracy", "Accuracy of plain rollouts", "Training problems, rollouts without help."),
+    ("diversity/distinct_right", "Distinct right rollouts a group", "Training problems, rollouts without help."),
+    ("policy/entropy", "Entropy", "Of the policy, in nats a token."),
+    ("salvage/rate", "Salvages admitted", "Of those attempted, in the same steps."),
+    ("gradient/teacher_token_share", "Off-policy tokens", "The teacher's share of the tokens that carry gradient."),
+    ("groups/zero_advantage", "Groups that teach nothing", "Share of groups in which every advantage is zero."),
+)
+_SHARES_WHILE_TRAINING = {"accuracy", "salvage/rate", "gradient/teacher_token_share", "groups/zero_advantage"}
+
+
+def measure_title(measure: str) -> str:
+    """A measure as a person reads it.
+
+    >>> measure_title("reduction-6/pass_at_8"), measure_title("reduction-6/diversity/text_bleu")
+    ('reduction-6, pass@8', 'reduction-6, text bleu')
+    """
+    set_name, _, name = measure.partition("/")
+    name = re.sub(r"_at_(\d+)$", r"@\1", name.removeprefix("diversity/"))
+    return f"{set_name}, {plain(name)}"
+
+
+def _curves(analysis: Analysis, name: str, title: str, hint: str, *, over_tokens: bool = False) -> Plot | None:
+    """A figure over steps or tokens, one line a cell."""
+    found = {cell: analysis.curve(cell, name, over_tokens=over_tokens) for cell in analysis.cells}
+    curves = {cell: curve for cell, curve in found.items() if curve is not None}
+    if not curves:
+        return None
+
+    def draw(axes: Any) -> None:
+        for cell, curve in curves.items():
+            _draw_line(axes, curve.xs, curve.points, cell.title, _style(analysis, cell))
+
+    against = "tokens" if over_tokens else "steps"
+    file = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{name}-by-{against}")
+    share = is_share(name) or name in _SHARES_WHILE_TRAINING
+    x_label = "tokens that the policy sampled" if over_tokens else "optimiser steps"
+    return Plot(file, title, hint, draw, x_label, share, over_tokens)
+
+
+def _swept(analysis: Analysis, measure: str) -> Plot | None:
+    """A measure after the last step over the values of the swept option; arms without a value as a level."""
+    sweep = analysis.study.sweep
+    assert sweep is not None, "only a study with a sweep has this plot"
+    table = {cell: row[measure] for cell, row in analysis.table(measures_after).items() if measure in row}
+    if not table:
+        return None
+    places = _places(sweep.values)
+
+    def draw(axes: Any) -> None:
+        for arm in dict.fromkeys(cell.arm for cell in table):
+            cells = [cell for cell in table if cell.arm == arm]
+            if cells[0].value is None:
+                xs, points = [min(places.values()), max(places.values())], [table[cells[0]]] * 2
+            else:
+                cells.sort(key=lambda cell: places[cell.id.removeprefix(arm)])
+                xs, points = [places[c.id.removeprefix(arm)] for c in cells], [table[c] for c in cells]
+            style = _style(analysis, cells[0]) | {"linestyle": "-", "marker": "o" if len(cells) > 1 else ""}
+            _draw_line(axes, xs, points, cells[0].label, style)
+        axes.set_xticks(list(places.values()), [name.removeprefix("-") for name in places])
+
+    hint = "After the last step. Means over seeds with their 95 % intervals; an arm without a value is a level line."
+    file = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{measure}-by-value")
+    return Plot(file, measure_title(measure), hint, draw, sweep.label or sweep.key, is_share(measure))
+
+
+def _places(values: Sequence[Any]) -> dict[str, float]:
+    """Where each value stands: numbers at their place, names evenly apart."""
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    as_numbers = len(numbers) == len(values)
+    return {Cell("", "", value).id: float(value) if as_numbers else float(i) for i, value in enumerate(values)}
+
+
+def _style(analysis: Analysis, cell: Cell) -> dict[str, Any]:
+    """Colour by arm, dashes by the value of the sweep."""
+    arms = list(dict.fromkeys(c.arm for c in analysis.study.cells))
+    values = [c.value for c in analysis.study.cells if c.arm == cell.arm]
+    number = arms.index(cell.arm)
+    # More arms than colours: the next round of colours is dashed.
+    dash = values.index(cell.value) + number // len(ARM_COLOURS)
+    return {"color": ARM_COLOURS[number % len(ARM_COLOURS)], "linestyle": _DASHES[dash % len(_DASHES)]}
+
+
+def _draw_line(axes: Any, xs: Sequence[float], points: Sequence[Interval], label: str, style: dict[str, Any]) -> None:
+    axes.plot(xs, [point.mean for point in points], label=label, linewidth=1.8, markersize=4, **style)
+    if all(point.low is not None for point in points):
+        lows, highs = [point.low for point in points], [point.high for point in points]
+        axes.fill_between(xs, lows, highs, color=style["color"], alpha=_BAND_ALPHA, linewidth=0)
+
+
+def _tokens(value: float, _: int) -> str:
+    """A number of tokens in as few characters as can be.
+
+    >>> _tokens(250000, 0), _tokens(1500000, 0), _tokens(0, 0)
+    ('250k', '1.5M', '0')
+    """
+    if value >= 1e6:
+        return f"{value / 1e6:g}M"
+    return f"{value / 1e3:g}k" if value >= 1000 else f"{value:g}"
+
+
+def _on_paper(svg: str) -> str:
+    """A file of its own on a white ground, so that it can be read in front of any."""
+    return re.sub(r"(<svg [^>]*>)", r'\1<rect width="100%" height="100%" fill="#fff"/>', svg, count=1)
+
+
+def for_page(svg: str, name: str, title: str) -> str:
+    """An SVG as part of a page: without its own header, ids that no other drawing has, colours from the style sheet."""
+    svg = svg[svg.index("<svg ") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
+    for number, colour in enumerate(ARM_COLOURS):
+        svg = svg.replace(colour, f"var(--arm-{number})")
+    for colour, variable in ((INK, "ink"), (SOFT, "soft"), (GRID, "grid")):
+        svg = svg.replace(colour, f"var(--{variable})")
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'role="img" aria-label="{title}"', svg, count=1)
