@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -127,3 +128,68 @@ def replace_failures(group: Group, newcomers: Sequence[Member], rng: random.Rand
     wrong = [i for i, member in enumerate(group.members) if member.verdict.outcome is Outcome.WRONG]
     places = rng.sample(wrong, min(len(wrong), len(newcomers)))
     return put_in_place(group, dict(zip(places, newcomers, strict=False)))
+
+
+def first_part(trace: Rollout, share: float) -> Rollout:
+    """A share of a trace's tokens, rounded down, but at least one, and never the last."""
+    return trace.cut(min(max(1, int(share * len(trace))), len(trace) - 1))
+
+
+def off_policy(rollout: Rollout, prompt_ids: tuple[int, ...]) -> Rollout:
+    """A response that the policy wrote to another prompt, under this one.
+
+    Its ids and the log-probabilities that they were sampled with stay. Given this prompt they are nothing that the policy
+    would have drawn so, which is what a teacher's tokens are, too.
+    """
+    segments = tuple(replace(segment, origin=Origin.TEACHER) for segment in rollout.segments)
+    return Rollout(prompt_ids, segments, rollout.is_truncated)
+
+
+# --- hints in the prompt ------------------------------------------------------------------------------------------
+
+PROMPT_THEN_HINT = "{prompt}{hint}"
+"""The hint right behind the prompt: as ids, not as text."""
+
+
+def fill(template: str, **texts: str) -> str:
+    """The template with every ``{name}`` that is in ``texts`` filled in; braces in a text mean nothing.
+
+    >>> fill("{prompt} Hint: {hint} {x}", prompt="Solve {hint}.", hint="Try 3.")
+    'Solve {hint}. Hint: Try 3. {x}'
+    """
+    return re.sub(r"\{(\w+)\}", lambda found: texts.get(found[1], found[0]), template)
+
+
+def hinted_prompt(group: Group, hint_ids: tuple[int, ...], template: str, tools: Toolbox) -> tuple[int, ...]:
+    """The ids of a problem's prompt with a hint in it.
+
+    ``PROMPT_THEN_HINT`` keeps the ids of both. Any other template is filled in as text and encoded like a prompt.
+    """
+    if template == PROMPT_THEN_HINT:
+        return (*group.prompt_ids, *hint_ids)
+    hint = "".join(tools.codec.pieces(hint_ids))
+    return tools.read_prompt(group.problem, fill(template, prompt=group.problem.prompt, hint=hint))
+
+
+def sample_with_hints(
+    groups: Sequence[Group], shares: Sequence[float], template: str, tools: Toolbox
+) -> list[tuple[Member, ...] | None]:
+    """As many rollouts as each group has, with the start of a verified teacher trace in the prompt.
+
+    ``shares`` of the trace are tried in order until one makes a rollout right; ``None`` where none does, or where there
+    is no trace.
+    """
+    traces = teacher_traces(groups, tools)
+    found: dict[int, tuple[Member, ...]] = {}
+    for share in shares:
+        trying = [i for i, t in enumerate(traces) if t is not None and len(t.rollout) > 1 and i not in found]
+        hints = {i: first_part(t.rollout, share).token_ids for i in trying if (t := traces[i]) is not None}
+        prompts = {i: hinted_prompt(groups[i], hint_ids, template, tools) for i, hint_ids in hints.items()}
+        places = [i for i in trying for _ in groups[i].members]
+        rollouts = tools.extend([Rollout(prompts[i], ()) for i in places], "continuation", "hint", str(share))
+        judged = tools.judge([(groups[i].problem, rollout) for i, rollout in zip(places, rollouts, strict=True)])
+        for i in trying:
+            members = tuple(replace(m, role=Role.GUIDED) for j, m in zip(places, judged, strict=True) if j == i)
+            if any(member.verdict.is_right for member in members):
+                found[i] = members
+    return [found.get(i) for i in range(len(groups))]

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from scope_rlvr.guidance import teacher_traces
+from scope_rlvr.guidance import first_part, teacher_traces
 from scope_rlvr.methods.base import GuidedMethod
 from scope_rlvr.objective import Clip, Clipped, TeacherTerm, Tokens
 from scope_rlvr.seeds import derive_seed
@@ -68,7 +68,7 @@ class PrefixRft(GuidedMethod):
         for i, trace in enumerate(teacher_traces(groups, tools)):
             share = rng.uniform(low, self.high)
             if trace is not None and len(trace.rollout) > 1:
-                starts[i] = _first_part(trace.rollout, share)
+                starts[i] = first_part(trace.rollout, share)
         hybrids = tools.extend(list(starts.values()), "continuation", "hybrid")
         judged = tools.judge([(groups[i].problem, hybrid) for i, hybrid in zip(starts, hybrids, strict=True)])
         added = {i: (replace(member, role=Role.GUIDED),) for i, member in zip(starts, judged, strict=True)}
@@ -78,11 +78,6 @@ class PrefixRft(GuidedMethod):
         loss_BT = super().token_loss(tokens, clip)
         trains_BT = ~tokens.is_teacher_BT | _least_certain(tokens, self.top_entropy)
         return torch.where(trains_BT, loss_BT, 0.0)
-
-
-def _first_part(trace: Rollout, share: float) -> Rollout:
-    """A share of the trace's tokens: at least one, and never all of them."""
-    return trace.cut(min(max(1, int(share * len(trace))), len(trace) - 1))
 
 
 def _least_certain(tokens: Tokens, share: float) -> Tensor:

@@ -117,7 +117,7 @@ def test_all_or_nothing_of_the_prefix_may_train():
 
 @given(st.lists(st.booleans(), min_size=1, max_size=30), st.floats(0, 1), st.randoms(use_true_random=False))
 def test_the_number_of_training_tokens_and_their_entropy(is_teacher, share, rng):
-    entropy = [rng.random() for _ in is_teacher]
+    entropy = [rng.randrange(100) / 100 for _ in is_teacher]
     loss = PrefixRft(top_entropy=share).token_loss(tokens_of([is_teacher], [entropy]), Clip())[0]
     kept = [e for e, t, x in zip(entropy, is_teacher, loss, strict=True) if t and x]
     spared = [e for e, t, x in zip(entropy, is_teacher, loss, strict=True) if t and not x]
