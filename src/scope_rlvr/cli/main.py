@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from scope_rlvr import __version__
-from scope_rlvr.cli import embedded, report, show, study, train
+from scope_rlvr.cli import embedded, methods, report, show, study, train
 from scope_rlvr.errors import ExitCode, UserError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("train")(train.train)
+app.command("methods")(methods.methods)
 app.command("report")(report.report)
 app.command("show")(show.show)
 app.command("study")(study.study)

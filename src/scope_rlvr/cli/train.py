@@ -19,7 +19,7 @@ from scope_rlvr.run.sources import check_sources
 def train(
     config: Annotated[Path | None, typer.Argument(help="TOML configuration; the embedded recipe without one")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, as often as needed")] = None,
-    method: Annotated[str | None, typer.Option(help="the method: grpo, scope")] = None,
+    method: Annotated[str | None, typer.Option(help="the method, see scope methods")] = None,
     steps: Annotated[int | None, typer.Option(help="optimiser steps")] = None,
     eval_every: Annotated[int | None, typer.Option(help="evaluate on held-out problems every so many steps")] = None,
     out: Annotated[Path | None, typer.Option(help="a new run folder; runs/<method>-<time> without one")] = None,

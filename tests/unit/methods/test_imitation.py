@@ -1,0 +1,89 @@
+"""SFT, SFT then GRPO, and ReLIFT: when the policy samples, whom it imitates, and what that is worth."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from scope_rlvr.methods import Method, ReLift, Sft, SftThenGrpo
+from scope_rlvr.objective import Clip, Tokens
+from scope_rlvr.toolbox import Toolbox
+from scope_rlvr.types import Group, Problem, Role
+from tests.doubles import ScriptedPolicy, ScriptedTeacher, credited, plain, toolbox
+
+TRACE = "so\n\nanswer 7|"
+
+
+def problems(*names: str) -> list[Group]:
+    return [Group(Problem(name, f"Q{name}", "7"), (), prompt_ids=(1, ord(name))) for name in names]
+
+
+def stepped(method: Method, groups: list[Group], tools: Toolbox, num_rollouts: int = 2) -> list[Group]:
+    return method.edit_groups(method.sample(groups, num_rollouts, tools), tools)
+
+
+def test_sft_samples_nothing_and_imitates_one_trace_a_problem():
+    policy = ScriptedPolicy()
+    tools = toolbox(policy=policy, teacher=ScriptedTeacher([TRACE]))
+    groups = stepped(Sft(), problems("a", "b"), tools)
+    assert policy.num_calls == 0
+    assert [[plain(m.rollout) for m in g.members] for g in groups] == [[TRACE], [TRACE]]
+    assert tools.tokens == {"teacher": 2 * len(TRACE)}
+    for streams_G in credited(Sft(), groups):
+        assert [(set(s.advantage_T), set(s.weight_T)) for s in streams_G] == [({1.0}, {1.0})]
+
+
+def test_a_wrong_trace_is_not_imitated():
+    groups = stepped(Sft(), problems("a", "b"), toolbox(teacher=ScriptedTeacher(["answer 1|", TRACE])))
+    assert [len(g.members) for g in groups] == [0, 1]
+
+
+def test_the_loss_of_imitation_is_minus_log_pi():
+    logp_BT = torch.log(torch.tensor([[0.5]]))
+    tokens = Tokens(logp_BT, logp_BT, torch.ones(1, 1), torch.tensor([[True]]), *torch.zeros(3, 1, 1))
+    assert Sft().token_loss(tokens, Clip()).item() == pytest.approx(0.6931, abs=1e-4)
+
+
+def test_sft_then_grpo_changes_over_once():
+    method = SftThenGrpo(sft_share=0.5)
+    seen = []
+    for step in range(1, 5):
+        policy = ScriptedPolicy(["answer 7|", "b|"])
+        tools = toolbox(policy=policy, teacher=ScriptedTeacher([TRACE]), step=step, num_steps=4)
+        (group,) = stepped(method, problems("a"), tools)
+        seen.append((method.stage(step, 4), policy.num_calls, [m.role for m in group.members]))
+    assert seen == [(0, 0, [Role.GUIDED])] * 2 + [(1, 1, [Role.SAMPLED] * 2)] * 2
+
+
+def test_sft_then_grpo_credits_rollouts_as_grpo_does():
+    tools = toolbox(policy=ScriptedPolicy(["answer 7|", "b|"]), step=2, num_steps=2)
+    (streams,) = credited(SftThenGrpo(), stepped(SftThenGrpo(), problems("a"), tools))
+    assert [s.advantage_T[0] for s in streams] == [0.5, -0.5]
+
+
+def test_relift_imitates_what_nobody_solved_as_soon_as_it_fills_a_step():
+    policy = ScriptedPolicy(["a|", "b|", "answer 7|", "c|", "d|", "e|", "answer 7|", "f|"])
+    tools = toolbox(policy=policy, teacher=ScriptedTeacher([TRACE]))
+    method = ReLift()
+    first = stepped(method, problems("a", "b"), tools)
+    assert [g.group_class.value for g in first] == ["all wrong", "mixed"]
+    second = stepped(method, problems("c", "d"), tools)
+    assert [len(g.members) for g in second] == [2, 2]
+    # What a checkpoint keeps is all that the method remembers.
+    tools = toolbox(policy=policy, teacher=tools.teacher, memory=json.loads(json.dumps(tools.memory)))
+    third = stepped(method, problems("e", "f"), tools)
+    assert [g.problem.id for g in third] == ["a", "c"]
+    assert [g.prompt_ids for g in third] == [(1, ord("a")), (1, ord("c"))]
+    assert [[m.role for m in g.members] for g in third] == [[Role.GUIDED]] * 2
+    assert [set(s.advantage_T) for streams_G in credited(method, third) for s in streams_G] == [{1.0}] * 2
+    assert tools.memory == {"hardest": []}
+    assert policy.num_calls == 2
+
+
+def test_relift_does_not_remember_what_the_teacher_cannot_solve_for_ever():
+    tools = toolbox(policy=ScriptedPolicy(["a|"]), teacher=ScriptedTeacher(["answer 1|"]))
+    stepped(ReLift(), problems("a"), tools)
+    assert [len(g.members) for g in stepped(ReLift(), problems("b"), tools)] == [0]
+    assert tools.memory == {"hardest": []}
