@@ -9,6 +9,7 @@ from scope_rlvr.methods.base import GuidedMethod, Method
 from scope_rlvr.methods.bread import Bread
 from scope_rlvr.methods.cure import Cure
 from scope_rlvr.methods.dapo import Dapo
+from scope_rlvr.methods.dr_grpo import DrGrpo
 from scope_rlvr.methods.ghpo import Ghpo
 from scope_rlvr.methods.grpo import Grpo
 from scope_rlvr.methods.luffy import Luffy
@@ -28,6 +29,7 @@ _Union = (
     | Bread
     | Cure
     | Dapo
+    | DrGrpo
     | Ghpo
     | Grpo
     | Luffy
