@@ -12,6 +12,7 @@ from scope_rlvr.methods.dapo import Dapo
 from scope_rlvr.methods.dr_grpo import DrGrpo
 from scope_rlvr.methods.ghpo import Ghpo
 from scope_rlvr.methods.grpo import Grpo
+from scope_rlvr.methods.gspo import Gspo
 from scope_rlvr.methods.luffy import Luffy
 from scope_rlvr.methods.prefix_rft import PrefixRft
 from scope_rlvr.methods.process_reward import ProcessReward
@@ -32,6 +33,7 @@ _Union = (
     | DrGrpo
     | Ghpo
     | Grpo
+    | Gspo
     | Luffy
     | PrefixRft
     | ProcessReward

@@ -23,7 +23,7 @@ class Prof(Method):
     mean of those m. The others stay in the group's record. A rollout that could not be scored is not filtered.
 
     So ``rollouts_per_problem`` is n. Left out is the source's deduction for responses of one step or of very many: its
-    size is not known to us. Source: Ye et al. 2025 (PROF), section 3.
+    size is not known to us. Source: Ye et al. 2025, PROF-GRPO.
 
     >>> [Prof().num_right_kept(num_right, 8 - num_right, 4) for num_right in range(9)]
     [0, 1, 2, 2, 2, 2, 2, 3, 4]
