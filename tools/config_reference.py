@@ -133,6 +133,9 @@ MEANINGS = {
     "trust.floor": "Probability from which on a token is inside the region.",
     "mixture": "`-A * (1 - p)^exponent * 4p / (3 p_old + 1)`: ratio against a mixture, more for what the policy finds unlikely (RL-PLUS).",
     "mixture.exponent": "Strength of the bonus for unlikely tokens.",
+    "shaped_ratio": "`-A * r / (r + gamma)` with `r = p / q` and `gamma` a quantile of `r` in the response; needs the writer's probability `q` (Guide).",
+    "shaped_ratio.quantile": "The quantile that `gamma` is.",
+    "shaped_ratio.floor": "Least `gamma`.",
     "nll": "`-A * log p`: weighted imitation.",
     "clipped": "The clipped surrogate, as if the policy had sampled the tokens.",
 }

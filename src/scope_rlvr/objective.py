@@ -168,6 +168,28 @@ class Mixture(Settings):
         return -tokens.advantage_BT * novelty_BT * 4 * prob_BT / (3 * tokens.old_logp_BT.exp() + 1)
 
 
+class ShapedRatio(Settings):
+    """Guide: shaping of the true ratio, ``−Â·ρ/(ρ+γ)`` with ``ρ = π/q`` and γ the ``quantile`` of ρ in the response.
+
+    For tokens with a known probability ``q``, as when the policy wrote them to another prompt. γ has no gradient and is at
+    least ``floor``. The released code takes the quantile over a micro-batch; over a response, it does not depend on how a
+    batch is split. Source: Guide (Nath et al. 2025), Guide-GRPO.
+
+    >>> ShapedRatio().loss(example_tokens(0.3, teacher=0.6), Clip())  # of one token, γ = ρ
+    tensor([[-0.5000]])
+    """
+
+    kind: Literal["shaped_ratio"] = "shaped_ratio"
+    quantile: float = Field(0.9, ge=0, le=1)
+    floor: float = Field(1e-4, gt=0)
+
+    def loss(self, tokens: Tokens, clip: Clip) -> Tensor:
+        ratio_BT = torch.exp(tokens.logp_BT - tokens.teacher_logp_BT)
+        known_BT = torch.where(tokens.is_teacher_BT, ratio_BT.detach().float(), torch.nan)
+        gamma_B1 = known_BT.nanquantile(self.quantile, dim=1, keepdim=True).nan_to_num(1.0).clamp(min=self.floor)
+        return -tokens.advantage_BT * ratio_BT / (ratio_BT + gamma_B1)
+
+
 class NegativeLogLikelihood(Settings):
     """Weighted imitation: ``−Â·log π``; gradient weight 1 whatever the policy thinks of the token.
 
@@ -210,7 +232,9 @@ class Masked(Settings):
 
 
 TeacherTerm = Annotated[
-    Shaped | Plain | TeacherRatio | Trust | Mixture | NegativeLogLikelihood | Clipped | Masked, BY_KIND, BARE_NAME
+    Shaped | Plain | TeacherRatio | Trust | Mixture | ShapedRatio | NegativeLogLikelihood | Clipped | Masked,
+    BY_KIND,
+    BARE_NAME,
 ]
 
 

@@ -7,12 +7,14 @@ from pydantic import Discriminator
 from scope_rlvr.methods.ampo import Ampo
 from scope_rlvr.methods.base import GuidedMethod, Method
 from scope_rlvr.methods.bread import Bread
+from scope_rlvr.methods.critique_grpo import CritiqueGrpo
 from scope_rlvr.methods.cure import Cure
 from scope_rlvr.methods.dapo import Dapo
 from scope_rlvr.methods.dr_grpo import DrGrpo
 from scope_rlvr.methods.ghpo import Ghpo
 from scope_rlvr.methods.grpo import Grpo
 from scope_rlvr.methods.gspo import Gspo
+from scope_rlvr.methods.guide import Guide
 from scope_rlvr.methods.luffy import Luffy
 from scope_rlvr.methods.prefix_rft import PrefixRft
 from scope_rlvr.methods.process_reward import ProcessReward
@@ -28,12 +30,14 @@ from scope_rlvr.methods.vppo import Vppo
 _Union = (
     Ampo
     | Bread
+    | CritiqueGrpo
     | Cure
     | Dapo
     | DrGrpo
     | Ghpo
     | Grpo
     | Gspo
+    | Guide
     | Luffy
     | PrefixRft
     | ProcessReward

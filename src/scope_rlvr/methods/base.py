@@ -122,11 +122,15 @@ class GuidedMethod(Method):
     def needs_teacher(self) -> bool:
         return True
 
+    def teacher_advantage(self, advantage: float) -> float:
+        """The advantage of a teacher's tokens in a rollout with this one."""
+        return self.teacher_weight * max(0.0, advantage)
+
     def credit_member(self, member: Member, advantage: float) -> Streams:
         streams = super().credit_member(member, advantage)
         if not member.rollout.num_tokens_from(Origin.TEACHER):
             return streams
-        pull, counts = self.teacher_weight * max(0.0, advantage), float(not isinstance(self.teacher_term, Masked))
+        pull, counts = self.teacher_advantage(advantage), float(not isinstance(self.teacher_term, Masked))
         is_teacher_T = [origin is Origin.TEACHER for origin in streams.origin_T]
         return replace(
             streams,

@@ -1,0 +1,70 @@
+"""Guide-GRPO: answers found with a hint, learned without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from scope_rlvr.guidance import PROMPT_THEN_HINT, off_policy, put_in_place, rescue_unsolved, sample_with_hints
+from scope_rlvr.methods.base import GuidedMethod
+from scope_rlvr.objective import ShapedRatio, TeacherTerm
+from scope_rlvr.toolbox import Toolbox
+from scope_rlvr.types import Group
+
+
+class Guide(GuidedMethod):
+    """All-wrong groups are sampled again with a hint in the prompt and trained under the plain prompt.
+
+    If a hinted rollout is right, the hinted group takes the place of the plain one. Its tokens are off-policy with known
+    probabilities: with ``ρ = π(y|x) / π_old(y|x, hint)`` each has the loss ``−Â · ρ/(ρ+γ)``, γ the 0.9-quantile of ρ
+    without gradient, at least 1e-4, no clip; ``Â_i = r_i − mean(r)`` of either sign. All other tokens have the clipped
+    surrogate. Flat groups count nowhere. Source: Nath et al. 2025 (Guide-GRPO), and its released code.
+
+    Left open, or different here: the hint is the first ``hint_share`` of a verified teacher trace instead of advice written
+    beforehand; γ is taken over a response. ``mixin``, an option of the released code, keeps the plain failure wherever the
+    hinted rollout is not right; its tokens are then on-policy. Journals call hinted tokens ``teacher``, and count them as
+    the policy's.
+
+    >>> from scope_rlvr.objective import Clip, example_tokens
+    >>> term = Guide().teacher_term
+    >>> [round(term.loss(example_tokens(p, teacher=0.8, advantage=a), Clip()).item(), 3) for p, a in ((0.2, 0.5), (0.9, -0.25))]
+    [-0.25, 0.125]
+    """
+
+    title: ClassVar[str] = "Guide-GRPO"
+    source: ClassVar[str] = "arXiv 2506.13923"
+    changes: ClassVar[str] = "hinted rollouts where all fail, trained under the plain prompt"
+
+    name: Literal["guide"] = "guide"
+    drop_flat_groups: bool = True
+    teacher_term: TeacherTerm = ShapedRatio()
+    hint_share: float = Field(0.5, gt=0, lt=1, description="share of a teacher trace that is the hint")
+    template: str = Field(
+        PROMPT_THEN_HINT,
+        pattern=r"\{hint\}",
+        description="prompt with a hint, of `{prompt}` and `{hint}`; the default keeps the ids of both",
+    )
+    mixin: bool = Field(False, description="keep a plain failure where the hinted rollout in its place is not right")
+
+    def teacher_advantage(self, advantage: float) -> float:
+        """Hinted tokens are the policy's own and may be pushed away."""
+        return self.teacher_weight * advantage
+
+    def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
+        return rescue_unsolved(groups, lambda unsolved: self._hinted(unsolved, tools))
+
+    def _hinted(self, unsolved: Sequence[Group], tools: Toolbox) -> list[Group]:
+        edited = []
+        for group, members in zip(
+            unsolved, sample_with_hints(unsolved, [self.hint_share], self.template, tools), strict=True
+        ):
+            newcomers = {
+                i: replace(member, rollout=off_policy(member.rollout, group.prompt_ids))
+                for i, member in enumerate(members or ())
+                if member.verdict.is_right or not self.mixin
+            }
+            edited.append(put_in_place(group, newcomers))
+        return edited
