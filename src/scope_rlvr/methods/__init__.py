@@ -19,6 +19,7 @@ from scope_rlvr.methods.luffy import Luffy
 from scope_rlvr.methods.prefix_rft import PrefixRft
 from scope_rlvr.methods.process_reward import ProcessReward
 from scope_rlvr.methods.prof import Prof
+from scope_rlvr.methods.pure import Pure
 from scope_rlvr.methods.relift import ReLift
 from scope_rlvr.methods.rft import Rft
 from scope_rlvr.methods.rl_plus import RlPlus
@@ -42,6 +43,7 @@ _Union = (
     | PrefixRft
     | ProcessReward
     | Prof
+    | Pure
     | ReLift
     | Rft
     | RlPlus

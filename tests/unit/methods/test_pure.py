@@ -1,0 +1,112 @@
+"""PURE: the worst step gets the credit, and the others' worth a token is the baseline."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scope_rlvr.credit import Baseline, Normalisation
+from scope_rlvr.methods import Grpo, Pure
+from scope_rlvr.methods.pure import min_form
+from tests.doubles import TableScorer, toolbox
+from tests.unit.methods.crediting import credited, is_silent, runs
+
+FAILURE = "good 1\n\nbad 2\n\nanswer 3|"  # steps of 8, 7 and 9 tokens, worth 0.8, -0.8 and 0.8
+RIGHT = "answer 7|"  # 9 tokens, worth 0.8
+SHARP = Pure(temperature=0.01)  # the minimum, to all digits that are looked at
+
+
+def test_the_weights_are_a_softmax_of_what_the_steps_lack():
+    weights = [math.exp(-r / 0.5) for r in (0.8, -0.8, 0.4)]
+    expected = [r * w / sum(weights) for r, w in zip((0.8, -0.8, 0.4), weights, strict=True)]
+    assert min_form([0.9, 0.1, 0.7], temperature=0.5) == pytest.approx(expected)
+
+
+def test_a_low_temperature_pays_the_minimum_where_it_is():
+    assert min_form([0.9, 0.1, 0.7], temperature=0.01) == pytest.approx([0, -0.8, 0], abs=1e-9)
+    assert min_form([0.9, 0.9], temperature=0.01) == pytest.approx([0.4, 0.4])
+    assert min_form([], temperature=0.1) == []
+
+
+def test_a_token_gets_what_is_paid_from_its_step_on_less_the_others_worth():
+    _, (failure, right) = credited(SHARP, FAILURE, RIGHT)
+    # The other's worth a token is 0.8 / 9 and -0.8 / 24. Failure: (0, -0.8, 0) less 8, 7, 9 times that, from the end
+    # -0.8, -0.8 - 0.8 - 0.622222 and so on; and -1 for the outcome. Right: 0.8 + 9 * 0.8 / 24 + 1.
+    assert runs(failure.advantage_T) == [(-3.933333, 7), (0, 1), (-3.222222, 6), (0, 1), (-1.8, 8), (0, 1)]
+    assert runs(right.advantage_T) == [(2.1, 8), (0, 1)]
+    assert set(failure.weight_T) == set(right.weight_T) == {1.0}
+
+
+def test_step_ends_may_train():
+    _, (failure, right) = credited(Pure(temperature=0.01, train_step_ends=True), FAILURE, RIGHT)
+    assert runs(failure.advantage_T) == [(-3.933333, 8), (-3.222222, 7), (-1.8, 9)]
+    assert runs(right.advantage_T) == [(2.1, 9)]
+
+
+def test_the_outcome_weight_scales_the_outcome_alone():
+    _, (failure, right) = credited(Pure(temperature=0.01, outcome_weight=0), FAILURE, RIGHT)
+    assert [a for a, _ in runs(failure.advantage_T)[::2]] == [-2.933333, -2.222222, -0.8]
+    assert runs(right.advantage_T) == [(1.1, 8), (0, 1)]
+
+
+def test_the_baseline_of_three_pools_the_two_others():
+    _, streams = credited(Pure(temperature=0.01, outcome_weight=0), RIGHT, RIGHT, "bad|")
+    assert streams[0].advantage_T[0] == pytest.approx(0.8 - 9 * (0.8 - 0.8) / 13)
+    assert streams[2].advantage_T[0] == pytest.approx(-0.8 - 4 * 1.6 / 18)
+
+
+def test_equal_rollouts_have_nothing_between_them():
+    for text in (RIGHT, "bad|"):
+        _, streams = credited(Pure(drop_flat_groups=True), text, text)
+        assert is_silent(streams) or all(abs(a) < 1e-12 for s in streams for a in s.advantage_T)
+
+
+def test_a_rollout_without_scores_keeps_the_outcome_and_enters_no_baseline():
+    scorer = TableScorer(distort=lambda scores: scores if len(scores) == 1 else None)
+    _, streams = credited(SHARP, FAILURE, RIGHT, "bad|", tools=toolbox(step_scorer=scorer))
+    assert runs(streams[0].advantage_T) == [(-0.5, 24)]
+    assert runs(streams[1].advantage_T) == [(round(0.8 + 9 * 0.8 / 4 + 1, 6), 8), (0, 1)]
+    assert runs(streams[2].advantage_T) == [(round(-0.8 - 4 * 0.8 / 9 - 0.5, 6), 3), (0, 1)]
+
+
+def test_the_only_one_with_scores_has_no_process_part():
+    scorer = TableScorer(distort=lambda scores: scores if len(scores) == 3 else None)
+    _, streams = credited(SHARP, FAILURE, RIGHT, tools=toolbox(step_scorer=scorer))
+    assert {a for a, _ in runs(streams[0].advantage_T)} == {-1, 0}
+    assert runs(streams[1].advantage_T) == [(1, 9)]
+
+
+def test_without_any_scores_it_is_leave_one_out():
+    tools = toolbox(step_scorer=TableScorer(distort=lambda _: None))
+    texts = (FAILURE, RIGHT, "answer ?|", RIGHT)
+    _, plain = credited(Grpo(baseline=Baseline.LEAVE_ONE_OUT), *texts)
+    assert credited(Pure(), *texts, tools=tools)[1] == plain
+
+
+def test_unknown_verdicts_take_no_part():
+    _, streams = credited(SHARP, FAILURE, "bad\n\nanswer ?|", RIGHT)
+    assert is_silent(streams[1:2])
+    assert runs(streams[2].advantage_T) == [(2.1, 8), (0, 1)]
+
+
+def test_a_truncated_failure_is_scored_like_any_other():
+    _, (failure, _) = credited(SHARP, "good 1\n\nbad", RIGHT)
+    assert [count for _, count in runs(failure.advantage_T)] == [7, 1, 2, 1]
+
+
+def test_normalisation_divides_by_the_deviation_of_the_mean_advantages():
+    method = Pure(temperature=0.01, train_step_ends=True)
+    _, raw = credited(method, RIGHT, "bad|")
+    _, scaled = credited(method, RIGHT, "bad|", normalisation=Normalisation.GROUP_STD)
+    scale = (raw[0].advantage_T[0] - raw[1].advantage_T[0]) / 2**0.5 + 1e-4
+    assert scaled[0].advantage_T[0] == pytest.approx(raw[0].advantage_T[0] / scale)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.01, 10))
+def test_the_sum_lies_between_the_minimum_and_the_mean(scores, temperature):
+    rewards = [2 * score - 1 for score in scores]
+    total = sum(min_form(scores, temperature))
+    assert min(rewards) - 1e-9 <= total <= sum(rewards) / len(rewards) + 1e-9
