@@ -17,6 +17,7 @@ from scope_rlvr.methods.gspo import Gspo
 from scope_rlvr.methods.guide import Guide
 from scope_rlvr.methods.luffy import Luffy
 from scope_rlvr.methods.prefix_rft import PrefixRft
+from scope_rlvr.methods.prime import Prime
 from scope_rlvr.methods.process_reward import ProcessReward
 from scope_rlvr.methods.prof import Prof
 from scope_rlvr.methods.pure import Pure
@@ -41,6 +42,7 @@ _Union = (
     | Guide
     | Luffy
     | PrefixRft
+    | Prime
     | ProcessReward
     | Prof
     | Pure
