@@ -71,7 +71,7 @@ def _packages(versions: Mapping[str, str]) -> dict[str, str]:
 
 def sections(analysis: Analysis) -> list[Section]:
     """Every part of the report that there is something to say in."""
-    parts = (_after, _differences, _other_differences, _diversity, _equal_tokens, _steps_to_reach, _budgets)
+    parts = (_after, _differences, _equal_tokens, _steps_to_reach, _budgets, _other_differences, _diversity)
     return [section for part in parts if (section := part(analysis)) is not None]
 
 
@@ -112,7 +112,7 @@ def _differences(analysis: Analysis) -> Section | None:
         for c in found
     ]
     pairs = max(c.difference.interval.num_seeds for c in found)
-    least = f" {pairs} pairs cannot give less than {2 / 2**pairs:.2g}." if pairs <= EXACT_SIGN_FLIPS else ""
+    least = f" {pairs} pairs cannot give less than {2 / 2**pairs:.3g}." if pairs <= EXACT_SIGN_FLIPS else ""
     lead = (
         'Differences seed by seed, since equal seeds see the same problems in the same order. Two tests of "no difference": '
         f"the paired t test, and the sign-flip permutation test, which needs no bell shape.{least} Holm's correction is over the "
@@ -169,7 +169,7 @@ def _equal_tokens(analysis: Analysis) -> Section | None:
     tables += [differences] if differences is not None else []
     lead = (
         f"The evaluations during training, read straight between two of them where a run had sampled {number(round(budget))} tokens "
-        "(rollouts and continuations): as many as every run came to. These are the development problems, fewer than the test problems."
+        "(rollouts and continuations): as many as every run came to. These are the development problems."
     )
     return Section("equal-tokens", "At equal sampled tokens", lead, tuple(tables)) if tables else None
 

@@ -10,15 +10,16 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from scope_rlvr.report.wording import plain
+from scope_rlvr.report.wording import plain, visible
 from scope_rlvr.study.analysis import Analysis, is_share, measures_after
 from scope_rlvr.study.plan import Cell
 from scope_rlvr.study.statistics import Interval
@@ -29,7 +30,7 @@ ARM_COLOURS = ("#0153e3", "#cf4b0c", "#01875a", "#af1884", "#1b8fb3", "#8a6d00",
 INK, SOFT, GRID = "#1b1e24", "#5c626d", "#e3e1da"
 _DASHES: Sequence[Any] = ("-", (0, (6, 2.5)), (0, (1.5, 1.8)), (0, (7, 2, 1.5, 2)))
 _BAND_ALPHA = 0.14
-_SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "scope study", "font.family": "sans-serif", "font.size": 8.5}
+_SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "scope study", "font.size": 8.5, "text.parse_math": False}
 _SIZE = (4.4, 3.1)
 
 
@@ -38,8 +39,8 @@ class Plot:
     """A drawing with its words. ``draw`` fills the axes."""
 
     name: str
+    group: str
     title: str
-    hint: str
     draw: Callable[[Any], None]
     x_label: str
     is_share: bool
@@ -61,7 +62,7 @@ class Plot:
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         self.draw(axes)
-        axes.set_title(self.title, loc="left", fontsize=9.5, color=INK)
+        axes.set_title(visible(self.title), loc="left", fontsize=9.5, color=INK)
         axes.set_xlabel(self.x_label, color=SOFT)
         axes.grid(color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
@@ -72,7 +73,7 @@ class Plot:
             # An interval may reach beyond what can be; the picture does not.
             low, high = axes.get_ylim()
             axes.set_ylim(max(low, -0.01), min(high, 1.01))
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %", decimals=None))
+            axes.yaxis.set_major_formatter(FuncFormatter(_share))
         if self.counts_tokens:
             axes.xaxis.set_major_formatter(FuncFormatter(_tokens))
         if not axes.xaxis.get_converter():
@@ -81,27 +82,44 @@ class Plot:
         return figure
 
 
+SWEPT, BY_STEPS, BY_TOKENS, DIVERSITY, WHILE_TRAINING = (
+    "After the last step, by value",
+    "Held-out problems, by steps",
+    "Held-out problems, by sampled tokens",
+    "Diversity of held-out samples",
+    "While training",
+)
+GROUPS = {
+    SWEPT: "Test problems. An arm without a value is a level line.",
+    BY_STEPS: "Development problems, evaluated while training.",
+    BY_TOKENS: "The same over tokens that the policy sampled, as far as every seed of an arm came.",
+    DIVERSITY: "Development problems, evaluated while training.",
+    WHILE_TRAINING: "Training problems; accuracy and distinct right rollouts are of rollouts without help.",
+}
+"""Groups of plots in their order, each with a sentence."""
+
+
 def plots_of(analysis: Analysis) -> list[Plot]:
-    """Every plot for which there is something to draw."""
-    evaluated = [m for s in analysis.sets for m in analysis.measures_of(s)]
+    """Every plot for which there is something to draw, group by group, measure by measure."""
+    evaluated = sorted((m for s in analysis.sets for m in analysis.measures_of(s)), key=lambda m: m.partition("/")[2])
     shares = [m for m in evaluated if is_share(m)]
     diverse = [m for m in evaluated if m.rpartition("/")[2] in ("text_bleu", "distinct_right_solutions")]
-    plots = [_swept(analysis, measure) for measure in shares] if analysis.study.sweep is not None else []
-    plots += [_curves(analysis, m, measure_title(m), _HELD_OUT, over_tokens=t) for m in shares for t in (False, True)]
-    plots += [_curves(analysis, m, measure_title(m), _HELD_OUT) for m in diverse]
-    plots += [_curves(analysis, name, title, hint) for name, title, hint in _WHILE_TRAINING]
+    plots = [_swept(analysis, m) for m in shares] if analysis.study.sweep is not None else []
+    plots += [_curves(analysis, BY_STEPS, m, measure_title(m)) for m in shares]
+    plots += [_curves(analysis, BY_TOKENS, m, measure_title(m)) for m in shares]
+    plots += [_curves(analysis, DIVERSITY, m, measure_title(m)) for m in diverse]
+    plots += [_curves(analysis, WHILE_TRAINING, name, title) for name, title in _WHILE_TRAINING.items()]
     return [plot for plot in plots if plot is not None]
 
 
-_HELD_OUT = "Held-out problems, evaluated while training. Lines are means over seeds, bands their 95 % intervals."
-_WHILE_TRAINING = (
-    ("accuracy", "Accuracy of plain rollouts", "Training problems, rollouts without help."),
-    ("diversity/distinct_right", "Distinct right rollouts a group", "Training problems, rollouts without help."),
-    ("policy/entropy", "Entropy", "Of the policy, in nats a token."),
-    ("salvage/rate", "Salvages admitted", "Of those attempted, in the same steps."),
-    ("gradient/teacher_token_share", "Off-policy tokens", "The teacher's share of the tokens that carry gradient."),
-    ("groups/zero_advantage", "Groups that teach nothing", "Share of groups in which every advantage is zero."),
-)
+_WHILE_TRAINING = {
+    "accuracy": "accuracy",
+    "diversity/distinct_right": "distinct right rollouts a group",
+    "policy/entropy": "entropy, nats a token",
+    "salvage/rate": "salvages admitted of those attempted",
+    "gradient/teacher_token_share": "teacher's share of tokens with gradient",
+    "groups/zero_advantage": "groups in which every advantage is zero",
+}
 _SHARES_WHILE_TRAINING = {"accuracy", "salvage/rate", "gradient/teacher_token_share", "groups/zero_advantage"}
 
 
@@ -116,8 +134,9 @@ def measure_title(measure: str) -> str:
     return f"{set_name}, {plain(name)}"
 
 
-def _curves(analysis: Analysis, name: str, title: str, hint: str, *, over_tokens: bool = False) -> Plot | None:
+def _curves(analysis: Analysis, group: str, name: str, title: str) -> Plot | None:
     """A figure over steps or tokens, one line a cell."""
+    over_tokens = group == BY_TOKENS
     found = {cell: analysis.curve(cell, name, over_tokens=over_tokens) for cell in analysis.cells}
     curves = {cell: curve for cell, curve in found.items() if curve is not None}
     if not curves:
@@ -125,13 +144,13 @@ def _curves(analysis: Analysis, name: str, title: str, hint: str, *, over_tokens
 
     def draw(axes: Any) -> None:
         for cell, curve in curves.items():
-            _draw_line(axes, curve.xs, curve.points, cell.title, _style(analysis, cell))
+            _draw_line(axes, curve.xs, curve.points, visible(cell.title), _style(analysis, cell))
 
     against = "tokens" if over_tokens else "steps"
     file = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{name}-by-{against}")
     share = is_share(name) or name in _SHARES_WHILE_TRAINING
     x_label = "tokens that the policy sampled" if over_tokens else "optimiser steps"
-    return Plot(file, title, hint, draw, x_label, share, over_tokens)
+    return Plot(file, group, title, draw, x_label, share, over_tokens)
 
 
 def _swept(analysis: Analysis, measure: str) -> Plot | None:
@@ -152,12 +171,11 @@ def _swept(analysis: Analysis, measure: str) -> Plot | None:
                 cells.sort(key=lambda cell: places[cell.id.removeprefix(arm)])
                 xs, points = [places[c.id.removeprefix(arm)] for c in cells], [table[c] for c in cells]
             style = _style(analysis, cells[0]) | {"linestyle": "-", "marker": "o" if len(cells) > 1 else ""}
-            _draw_line(axes, xs, points, cells[0].label, style)
+            _draw_line(axes, xs, points, visible(cells[0].label), style)
         axes.set_xticks(list(places.values()), [name.removeprefix("-") for name in places])
 
-    hint = "After the last step. Means over seeds with their 95 % intervals; an arm without a value is a level line."
     file = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{measure}-by-value")
-    return Plot(file, measure_title(measure), hint, draw, sweep.label or sweep.key, is_share(measure))
+    return Plot(file, SWEPT, measure_title(measure), draw, visible(sweep.label or sweep.key), is_share(measure))
 
 
 def _places(values: Sequence[Any]) -> dict[str, float]:
@@ -195,6 +213,14 @@ def _tokens(value: float, _: int) -> str:
     return f"{value / 1e3:g}k" if value >= 1000 else f"{value:g}"
 
 
+def _share(value: float, _: int = 0) -> str:
+    """
+    >>> _share(0.4), _share(0.025)
+    ('40 %', '2.5 %')
+    """
+    return f"{round(100 * value, 6):g} %"
+
+
 def _on_paper(svg: str) -> str:
     """A file of its own on a white ground, so that it can be read in front of any."""
     return re.sub(r"(<svg [^>]*>)", r'\1<rect width="100%" height="100%" fill="#fff"/>', svg, count=1)
@@ -203,11 +229,11 @@ def _on_paper(svg: str) -> str:
 def for_page(svg: str, name: str, title: str) -> str:
     """An SVG as part of a page: without its own header, ids that no other drawing has, colours from the style sheet."""
     svg = svg[svg.index("<svg ") :]
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
     for number, colour in enumerate(ARM_COLOURS):
         svg = svg.replace(colour, f"var(--arm-{number})")
     for colour, variable in ((INK, "ink"), (SOFT, "soft"), (GRID, "grid")):
         svg = svg.replace(colour, f"var(--{variable})")
-    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'role="img" aria-label="{title}"', svg, count=1)
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'role="img" aria-label="{escape(title)}"', svg, count=1)

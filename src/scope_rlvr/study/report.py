@@ -18,7 +18,7 @@ from scope_rlvr.study.analysis import Analysis
 from scope_rlvr.study.content import Section, Table, facts, notes, sections
 from scope_rlvr.study.folder import StudyFolder
 from scope_rlvr.study.plan import Study
-from scope_rlvr.study.plots import Plot, plots_of
+from scope_rlvr.study.plots import GROUPS, Plot, plots_of
 
 _DIGITS = 6
 
@@ -63,8 +63,14 @@ def page(analysis: Analysis, drawings: Sequence[Drawing]) -> str:
         facts=facts(analysis),
         notes=notes(analysis),
         sections=sections(analysis),
-        drawings=[(drawing.plot, Markup(drawing.svg)) for drawing in drawings],
+        groups=[(name, lead, [Markup(d.svg) for d in drawn]) for name, lead, drawn in _grouped(drawings)],
     ).lstrip()
+
+
+def _grouped(drawings: Sequence[Drawing]) -> list[tuple[str, str, list[Drawing]]]:
+    """Groups with at least one drawing."""
+    by_group = {name: [d for d in drawings if d.plot.group == name] for name in GROUPS}
+    return [(name, GROUPS[name], drawn) for name, drawn in by_group.items() if drawn]
 
 
 def _finalize(value: Any) -> Any:
@@ -79,9 +85,9 @@ def markdown(analysis: Analysis, drawings: Sequence[Drawing]) -> str:
     for section in sections(analysis):
         lines += ["", f"## {section.title}", "", section.lead, *_markdown_tables(section)]
     lines += ["", "## Curves"]
-    for drawing in drawings:
-        plot = drawing.plot
-        lines += ["", f"![{plot.title}, over {plot.x_label}. {plot.hint}](plots/{plot.name}.svg)"]
+    for name, lead, drawn in _grouped(drawings):
+        lines += ["", f"### {name}", "", lead, ""]
+        lines += [f"![{_inert(d.plot.title)}, over {_inert(d.plot.x_label)}](plots/{d.plot.name}.svg)" for d in drawn]
     return "\n".join(lines) + "\n"
 
 
