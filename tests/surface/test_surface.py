@@ -24,14 +24,34 @@ COMMANDS = {
     "embedded build": ["--out"],
 }
 EXIT_CODES = {"OK": 0, "INTERNAL_ERROR": 1, "BAD_INPUT": 2, "TRAINING_STOPPED": 5, "RUNS_FAILED": 6, "INTERRUPTED": 130}
+SHARED = ["aggregation", "baseline", "clip", "drop_flat_groups", "name", "normalisation"]
+GUIDED = ["teacher_term", "teacher_weight"]
 METHOD_OPTIONS = {
-    "grpo": ["baseline", "drop_flat_groups", "name"],
+    "ampo": [*GUIDED, "num_traces"],
+    "bread": [*GUIDED, "max_anchors", "num_continuations"],
+    "critique_grpo": [*GUIDED, "max_refinements", "template"],
+    "cure": ["branching_share", "num_branches", "num_key_tokens"],
+    "dapo": ["max_rounds", "overlong_penalty", "overlong_share"],
+    "dr_grpo": [],
+    "ghpo": ["hint_shares", "template"],
+    "grpo": [],
+    "gspo": [],
+    "guide": [*GUIDED, "hint_share", "mixin", "template"],
+    "luffy": [*GUIDED, "num_traces"],
+    "prefix_rft": [*GUIDED, "high", "low_end", "low_start", "top_entropy"],
+    "prime": ["process_weight"],
+    "process_reward": ["process_weight"],
+    "prof": ["kept_share"],
+    "pure": ["outcome_weight", "temperature", "train_step_ends"],
+    "relift": [*GUIDED],
+    "rft": [],
+    "rl_plus": [*GUIDED, "num_traces"],
     "scope": [
+        *GUIDED,
         "admission",
-        "baseline",
+        "cut",
         "cut_back_steps",
         "cut_back_tokens",
-        "drop_flat_groups",
         "failure_credit",
         "fallback",
         "group_rule",
@@ -43,17 +63,18 @@ METHOD_OPTIONS = {
         "min_prefix_ratio",
         "min_prefix_steps",
         "mode",
-        "name",
         "no_error_rule",
         "num_continuations",
         "prefix_credit",
         "ranking",
         "show_reference",
         "show_rejected_step",
-        "teacher_term",
-        "teacher_weight",
     ],
+    "sft": [*GUIDED],
+    "sft_then_grpo": [*GUIDED, "sft_share"],
+    "vppo": ["cut_back_tokens", "positive_prefix", "prefix_credit"],
 }
+"""What each method has beyond the shared options."""
 CONFIGURATION = {
     "run": [
         "seed",
@@ -118,7 +139,8 @@ def test_exit_codes() -> None:
 
 
 def test_methods_and_their_options() -> None:
-    assert {name: sorted(method.model_fields) for name, method in METHODS.items()} == METHOD_OPTIONS
+    frozen = {name: sorted([*SHARED, *options]) for name, options in METHOD_OPTIONS.items()}
+    assert {name: sorted(method.model_fields) for name, method in METHODS.items()} == frozen
 
 
 def test_sections_and_keys_of_the_configuration() -> None:
@@ -134,7 +156,7 @@ def test_schema_versions() -> None:
 
 def test_words_in_the_journals() -> None:
     assert [outcome.value for outcome in Outcome] == ["right", "wrong", "unknown"]
-    assert [role.value for role in Role] == ["sampled", "salvaged"]
+    assert [role.value for role in Role] == ["sampled", "salvaged", "guided", "branched"]
     assert [c.value for c in GroupClass] == ["all right", "all wrong", "mixed", "salvaged", "unusable"]
     assert [outcome.value for outcome in SalvageOutcome] == [
         "group not marked",
