@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from scope_rlvr.methods import METHODS, Scope
+from scope_rlvr.methods import METHODS, Method
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.settings import Settings
 
@@ -37,8 +37,8 @@ SECTIONS = {
     "method": "What is done with the groups of rollouts. The name chooses the method; the other keys are its options.",
     "objective": "The loss that all methods of a comparison share.",
     "optimizer": "AdamW and its learning rate.",
-    "scorer": "The process reward model that finds the first wrong step. Only methods that salvage use it.",
-    "teacher": "The model that writes the correction. Only methods that salvage use it.",
+    "scorer": "The process reward model that scores steps and finds the first wrong one. Only methods that ask for step scores use it.",
+    "teacher": "The model that writes corrections and whole solutions. Only methods with a teacher use it.",
     "verifier": "What reads the final answer and compares it with the reference. It alone pays reward. The pattern must match the whole last line of a response.",
     "evaluation": "What is measured on held-out problems before and after training, and during it if wanted. Always unaided.",
     "logging": "Where figures go besides the run folder.",
@@ -68,6 +68,12 @@ MEANINGS = {
     "method.name": "The method.",
     "method.baseline": "What a reward is compared with: the mean of the group, the mean of the others, or the mean of what the policy sampled unaided (replaced failures included).",
     "method.drop_flat_groups": "Leave groups in which every advantage is zero out of the loss's normaliser, too.",
+    "method.normalisation": "Takes the place of `objective.normalisation`.",
+    "method.aggregation": "Takes the place of `objective.aggregation`.",
+    "method.clip": "Takes the place of `objective.clip`.",
+    "method.cut": "Where a failure is cut: at the first wrong step, at the start of a step drawn at random, or at a token drawn from those of highest entropy.",
+    "method.num_traces": "Teacher traces in a group, in the place of as many rollouts of the policy.",
+    "method.sft_share": "Share of the steps that imitate.",
     "method.group_rule": "Which groups are helped.",
     "method.no_error_rule": "What to take for the first wrong step where the scorer finds none in a wrong response: nothing, the last step, or the step with the lowest score.",
     "method.include_truncated": "Also salvage responses that were truncated.",
@@ -117,8 +123,11 @@ MEANINGS = {
     "rate_below": "Groups whose share of right rollouts is below `rate`.",
     "rate_below.rate": "The share.",
     "step": "The teacher writes one step; the policy continues.",
+    "step.num_steps": "Steps that the teacher writes before the policy continues.",
     "step.max_tokens": "Longest step; one that does not end within it is refused.",
     "suffix": "The teacher finishes the solution.",
+    "whole_trace": "The teacher writes the whole solution; nothing of the failure is kept.",
+    "no_teacher": "Nobody writes: the policy tries again from the cut.",
     "full": "The rollout's advantage, as any token that led to success.",
     "masked": "Nothing: these tokens do not train and count in no normaliser.",
     "fraction": "A share of the rollout's advantage.",
@@ -175,7 +184,7 @@ class ReferenceGap(Exception):
 
 
 def section_types() -> dict[str, type[Settings]]:
-    """The class of each section; for ``method``, the one with the most options."""
+    """The class of each section; for ``method``, the default one."""
     return {name: type(field.default) for name, field in RunConfig.model_fields.items()}
 
 
@@ -231,6 +240,15 @@ def _bounds_text(field: FieldInfo) -> str:
     return f", {' and '.join(bounds)}" if bounds else ""
 
 
+def key_of(section: str, kind: type[Settings], name: str, field: FieldInfo) -> str:
+    """Under which key an option is explained: a method's own by its description or as ``method name.option``."""
+    if issubclass(kind, Method) and "name" in kind.model_fields:
+        own = f"{kind.model_fields['name'].default}.{name}"
+        if own in MEANINGS or field.description is not None:
+            return own
+    return f"{section}.{name}"
+
+
 def meaning_of(key: str, field: FieldInfo | None, used: set[str]) -> str:
     """What a key means; raises :class:`ReferenceGap` where that is said nowhere or twice."""
     described = None if field is None else field.description
@@ -275,7 +293,7 @@ def _table(rows: Iterator[tuple[str, FieldInfo, str]]) -> Iterator[str]:
 
 def _rows(path: str, kind: type[Settings], used: set[str], prefix: str = "") -> Iterator[tuple[str, FieldInfo, str]]:
     for name, field in _fields(kind):
-        yield prefix + name, field, meaning_of(f"{path}.{name}", field, used)
+        yield prefix + name, field, meaning_of(key_of(path, kind, name, field), field, used)
         inner = table_of(field)
         if inner is not None:
             yield from _rows(f"{path}.{name}", inner, used, f"{prefix}{name}.")
@@ -304,30 +322,51 @@ def reference() -> str:
 
 def _method_lines(used: set[str]) -> Iterator[str]:
     yield METHOD_NOTE
-    shared = set.intersection(*(set(method.model_fields) for method in METHODS.values()))
-    rows = {key: (key, field, meaning) for key, field, meaning in _rows("method", Scope, used)}
-    names = ", ".join(f"`{name}`" for name in METHODS)
     yield "Options of every method:"
     yield ""
-    for line in _table(row for key, row in rows.items() if key in shared):
-        # Each method fixes its own name.
-        yield f'| `name` | one of {names} | `"scope"` | {MEANINGS["method.name"]} |' if "| `name`" in line else line
+    names = ", ".join(f"`{name}`" for name in sorted(METHODS))
+    for line in _table(_rows("method", Method, used)):
+        yield line
+        if line.startswith("|--"):
+            yield f'| `name` | one of {names} | `"scope"` | {meaning_of("method.name", None, used)} |'
     yield ""
-    yield "Options of `scope`:"
-    yield ""
-    yield from _table(row for key, row in rows.items() if key not in shared)
-    yield ""
-    for name, field in Scope.model_fields.items():
-        if rules_of(field):
-            yield from _rule_lines(name, field, used)
+    for name in sorted(METHODS):
+        yield from _one_method_lines(METHODS[name], used)
+    choices: dict[str, dict[str, type[Settings]]] = {}
+    for method in METHODS.values():
+        for name, field in method.model_fields.items():
+            choices.setdefault(name, {}).update({kind_of(rule): rule for rule in rules_of(field)})
+    for name, rules in choices.items():
+        if rules:
+            yield from _rule_lines(name, list(rules.values()), used)
 
 
-def _rule_lines(name: str, field: FieldInfo, used: set[str]) -> Iterator[str]:
+def _one_method_lines(method: type[Method], used: set[str]) -> Iterator[str]:
+    """What a method changes, what it decides differently from the rest, and its own options."""
+    shared = Method.model_fields
+    yield f"### Method `{method.model_fields['name'].default}`"
+    yield ""
+    yield f"{method.title}, {method.source}. {method.changes[0].upper()}{method.changes[1:]}."
+    decided = [
+        f"`{name} = {toml_value(method.model_fields[name].default)}`"
+        for name, field in shared.items()
+        if method.model_fields[name].default != field.default
+    ]
+    if decided:
+        yield f"Its own defaults: {', '.join(decided)}."
+    yield ""
+    own = [row for row in _rows("method", method, used) if row[0].partition(".")[0] not in (*shared, "name")]
+    if own:
+        yield from _table(iter(own))
+        yield ""
+
+
+def _rule_lines(name: str, rules: list[type[Settings]], used: set[str]) -> Iterator[str]:
     yield f"### Rules of `method.{name}`"
     yield ""
     yield "| kind | meaning | fields |"
     yield "|---|---|---|"
-    for rule in rules_of(field):
+    for rule in rules:
         kind = kind_of(rule)
         fields = [
             f"`{key}` ({type_text(option)}, default {default_text(option)}): {meaning_of(f'{kind}.{key}', option, used)}"
@@ -352,7 +391,7 @@ def recipe() -> str:
         lines += [f"# {line}" for line in _wrapped(SECTIONS[section])] + [f"[{section}]"]
         values = getattr(config, section)
         for name, field in _fields(kind):
-            lines += [f"# {line}" for line in _wrapped(meaning_of(f"{section}.{name}", field, set()))]
+            lines += [f"# {line}" for line in _wrapped(meaning_of(key_of(section, kind, name, field), field, set()))]
             rules = [kind_of(rule) for rule in rules_of(field)]
             lines += [f"# Rules: {', '.join(rules)}."] if rules else []
             value = getattr(values, name)

@@ -38,9 +38,11 @@ class Dapo(Method):
     changes: ClassVar[str] = "flat groups drawn anew, wider upper clip, token mean, length penalty"
 
     name: Literal["dapo"] = "dapo"
-    max_rounds: int = Field(3, ge=0)
-    overlong_share: float = Field(0.2, gt=0, le=1)
-    overlong_penalty: float = Field(0.5, ge=0)
+    max_rounds: int = Field(3, ge=0, description="redraws of flat groups in one step")
+    overlong_share: float = Field(
+        0.2, gt=0, le=1, description="share of the longest response, at its end, that is charged for"
+    )
+    overlong_penalty: float = Field(0.5, ge=0, description="what a response of the full length is charged")
     drop_flat_groups: bool = True
     normalisation: Normalisation | None = Normalisation.GROUP_STD
     aggregation: Aggregation | None = Aggregation.TOKEN_MEAN

@@ -41,7 +41,7 @@ class Prime(ScoredMethod):
     changes: ClassVar[str] = "step scores less those of the others, added to the reward"
 
     name: Literal["prime"] = "prime"
-    process_weight: float = Field(1.0, ge=0)
+    process_weight: float = Field(1.0, ge=0, description="factor on the advantage from step scores")
     baseline: Baseline = Baseline.LEAVE_ONE_OUT
     normalisation: Normalisation | None = Normalisation.NONE
 

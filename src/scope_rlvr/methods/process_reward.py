@@ -36,12 +36,12 @@ class ProcessReward(ScoredMethod):
     [(0.75, 0.75, 0.75), (-0.75, -0.75, -0.75)]
     """
 
-    title: ClassVar[str] = "process reward"
+    title: ClassVar[str] = "Process reward"
     source: ClassVar[str] = "arXiv 2402.03300, section 4.1.3"
     changes: ClassVar[str] = "step scores added to the reward"
 
     name: Literal["process_reward"] = "process_reward"
-    process_weight: float = Field(1.0, ge=0)
+    process_weight: float = Field(1.0, ge=0, description="factor on the advantage from step scores")
 
     def advantages(
         self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation

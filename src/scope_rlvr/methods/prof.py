@@ -34,7 +34,7 @@ class Prof(Method):
     changes: ClassVar[str] = "only rollouts whose steps and outcome agree"
 
     name: Literal["prof"] = "prof"
-    kept_share: float = Field(0.5, gt=0, le=1)
+    kept_share: float = Field(0.5, gt=0, le=1, description="share of the scored rollouts that train")
 
     @property
     def needs_step_scorer(self) -> bool:

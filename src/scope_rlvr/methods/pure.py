@@ -34,9 +34,9 @@ class Pure(ScoredMethod):
     changes: ClassVar[str] = "step scores by their minimum, added to the reward"
 
     name: Literal["pure"] = "pure"
-    temperature: float = Field(0.1, gt=0)
-    outcome_weight: float = Field(1.0, ge=0)
-    train_step_ends: bool = False
+    temperature: float = Field(0.1, gt=0, description="of the softmax; the lower, the nearer to the minimum")
+    outcome_weight: float = Field(1.0, ge=0, description="factor on the advantage from the outcome")
+    train_step_ends: bool = Field(False, description="train the last token of each step, too")
     baseline: Baseline = Baseline.LEAVE_ONE_OUT
     normalisation: Normalisation | None = Normalisation.NONE
 

@@ -40,9 +40,11 @@ class Vppo(ScoredMethod):
     changes: ClassVar[str] = "the good prefix of a failure is credited"
 
     name: Literal["vppo"] = "vppo"
-    prefix_credit: float = Field(0.5, ge=0, le=1)
-    cut_back_tokens: int | None = Field(None, ge=0)
-    positive_prefix: bool = False
+    prefix_credit: float = Field(0.5, ge=0, le=1, description="credit of the good prefix of a wrong rollout")
+    cut_back_tokens: int | None = Field(
+        None, ge=0, description="tokens given up before the first wrong step; by default as many as the prompt has"
+    )
+    positive_prefix: bool = Field(False, description="never push a good prefix away")
     normalisation: Normalisation | None = Normalisation.NONE
 
     def group_advantages(self, group: Group, rewards_G: Sequence[float | None]) -> list[list[float]]:
