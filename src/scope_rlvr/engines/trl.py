@@ -597,10 +597,11 @@ def _refuse_unsupported(args: GRPOConfig, kwargs: dict[str, Any]) -> None:
 
 
 def _require_helpers(method: Method, step_scorer: StepScorer | None, teacher: Teacher | None) -> None:
+    instead = ", or set max_salvages=0" if "max_salvages" in type(method).model_fields else ""
     if method.needs_step_scorer and step_scorer is None:
-        raise ValueError(f"method {method.title} needs a step scorer: give step_scorer=..., or set max_salvages=0")
+        raise ValueError(f"method {method.title} needs a step scorer: give step_scorer=...{instead}")
     if method.needs_teacher and teacher is None:
-        raise ValueError(f"method {method.title} needs a teacher: give teacher=..., or set max_salvages=0")
+        raise ValueError(f"method {method.title} needs a teacher: give teacher=...{instead}")
 
 
 def _require_eval_problems(dataset: Any) -> None:

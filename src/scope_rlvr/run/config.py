@@ -201,9 +201,10 @@ class RunConfig(Settings):
             (self.method.needs_step_scorer, "scorer", self.scorer.model),
         ):
             if is_needed and model == NONE:
+                instead = ", or set method.max_salvages = 0" if isinstance(self.method, Scope) else ""
                 raise ValueError(
                     f"method {self.method.name!r} needs a {section} and {section}.model is {NONE!r}; name a model folder "
-                    "there, or set method.max_salvages = 0"
+                    f"there{instead}"
                 )
         if self.run.checkpoint_every % self.objective.updates_per_batch:
             raise ValueError(
@@ -251,9 +252,8 @@ class RunConfig(Settings):
         batches = f"{run.steps} steps"
         if num_batches != run.steps:
             batches += f" / {self.objective.updates_per_batch} updates = {num_batches} batches"
-        helpers = ""
-        if self.method.needs_teacher:
-            helpers = f", scorer {self.scorer.model}, teacher {self.teacher.model}"
+        helpers = f", scorer {self.scorer.model}" if self.method.needs_step_scorer else ""
+        helpers += f", teacher {self.teacher.model}" if self.method.needs_teacher else ""
         return [
             f"method    {self.method.title}, policy {self.model.policy}{helpers}",
             f"problems  {source}; {batches} x {run.problems_per_step} problems x {run.rollouts_per_problem} rollouts = "

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from scope_rlvr.credit import Baseline, Normalisation
 from scope_rlvr.methods import Grpo, Vppo
+from scope_rlvr.run.config import RunConfig, ScorerSection
 from scope_rlvr.types import Outcome
 from tests.doubles import TableScorer, toolbox
 from tests.unit.methods.crediting import credited, is_silent, runs
@@ -127,3 +128,13 @@ def test_right_rollouts_are_never_pushed_away_and_good_prefixes_fare_better_than
         assert list(streams.advantage_T) == sorted(streams.advantage_T, reverse=True)
         if positive and not member.verdict.is_right and method._num_good_tokens(member):
             assert streams.advantage_T[0] >= 0
+
+
+def test_it_asks_for_a_scorer_and_for_nothing_else():
+    method = Vppo()
+    assert (method.needs_step_scorer, method.needs_teacher) == (True, False)
+    plan = RunConfig(method=method).plan()[0]
+    assert "scorer embedded:step_scorer" in plan
+    assert "teacher" not in plan
+    with pytest.raises(ValueError, match=r"needs a scorer and scorer.model is 'none'; name a model folder there \["):
+        RunConfig(method=method, scorer=ScorerSection(model="none"))
