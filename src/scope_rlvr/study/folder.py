@@ -21,6 +21,9 @@ from scope_rlvr.study.results import Result, read_result
 if sys.platform != "win32":
     import fcntl
 
+_OWN_NAMES = {"results", "plots", "report.html", "report.md", "table.json"}
+"""What a report alone leaves in a folder."""
+
 
 @dataclass(frozen=True)
 class StudyFolder:
@@ -61,7 +64,8 @@ class StudyFolder:
         """Make the folder, or go on in one that belongs to this study; :class:`UserError` where it does not."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"the study folder {self.path} is a file; name a folder with --out")
-        if self.path.is_dir() and any(self.path.iterdir()) and not self.copy.is_file():
+        found = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
+        if "study.toml" not in found and found - _OWN_NAMES:
             raise UserError(f"the folder {self.path} is not empty and holds no study; name another with --out")
         self.require_same(study)
         try:

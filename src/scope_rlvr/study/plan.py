@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import re
@@ -125,10 +126,11 @@ def load_study(file: Path) -> Study:
         for value in _values_of(head.sweep, name)
     ]
     runs, mistakes = [], []
+    checked: set[str] = set()
     for cell in cells:
         arm, overrides = arms[cell.arm]
         try:
-            configs = _resolve(base, overrides, head.sweep, cell, arm.seeds or head.seeds)
+            configs = _resolve(base, overrides, head.sweep, cell, arm.seeds or head.seeds, checked)
         except UserError as error:
             mistakes.append(str(error))
             continue
@@ -258,24 +260,33 @@ def _values_of(sweep: Sweep | None, arm: str) -> tuple[Value | None, ...]:
 
 
 def _resolve(
-    base: dict[str, Any], overrides: dict[str, Any], sweep: Sweep | None, cell: Cell, seeds: tuple[int, ...]
+    base: dict[str, Any],
+    overrides: dict[str, Any],
+    sweep: Sweep | None,
+    cell: Cell,
+    seeds: tuple[int, ...],
+    checked: set[str],
 ) -> list[RunConfig]:
-    """The configuration of each seed of a cell."""
+    """The configuration of each seed of a cell. ``checked`` are the sources that need no second look."""
     where = f"arm {cell.arm!r}"
     if isinstance(overrides.get("method"), str):
         overrides = overrides | {"method": {"name": overrides["method"]}}
     # A copy: applying a value writes into the tables.
-    values = json.loads(json.dumps(merged(base, overrides), default=str))
+    values = copy.deepcopy(merged(base, overrides))
     if isinstance(values.get("run"), dict) and "seed" in values["run"]:
         raise UserError(f"{where} sets run.seed; seeds are given by `seeds`, of the study or of an arm")
     if sweep is not None and cell.value is not None:
         where += f" at {sweep.key} = {cell.value!r}"
         apply_override(values, f"{sweep.key}={json.dumps(cell.value)}")
     config = validate_config(values, where)
-    try:
-        check_sources(config)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
+    sources = config.model_dump_json(exclude={"method", "objective", "optimizer", "sampling"})
+    sources += f"{config.method.needs_teacher} {config.method.needs_step_scorer}"
+    if sources not in checked:
+        try:
+            check_sources(config)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+        checked.add(sources)
     return [config.model_copy(update={"run": config.run.model_copy(update={"seed": seed})}) for seed in seeds]
 
 

@@ -54,7 +54,7 @@ class Plot:
             text = io.StringIO()
             figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
             (folder / f"{self.name}.svg").write_text(_on_paper(text.getvalue()), encoding="utf-8")
-            figure.savefig(folder / f"{self.name}.png", dpi=200, facecolor="white", metadata={"Software": None})
+            figure.savefig(folder / f"{self.name}.png", dpi=160, facecolor="white", metadata={"Software": None})
         return for_page(text.getvalue(), self.name, self.title)
 
     def _figure(self) -> Figure:
