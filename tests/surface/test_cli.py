@@ -250,6 +250,12 @@ def test_a_policy_is_no_step_scorer(here: Path, scope: Scope) -> None:
     assert not (here / "run").exists()
 
 
+def test_a_step_scorer_is_no_policy(here: Path, scope: Scope) -> None:
+    ended = scope("train", "--set", "model.policy=embedded:step_scorer", "--out", "run")
+    assert_refused(ended, "model.policy = 'embedded:step_scorer'", "it is a classifier (LlamaForTokenClassification)")
+    assert not (here / "run").exists()
+
+
 def test_a_reporter_that_is_not_installed_is_named(here: Path, scope: Scope) -> None:
     ended = scope("train", "--set", 'logging.report_to=["nobody"]', "--out", "run")
     assert_refused(ended, "logging.report_to", "nobody", "installed here")

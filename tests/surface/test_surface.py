@@ -10,6 +10,7 @@ from scope_rlvr.cli.main import app
 from scope_rlvr.errors import ExitCode
 from scope_rlvr.methods import METHODS
 from scope_rlvr.run.config import RunConfig
+from scope_rlvr.run.evaluate import EVALUATION_SCHEMA
 from scope_rlvr.run.records import SCHEMA_VERSION
 from scope_rlvr.run.train import SUMMARY_SCHEMA
 from scope_rlvr.salvage import SalvageOutcome
@@ -17,6 +18,23 @@ from scope_rlvr.types import GroupClass, Outcome, Role
 
 COMMANDS = {
     "train": ["config", "--set", "--method", "--steps", "--eval-every", "--out", "--resume"],
+    "eval": [
+        "model",
+        "--problems",
+        "--num-problems",
+        "--split",
+        "--problems-seed",
+        "--samples",
+        "--temperature",
+        "--max-tokens",
+        "--seed",
+        "--metrics",
+        "--embedding-model",
+        "--answer-pattern",
+        "--batch-rows",
+        "--threads",
+        "--out",
+    ],
     "report": ["run", "--out"],
     "show": ["run", "--step", "--limit"],
     "study": ["file", "--out", "--results", "--at-once", "--dry-run", "--report-only"],
@@ -152,6 +170,7 @@ def test_sections_and_keys_of_the_configuration() -> None:
 def test_schema_versions() -> None:
     assert SCHEMA_VERSION == 1
     assert SUMMARY_SCHEMA == 1
+    assert EVALUATION_SCHEMA == 1
 
 
 def test_words_in_the_journals() -> None:

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from scope_rlvr import __version__
-from scope_rlvr.cli import embedded, methods, report, show, study, train
+from scope_rlvr.cli import embedded, evaluate, methods, report, show, study, train
 from scope_rlvr.errors import ExitCode, UserError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("methods")(methods.methods)
+app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("show")(show.show)
 app.command("study")(study.study)
@@ -46,7 +47,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        Console(stderr=True, highlight=False).print(f"scope: {error}", markup=False, soft_wrap=True)
+        Console(stderr=True, highlight=False, emoji=False).print(f"scope: {error}", markup=False, soft_wrap=True)
         sys.exit(ExitCode.BAD_INPUT)
     except KeyboardInterrupt:
         Console(stderr=True).print("scope: interrupted")

@@ -103,6 +103,10 @@ class LocalModel:
         # transformers would fill what is missing with random numbers and go on.
         if info["missing_keys"]:
             raise ValueError(f"its weights lack {min(info['missing_keys'])!r}; name a folder that holds such a model")
+        # With tied embeddings nothing is missing in a classifier, whose hidden states were made for something else.
+        for architecture in model.config.architectures or []:
+            if "Classification" in architecture:
+                raise ValueError(f"it is a classifier ({architecture}); name a folder that holds such a model")
         return cls(model, TokenizerCodec.of(AutoTokenizer.from_pretrained(source, trust_remote_code=False), model))
 
     def __init__(self, model: PreTrainedModel, codec: TokenizerCodec) -> None:

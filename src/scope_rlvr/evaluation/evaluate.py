@@ -142,6 +142,8 @@ class Evaluator:
             members, texts = members + new_members, texts + new_texts
             on_progress(len(rows))
             ends = range(size, len(members) + 1, size)
+            if len(members) < size:
+                continue
             groups = [Group(next(waiting), tuple(members[end - size : end])) for end in ends]
             yield [Sample(group, tuple(texts[end - size : end])) for group, end in zip(groups, ends, strict=True)]
             kept = len(groups) * size

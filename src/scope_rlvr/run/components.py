@@ -80,9 +80,7 @@ def load_causal(name: str, key: str, dtype: torch.dtype) -> LocalModel:
     try:
         local = LocalModel.load(source, dtype=dtype)
     except UNLOADABLE as error:
-        raise UserError(
-            f"{key} = {name!r} cannot be loaded as a causal language model: {first_line(error)}"
-        ) from error
+        raise UserError(f"{key} = {name!r} cannot be loaded as a causal language model: {first_line(error)}") from error
     local.model.to(device())
     return local
 

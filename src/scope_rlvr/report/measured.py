@@ -1,0 +1,47 @@
+"""Figures of an evaluation in a terminal: every measure with its interval, set by set, level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from scope_rlvr.evaluation.evaluate import EvaluationResult
+from scope_rlvr.evaluation.measures import AT_K, Figure, figures
+from scope_rlvr.report.wording import number, percent, plain, visible
+
+_SHARES = {*AT_K, "truncated", "effective_groups"}
+
+
+def evaluation_table(results: Sequence[EvaluationResult]) -> Table:
+    """One section a set; below it one for each of its levels, where it has several."""
+    table = Table(title="unaided rollouts", title_style="bold", title_justify="left", header_style="dim")
+    table.add_column("measured")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("95 % interval", justify="right", no_wrap=True)
+    for result in results:
+        size = f"{len(result.measured)} problems × {result.samples_per_problem} samples"
+        unknown = f", {result.num_unknown} without a verdict" if result.num_unknown else ""
+        _add_section(table, result.name, size + unknown, result.figures, len(result.measured))
+        levels = result.by_level()
+        for level, measured in levels.items() if len(levels) > 1 else ():
+            found = figures([m.values for m in measured])
+            _add_section(table, f"{result.name}, level {level}", f"{len(measured)} problems", found, len(measured))
+    return table
+
+
+def _add_section(table: Table, name: str, size: str, found: dict[str, Figure], num_problems: int) -> None:
+    table.add_row(Text.assemble((visible(name), "bold"), (f"  {size}", "dim")))
+    has_average = any(name.startswith("avg@") for name in found)
+    for metric, figure in found.items():
+        # One sample tells the average once more.
+        if metric in ("pass@1", "maj@1") and has_average:
+            continue
+        write = percent if metric.partition("@")[0] in _SHARES else number
+        label = Text(f"  {plain(metric)}")
+        if figure.num_problems < num_problems:
+            label.append(f"  {figure.num_problems} problems", style="dim")
+        low, high = figure.interval
+        table.add_row(label, Text(write(figure.value), style="bold"), f"{write(low)} to {write(high)}")
+    table.add_section()

@@ -1,0 +1,300 @@
+"""``scope eval``: a model measured on held-out problems, just as a training run measures its policy before and after."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scope_rlvr.errors import UserError
+from scope_rlvr.evaluation.estimators import LEVEL, NUM_RESAMPLES
+from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet, Evaluator
+from scope_rlvr.evaluation.measures import Figure, Reader, choose, figures
+from scope_rlvr.grading.final_answer import FinalAnswerVerifier
+from scope_rlvr.problems import families
+from scope_rlvr.problems.family import Split
+from scope_rlvr.run.config import RunConfig, load_config
+from scope_rlvr.run.folder import RunFolder, environment
+from scope_rlvr.run.sources import answer_pattern, evaluation_sets, family_set, file_set, resolve_model
+from scope_rlvr.types import Problem
+
+if TYPE_CHECKING:
+    from scope_rlvr.engines.local import LocalModel
+    from scope_rlvr.engines.reading import TextReader
+
+EVALUATION_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asks for; ``None`` is what the run says, or the built-in configuration where ``model`` is no run."""
+
+    model: str
+    problems: tuple[str, ...] = ()
+    split: Split = "test"
+    num_problems: int | None = None
+    problems_seed: int | None = None
+    samples: int | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    metrics: tuple[str, ...] = ()
+    embedding_model: str | None = None
+    answer_pattern: str | None = None
+    batch_rows: int = 256
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request with every number filled in and everything checked that can be checked without a model."""
+
+    request: Request
+    source: str
+    config: RunConfig
+    sets: tuple[EvaluationSet, ...]
+    metrics: tuple[str, ...]
+
+    @property
+    def temperature(self) -> float:
+        given = self.config.evaluation.temperature
+        return self.config.sampling.temperature if given is None else given
+
+    @property
+    def problems(self) -> list[Problem]:
+        return [problem for evaluation_set in self.sets for problem in evaluation_set.problems]
+
+    @property
+    def num_samples(self) -> int:
+        """Rollouts in all."""
+        return len(self.problems) * self.config.evaluation.samples_per_problem
+
+    def lines(self) -> list[str]:
+        """What is going to happen, with the arithmetic of its size."""
+        evaluation = self.config.evaluation
+        sizes = ", ".join(f"{s.name} ({len(s.problems)})" for s in self.sets)
+        return [
+            f"model     {self.request.model}",
+            f"problems  {sizes}; {len(self.problems)} x {evaluation.samples_per_problem} samples = "
+            f"{self.num_samples} rollouts",
+            f"sampling  temperature {self.temperature:g}, at most {evaluation.max_response_tokens} tokens, "
+            f"seed {self.config.run.seed}",
+        ]
+
+
+def make_plan(request: Request) -> Plan:
+    """Find every mistake that can be found without loading a model; raises :class:`UserError`."""
+    source, base = _source_of(request.model)
+    config = _resolved(request, base)
+    metrics = choose(request.metrics, config.evaluation.samples_per_problem)
+    if request.problems:
+        sets = [_problem_set(spec, config, request.split) for spec in request.problems]
+    elif base is not None:
+        sets = evaluation_sets(config, request.split)
+    else:
+        raise UserError("no problems are named; give --problems reduction:6, or --problems and a JSONL file")
+    try:
+        FinalAnswerVerifier(answer_pattern(config))
+    except ValueError as error:
+        raise UserError(f"--answer-pattern: {error}") from error
+    if request.embedding_model is not None:
+        resolve_model(request.embedding_model, "--embedding-model")
+    return Plan(request, source, config, tuple(sets), metrics)
+
+
+def _source_of(model: str) -> tuple[str, RunConfig | None]:
+    """The model's folder or Hub name, and the run's configuration where a run folder is named."""
+    if not (Path(model) / "config.toml").is_file():
+        return resolve_model(model, "MODEL"), None
+    folder = RunFolder.open(Path(model))
+    if not (folder.model / "config.json").is_file():
+        raise UserError(
+            f"the run {model} has no trained model in {folder.model}: it has not come to its end. Go on with it by "
+            f"'scope train --resume {model}', or name one of its checkpoints ({folder.checkpoints}/checkpoint-N)"
+        )
+    return resolve_model(str(folder.model), "MODEL"), load_config(folder.path / "config.toml")
+
+
+def _resolved(request: Request, base: RunConfig | None) -> RunConfig:
+    """The configuration with what was asked for in place of what it says."""
+    config = base or RunConfig()
+    if request.temperature is not None and not (math.isfinite(request.temperature) and request.temperature >= 0):
+        raise UserError(f"--temperature {request.temperature}: give a number that is 0 (greedy) or more")
+    evaluation = {
+        "num_problems": request.num_problems,
+        "num_problems_during": request.num_problems,
+        "problems_seed": request.problems_seed,
+        "samples_per_problem": request.samples,
+        "temperature": request.temperature,
+        "max_response_tokens": request.max_tokens,
+    }
+    return config.model_copy(
+        update={
+            "model": config.model.model_copy(update={"policy": request.model}),
+            "evaluation": config.evaluation.model_copy(update=_given(evaluation)),
+            "run": config.run.model_copy(update=_given({"seed": request.seed, "num_threads": request.threads})),
+            "verifier": config.verifier.model_copy(update=_given({"answer_pattern": request.answer_pattern})),
+        }
+    )
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _problem_set(spec: str, config: RunConfig, split: Split) -> EvaluationSet:
+    """The problems that ``<family>:<level>`` or the path of a file stands for."""
+    evaluation = config.evaluation
+    name, _, level = spec.partition(":")
+    if name in families.names() and level:
+        if not level.isdecimal():
+            raise UserError(f"--problems {spec}: a level is a whole number, got {level!r}")
+        try:
+            seed = evaluation.problems_seed
+            return family_set(families.get(name), int(level), "", evaluation.num_problems, seed, split)
+        except ValueError as error:
+            raise UserError(f"--problems {spec}: {error}") from error
+    if Path(spec).exists() or Path(spec).suffix:
+        return file_set(Path(spec), "", evaluation.num_problems)
+    known = ", ".join(families.names())
+    raise UserError(
+        f"--problems {spec!r} is neither a JSONL file nor <family>:<level>, such as reduction:6; known families: {known}"
+    )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A model that is loaded and fits its problems, ready to be measured."""
+
+    plan: Plan
+    evaluator: Evaluator
+    readers: tuple[Reader, ...]
+    local: LocalModel
+
+    def results(self, on_progress: Callable[[int], None] = lambda num_samples: None) -> Iterator[EvaluationResult]:
+        """One result a set, in order; ``on_progress`` hears how many more rollouts there are."""
+        for evaluation_set in self.plan.sets:
+            yield self.evaluator.evaluate(evaluation_set, self.plan.metrics, self.readers, on_progress)
+
+    def record(self, results: Sequence[EvaluationResult]) -> dict[str, Any]:
+        """The results with everything that is needed to get them again, as docs/formats.md describes it."""
+        plan, request, config = self.plan, self.plan.request, self.plan.config
+        return {
+            "schema": EVALUATION_SCHEMA,
+            "model": {"name": request.model, **_identity(plan.source, self.local)},
+            "problems": {
+                "specs": list(request.problems),
+                "split": request.split,
+                "seed": config.evaluation.problems_seed,
+                "num_problems": config.evaluation.num_problems,
+            },
+            "sampling": {
+                "seed": config.run.seed,
+                "temperature": plan.temperature,
+                "samples_per_problem": config.evaluation.samples_per_problem,
+                "max_response_tokens": config.evaluation.max_response_tokens,
+                "batch_rows": request.batch_rows,
+                "threads": config.run.num_threads,
+            },
+            "answer_pattern": answer_pattern(config),
+            "embedding_model": request.embedding_model,
+            "interval": {"kind": "percentile bootstrap over problems", "level": LEVEL, "num_resamples": NUM_RESAMPLES},
+            "environment": environment(),
+            "sets": [_set_record(result) for result in results],
+        }
+
+
+def prepare(plan: Plan) -> Measurement:
+    """Load the models; :class:`UserError` where one cannot be loaded, or cannot be used on these problems."""
+    import torch
+
+    from scope_rlvr.engines.reading import PolicyReader
+    from scope_rlvr.run.components import Components, load_causal, make_evaluator, require_reader
+
+    torch.set_num_threads(plan.config.run.num_threads)
+    # As a run holds its policy, so that the figures are the run's.
+    local = load_causal(plan.source, "MODEL", torch.float32)
+    require_reader(local.codec.tokenizer, plan.problems, f"the model {plan.request.model}")
+    _require_room(plan, local)
+    verifier = FinalAnswerVerifier(answer_pattern(plan.config))
+    components = Components(local.model, local.codec, verifier, None, None)
+    evaluator = replace(make_evaluator(plan.config, components), batch_rows=plan.request.batch_rows)
+    readers: list[Reader] = []
+    own = {name for name in ("policy_entropy", "embedding") if name in plan.metrics}
+    if "embedding" in own and plan.request.embedding_model is not None:
+        own.remove("embedding")
+        readers.append(_text_reader(plan.request.embedding_model, plan.problems))
+    if own:
+        readers.append(PolicyReader(local, plan.temperature, frozenset(own)))
+    return Measurement(plan, evaluator, tuple(readers), local)
+
+
+def _text_reader(name: str, problems: list[Problem]) -> TextReader:
+    from scope_rlvr.engines.reading import TextReader
+    from scope_rlvr.run.components import UNLOADABLE, device, first_line, require_reader
+
+    try:
+        reader = TextReader.load(resolve_model(name, "--embedding-model"))
+    except UNLOADABLE as error:
+        raise UserError(f"--embedding-model {name!r} cannot be loaded: {first_line(error)}") from error
+    require_reader(reader.tokenizer, problems, f"the embedding model {name}")
+    reader.model.to(device())
+    return reader
+
+
+def _require_room(plan: Plan, local: LocalModel) -> None:
+    """Refuse problems that leave a response no room in the model's context."""
+    room = getattr(local.model.config.get_text_config(), "max_position_embeddings", None)
+    prompts = [len(local.codec.encode_prompt(problem.prompt)) for problem in plan.problems]
+    needed = max(prompts) + plan.config.evaluation.max_response_tokens
+    if room is not None and needed > room:
+        raise UserError(
+            f"the longest prompt has {max(prompts)} tokens, which with {plan.config.evaluation.max_response_tokens} of a "
+            f"response is more than the {room} positions of {plan.request.model}; lower --max-tokens, or take easier "
+            "problems"
+        )
+
+
+def _identity(source: str, local: LocalModel) -> dict[str, Any]:
+    """What tells these weights from others: the digests of a folder's files, the commit of a Hub model."""
+    return {
+        "weights": {file.name: _sha256(file) for file in sorted(Path(source).glob("*.safetensors"))},
+        "commit": getattr(local.model.config, "_commit_hash", None),
+        "dtype": str(local.model.dtype).removeprefix("torch."),
+        "device": local.model.device.type,
+    }
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _set_record(result: EvaluationResult) -> dict[str, Any]:
+    levels = result.by_level()
+    by_level = {str(level): figures([m.values for m in measured]) for level, measured in levels.items()}
+    return {
+        "name": result.name,
+        "num_problems": len(result.measured),
+        "num_unknown": result.num_unknown,
+        "num_truncated": result.num_truncated,
+        "figures": _figure_records(result.figures),
+        "levels": {level: _figure_records(found) for level, found in by_level.items()},
+        "problems": [
+            {
+                "id": m.problem.id,
+                "level": m.problem.level,
+                "num_right": m.num_right,
+                "num_unknown": m.num_unknown,
+                "num_truncated": m.num_truncated,
+            }
+            for m in result.measured
+        ],
+    }
+
+
+def _figure_records(found: dict[str, Figure]) -> dict[str, Any]:
+    return {name: asdict(figure) for name, figure in found.items()}

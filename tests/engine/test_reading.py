@@ -1,0 +1,109 @@
+"""Entropies and embeddings of finished responses against what the model says when asked row by row."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from scope_rlvr.diversity import embedding_diversity
+from scope_rlvr.embedded import model_path
+from scope_rlvr.engines import reading
+from scope_rlvr.engines.local import LocalModel
+from scope_rlvr.engines.reading import PolicyReader, TextReader, token_entropies
+from scope_rlvr.evaluation.measures import Sample
+from scope_rlvr.ports import Sampling
+from scope_rlvr.problems import families
+from scope_rlvr.types import Group, Member, Origin, Outcome, Rollout, Segment, Verdict
+
+BOTH = frozenset({"policy_entropy", "embedding"})
+
+
+@pytest.fixture(scope="module")
+def local() -> LocalModel:
+    return LocalModel.load(model_path("policy"), dtype=torch.float32)
+
+
+def sample_of(local: LocalModel, level: int, temperature: float, count: int = 4) -> Sample:
+    problem = families.get("reduction").sample(level, 1, seed=1)[0]
+    prompt = local.codec.encode_prompt(problem.prompt)
+    drawn = local.extend([prompt] * count, Sampling(temperature), max_tokens=[60] * count, seed=level)
+    members = tuple(
+        Member(Rollout(prompt, (Segment(c.token_ids, Origin.POLICY, c.logprobs),)), Verdict(Outcome.WRONG))
+        for c in drawn
+    )
+    return Sample(Group(problem, members), tuple("".join(local.codec.pieces(c.token_ids)) for c in drawn))
+
+
+@torch.inference_mode()
+def by_hand(local: LocalModel, sample: Sample, temperature: float) -> tuple[float, float]:
+    """Mean entropy over tokens and embedding diversity, each row alone, hidden states asked for openly."""
+    entropies, vectors = [], []
+    for member in sample.group.members:
+        prompt, response = member.rollout.prompt_ids, member.rollout.token_ids
+        said = local.model(torch.tensor([[*prompt, *response]]), output_hidden_states=True)
+        for position in range(len(prompt) - 1, len(prompt) + len(response) - 1):
+            p = (said.logits[0, position] / temperature).softmax(-1)
+            entropies.append(-sum(x * math.log(x) for x in p.tolist() if x > 0))
+        vectors.append(said.hidden_states[-1][0, len(prompt) :].mean(0).tolist())
+    return sum(entropies) / len(entropies), embedding_diversity(vectors)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_one_pass_over_a_batch_says_what_each_row_says_alone(local: LocalModel, temperature: float):
+    samples = [sample_of(local, level, temperature) for level in (3, 7)]
+    read = PolicyReader(local, temperature, BOTH)(samples)
+    for sample, values in zip(samples, read, strict=True):
+        entropy, embedding = by_hand(local, sample, temperature)
+        assert values["policy_entropy"] == pytest.approx(entropy, abs=1e-5)
+        assert values["embedding"] == pytest.approx(embedding, abs=1e-5)
+
+
+def test_entropy_is_the_mean_surprise_of_many_samples(local: LocalModel):
+    sample = sample_of(local, level=5, temperature=1.0, count=400)
+    surprise = [-logprob for member in sample.group.members for logprob in member.rollout.logprob_T]
+    entropy = PolicyReader(local, 1.0, BOTH)([sample])[0]["policy_entropy"]
+    assert entropy == pytest.approx(sum(surprise) / len(surprise), rel=0.05)
+
+
+def test_batches_are_bounded_and_change_nothing(local: LocalModel, monkeypatch: pytest.MonkeyPatch):
+    samples = [sample_of(local, level, 1.0) for level in (3, 7)]
+    whole = PolicyReader(local, 1.0, BOTH)(samples)
+    monkeypatch.setattr(reading, "_BATCH_NUMBERS", 1)
+    monkeypatch.setattr(reading, "_ENTROPY_NUMBERS", 1)
+    for values, expected in zip(PolicyReader(local, 1.0, BOTH)(samples), whole, strict=True):
+        assert values == pytest.approx(expected, abs=1e-5)
+
+
+def test_only_what_is_asked_for_is_read(local: LocalModel):
+    sample = sample_of(local, 3, 1.0)
+    assert list(PolicyReader(local, 1.0, {"embedding"})([sample])[0]) == ["embedding"]
+    assert list(PolicyReader(local, 1.0, {"policy_entropy"})([sample])[0]) == ["policy_entropy"]
+
+
+def test_entropies_by_hand():
+    logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0], [100.0, 0.0]])
+    quarter = -0.25 * math.log(0.25) - 0.75 * math.log(0.75)
+    assert token_entropies(logits, 1.0).tolist() == pytest.approx([math.log(2), quarter, 0.0], abs=1e-6)
+    # Twice the temperature makes the odds 3 to 1 their root; 0 stands for the distribution as it is.
+    odds = math.sqrt(3) / (1 + math.sqrt(3))
+    warmer = -odds * math.log(odds) - (1 - odds) * math.log(1 - odds)
+    assert token_entropies(logits, 2.0)[1].item() == pytest.approx(warmer, abs=1e-6)
+    assert torch.equal(token_entropies(logits, 0.0), token_entropies(logits, 1.0))
+
+
+def test_another_model_reads_texts_alone():
+    reader = TextReader.load(str(model_path("teacher")))
+    texts = ["3 + 4 = 7 : 7\n\nanswer 7", "answer 7", ""]
+    model, tokenizer = (
+        AutoModel.from_pretrained(model_path("teacher")),
+        AutoTokenizer.from_pretrained(model_path("teacher")),
+    )
+    with torch.inference_mode():
+        expected = [model(**tokenizer(text, return_tensors="pt"))[0][0].mean(0).tolist() for text in texts[:2]]
+    vectors = reader.vectors(texts)
+    for vector, alone in zip(vectors[:2], expected, strict=True):
+        assert vector == pytest.approx(alone, abs=1e-5)
+    assert len(vectors[2]) == len(vectors[0])
