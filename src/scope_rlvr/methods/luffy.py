@@ -24,6 +24,10 @@ class WholeTraces(GuidedMethod):
     num_traces: int = Field(1, ge=1)
 
     def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
+        if num_rollouts <= self.num_traces:
+            raise ValueError(
+                f"num_traces {self.num_traces} leaves none of {num_rollouts} rollouts to the policy; lower it, or sample more"
+            )
         return tools.sample(groups, num_rollouts - self.num_traces)
 
     def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:

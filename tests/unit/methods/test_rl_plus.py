@@ -45,6 +45,11 @@ def test_a_trace_that_is_not_right_or_does_not_fit_is_left_out(method, reply):
     assert [plain(m.rollout) for m in group.members] == ["answer 1|", "answer 7|"]
 
 
+def test_the_policy_must_be_left_a_rollout():
+    with pytest.raises(ValueError, match="num_traces 4 leaves none of 4"):
+        RlPlus(num_traces=4).sample([Group(PROBLEM, ())], 4, toolbox())
+
+
 def test_a_teacher_that_repeats_itself_gives_one_trace():
     group = trained_group(RlPlus(num_traces=3), "bad|", "bad|")
     assert [plain(m.rollout) for m in group.members] == ["bad|", "bad|", TRACE]
