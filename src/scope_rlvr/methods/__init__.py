@@ -5,7 +5,7 @@ from typing import Annotated, get_args
 from pydantic import Discriminator
 
 from scope_rlvr.methods.ampo import Ampo
-from scope_rlvr.methods.base import GuidedMethod, Method
+from scope_rlvr.methods.base import GuidedMethod, Method, ScoredMethod
 from scope_rlvr.methods.bread import Bread
 from scope_rlvr.methods.critique_grpo import CritiqueGrpo
 from scope_rlvr.methods.cure import Cure
@@ -61,5 +61,5 @@ AnyMethod = Annotated[_Union, Discriminator("name")]
 METHODS: dict[str, type[Method]] = {method.model_fields["name"].default: method for method in get_args(_Union)}
 """Every method by its name."""
 
-__all__ = ["METHODS", "AnyMethod", "GuidedMethod", "Method"]
+__all__ = ["METHODS", "AnyMethod", "GuidedMethod", "Method", "ScoredMethod"]
 __all__ += [method.__name__ for method in METHODS.values()]
