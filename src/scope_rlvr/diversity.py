@@ -134,7 +134,9 @@ def distinct_ngrams(texts: Sequence[str], n: int = 4) -> float | None:
     >>> distinct_ngrams(["a b c", "a b d"], n=2)
     0.75
     """
-    counts = sum((_ngrams(text.split(), n) for text in texts), Counter())
+    counts: Counter[tuple[str, ...]] = Counter()
+    for text in texts:
+        counts.update(_ngrams(text.split(), n))
     return len(counts) / counts.total() if counts else None
 
 

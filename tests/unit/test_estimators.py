@@ -14,7 +14,6 @@ from scope_rlvr.evaluation.estimators import (
     bootstrap_interval,
     bootstrap_intervals,
     maj_at_k,
-    mean_pass_at_k,
     pass_at_k,
     powers_of_two,
 )
@@ -39,10 +38,6 @@ def test_pass_at_k_needs_k_samples(k):
 
 def test_pass_at_k_of_many_samples_stays_exact():
     assert pass_at_k(2000, 1, 1000) == 0.5
-
-
-def test_the_mean_is_over_problems():
-    assert mean_pass_at_k([4, 0, 2], num_samples=4, k=1) == pytest.approx(0.5)
 
 
 def votes_for_right(samples):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import comb, exp, lgamma, log
-from statistics import fmean
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,15 +36,6 @@ def pass_at_k(num_samples: int, num_right: int, k: int) -> float:
     if not 1 <= k <= num_samples:
         raise ValueError(f"pass@{k} needs at least {k} samples a problem, got {num_samples}")
     return 1 - comb(num_samples - num_right, k) / comb(num_samples, k)
-
-
-def mean_pass_at_k(num_right_P: Sequence[int], num_samples: int, k: int) -> float:
-    """Mean of :func:`pass_at_k` over problems.
-
-    >>> mean_pass_at_k([1, 0], num_samples=4, k=2)
-    0.25
-    """
-    return fmean(pass_at_k(num_samples, num_right, k) for num_right in num_right_P)
 
 
 def maj_at_k(num_right: int, num_wrong_A: Sequence[int], num_silent: int, k: int) -> float:
