@@ -17,6 +17,10 @@ from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.records import SCHEMA_VERSION
 from scope_rlvr.run.train import _RENAMED, SUMMARY_SCHEMA
 from scope_rlvr.salvage import SalvageOutcome
+from scope_rlvr.study.analysis import TABLE_SCHEMA
+from scope_rlvr.study.report import write_report
+from scope_rlvr.study.results import RESULT_SCHEMA
+from tests.example_study import make_study
 from tests.surface.test_surface import arguments_of, commands
 from tools import config_reference
 
@@ -237,10 +241,30 @@ def test_every_field_of_the_summary_is_documented(rich_run: Path) -> None:
             assert f"`{key}`" in text
 
 
+def test_every_field_of_a_study_s_files_is_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = doc("formats.md")
+    study, folder = make_study(tmp_path)
+    monkeypatch.setattr("scope_rlvr.study.report.plots_of", lambda analysis: [])
+    folder.open_for(study)
+    write_report(study, folder)
+    result = json.loads(next(folder.results.iterdir()).read_text())
+    assert set(rows_of(text, "### results/<run>.json")) == set(result)
+    table = json.loads((folder.path / "table.json").read_text())
+    assert set(rows_of(text, "### table.json")) == set(table)
+    arm, difference = table["arms"][0], table["differences"][0]
+    named = {*arm, *difference, *arm["after"]["reduction-6/accuracy"], *result["seconds"]}
+    assert [key for key in named if f"`{key}`" not in text] == []
+    shown = {entry.name for entry in folder.path.iterdir()}
+    listed = text.split("runs/studies/<name>/\n", 1)[1].split("\n\n", 1)[0]
+    assert [name for name in shown if f"      {name}" not in listed] == []
+
+
 def test_schema_versions_are_documented(rich_run: Path) -> None:
     versions = rows_of(doc("formats.md"), "## Schema versions")
     assert versions["rollouts.jsonl"].endswith(f"| {SCHEMA_VERSION}")
     assert versions["summary.json"].endswith(f"| {SUMMARY_SCHEMA}")
+    assert f"| `results/*.json` of a study | `schema` | {RESULT_SCHEMA} |" in doc("formats.md")
+    assert f"| `table.json` of a study | `schema` | {TABLE_SCHEMA} |" in doc("formats.md")
     assert {record["schema"] for record in journal(rich_run / "rollouts.jsonl")} == {SCHEMA_VERSION}
 
 

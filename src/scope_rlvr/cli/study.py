@@ -44,8 +44,8 @@ def study(
         return
     folder.open_for(plan)
     with folder.locked():
-        states, was_interrupted = _run(console, plan, folder, num_at_once)
-        raise typer.Exit(_end(console, plan, folder, states, was_interrupted))
+        states = _run(console, plan, folder, num_at_once)
+        raise typer.Exit(_end(console, plan, folder, states))
 
 
 def _cores() -> int:
@@ -68,18 +68,15 @@ def _print_plan(console: Console, plan: Study, folder: StudyFolder, num_at_once:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _run(console: Console, plan: Study, folder: StudyFolder, num_at_once: int) -> tuple[list[RunState], bool]:
+def _run(console: Console, plan: Study, folder: StudyFolder, num_at_once: int) -> list[RunState]:
     from scope_rlvr.study.display import StudyDisplay
     from scope_rlvr.study.runner import Runner
 
     with StudyDisplay(console, plan, num_at_once) as display:
-        runner = Runner(plan, folder, num_at_once, display)
-        return runner.run(), runner.interruptions > 0
+        return Runner(plan, folder, num_at_once, display).run()
 
 
-def _end(
-    console: Console, plan: Study, folder: StudyFolder, states: Sequence[RunState], was_interrupted: bool
-) -> ExitCode:
+def _end(console: Console, plan: Study, folder: StudyFolder, states: Sequence[RunState]) -> ExitCode:
     """Say what there is and what is not; the report is written in any case where there is a result."""
     from scope_rlvr.study.runner import Status
 
@@ -94,8 +91,8 @@ def _end(
         console.print(
             f"left      {len(failed)} failed, {num_open} unfinished; the same command goes on with them", markup=False
         )
-    # A run that was stopped from outside is unfinished, too.
-    if was_interrupted or num_open:
+    # The study was interrupted, or somebody stopped a run of it.
+    if num_open:
         return ExitCode.INTERRUPTED
     return ExitCode.RUNS_FAILED if failed else ExitCode.OK
 
