@@ -49,7 +49,8 @@ def read_reply(reply: TeacherReply, tools: Toolbox, *, step_tokens: int | None =
     """The teacher's tokens.
 
     Ids are taken as they are, up to the first end-of-sequence token; text is encoded here, once, and gets the separator
-    or end-of-sequence token that it stopped at. Of several steps only the first is taken where one was asked for.
+    or end-of-sequence token that it stopped at. Of several steps only the first is taken where one was asked for; all that
+    was written is counted.
     """
     codec, separator, one_step = tools.codec, tools.steps.separator, step_tokens is not None
     if reply.token_ids is None:
@@ -63,6 +64,7 @@ def read_reply(reply: TeacherReply, tools: Toolbox, *, step_tokens: int | None =
         token_ids = (*token_ids, codec.end_id)
     # Log-probabilities that do not fit the tokens, one each, belong to something else.
     logprobs = reply.logprobs if reply.logprobs is not None and len(reply.logprobs) == len(token_ids) else None
+    tools.tokens["teacher"] += len(token_ids)
     end = next((i + 1 for i, token in enumerate(token_ids) if token in codec.end_ids), len(token_ids))
     if one_step and end:
         end = split_steps(codec.pieces(token_ids[:end]), tools.steps)[0].end

@@ -68,8 +68,9 @@ def group_tally(groups: Sequence[Group], streams_PG: Sequence[Sequence[Streams]]
     tally.ratio("verdicts/unknown", len(sampled) - len(known), len(sampled))
     tally.ratio("rollouts/truncated", sum(m.rollout.is_truncated for m in sampled), len(sampled))
     tally.ratio("rollouts/tokens", sum(len(m.rollout) for m in sampled), len(sampled))
-    tally.ratio("pass_at_group", sum(any(m.verdict.is_right for m in g.sampled) for g in groups), len(groups))
-    tally.ratio("diversity/distinct_right", sum(_num_distinct_right(g) for g in groups), len(groups))
+    tried = [group for group in groups if group.sampled]
+    tally.ratio("pass_at_group", sum(any(m.verdict.is_right for m in g.sampled) for g in tried), len(tried))
+    tally.ratio("diversity/distinct_right", sum(_num_distinct_right(g) for g in tried), len(tried))
     classes = Counter(group.group_class for group in groups)
     for group_class in GroupClass:
         tally.ratio(f"groups/{group_class.value.replace(' ', '_')}", classes[group_class], len(groups))

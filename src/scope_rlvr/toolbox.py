@@ -148,9 +148,6 @@ class Toolbox:
             replies = self.teacher.continue_from(requests, seed=derive_seed(self.seed, *names, "teacher"))
         if len(replies) != len(requests):
             return [TeacherReply(error=f"{len(replies)} replies to {len(requests)} requests")] * len(requests)
-        for reply in replies:
-            ids = self.codec.encode(reply.text or "") if reply.token_ids is None else reply.token_ids
-            self.tokens["teacher"] += len(ids)
         return replies
 
     def score(self, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[tuple[float, ...] | None]:

@@ -23,7 +23,7 @@ COMMANDS = {
         "--problems",
         "--num-problems",
         "--split",
-        "--problems-seed",
+        "--problems-block",
         "--samples",
         "--temperature",
         "--max-tokens",
@@ -117,6 +117,7 @@ CONFIGURATION = {
     "evaluation": [
         "sets",
         "num_problems",
+        "problems_block",
         "samples_per_problem",
         "max_response_tokens",
         "temperature",

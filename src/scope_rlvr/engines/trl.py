@@ -509,7 +509,8 @@ MEMORY_FILE = "method.json"
 
 
 class _MethodCallback(TrainerCallback):
-    """Keeps what the method remembers in the checkpoints, and starts the optimiser anew where a stage begins."""
+    """Keeps what the method remembers in the checkpoints, sets its learning rate, and starts the optimiser anew where a
+    stage begins."""
 
     def __init__(self, trainer: ScopeTrainer) -> None:
         self.trainer = trainer
@@ -530,6 +531,9 @@ class _MethodCallback(TrainerCallback):
         step, method = state.global_step + 1, self.trainer.method
         if step > 1 and method.stage(step, args.max_steps) != method.stage(step - 1, args.max_steps):
             kwargs["optimizer"].state.clear()
+        # The scheduler sets the rate anew after every step.
+        for group in kwargs["optimizer"].param_groups:
+            group["lr"] *= method.learning_rate_factor(step, args.max_steps)
 
 
 class _GradientGuard(TrainerCallback):

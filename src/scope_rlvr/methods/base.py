@@ -61,6 +61,10 @@ class Method(Settings):
         """Which part of the run a step (from 1) belongs to; the optimiser starts anew where a part begins."""
         return 0
 
+    def learning_rate_factor(self, step: int, num_steps: int) -> float:
+        """What the run's learning rate is multiplied by at a step (from 1)."""
+        return 1.0
+
     def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
         """The verified rollouts of each group, at most ``num_rollouts``; the groups given have no members yet."""
         return tools.sample(groups, num_rollouts)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
+
 from scope_rlvr.methods.sft import Imitation
 from scope_rlvr.toolbox import Toolbox
 from scope_rlvr.types import Group, GroupClass, Problem
@@ -17,11 +19,12 @@ class ReLift(Imitation):
 
     Problems of all-wrong groups are remembered. As soon as they fill a step, the next step samples nothing and imitates
     the teacher's verified traces of them, ``−log π``; its own problems are passed over. Both kinds of step share one
-    optimiser. Source: Ma et al. 2025 (ReLIFT), algorithm 1; its buffer of 64 for steps of 128 problems is here one step's
+    optimiser, whose second moments a step of imitation would blow up: by default it weighs an eighth, as if its traces stood
+    among the rollouts of eight a problem that it replaces. Source: Ma et al. 2025 (ReLIFT), algorithm 1; its buffer of 64 for steps of 128 problems is here one step's
     problems.
 
-    >>> ReLift().teacher_term.kind
-    'nll'
+    >>> ReLift().teacher_term.kind, ReLift().teacher_weight
+    ('nll', 0.125)
     """
 
     title: ClassVar[str] = "ReLIFT"
@@ -29,6 +32,7 @@ class ReLift(Imitation):
     changes: ClassVar[str] = "GRPO, with steps of imitation on problems that nobody solved"
 
     name: Literal["relift"] = "relift"
+    teacher_weight: float = Field(0.125, ge=0)
 
     def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
         buffer: list[dict[str, Any]] = tools.memory.setdefault(_BUFFER, [])

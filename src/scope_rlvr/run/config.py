@@ -156,8 +156,8 @@ class EvaluationSection(Settings):
         EvaluationSet(role="out of distribution", level=10),
     )
     num_problems: int = Field(200, ge=1)
-    problems_seed: int = Field(
-        0, description="which problems of a family: the same for every run that is to be compared"
+    problems_block: int = Field(
+        0, ge=0, description="which block of `num_problems` held-out problems of a family; blocks share no problem"
     )
     samples_per_problem: int = Field(8, ge=1)
     max_response_tokens: int = Field(160, ge=2)

@@ -36,7 +36,7 @@ class Request:
     problems: tuple[str, ...] = ()
     split: Split = "test"
     num_problems: int | None = None
-    problems_seed: int | None = None
+    problems_block: int | None = None
     samples: int | None = None
     temperature: float | None = None
     max_tokens: int | None = None
@@ -126,7 +126,7 @@ def _resolved(request: Request, base: RunConfig | None) -> RunConfig:
     evaluation = {
         "num_problems": request.num_problems,
         "num_problems_during": request.num_problems,
-        "problems_seed": request.problems_seed,
+        "problems_block": request.problems_block,
         "samples_per_problem": request.samples,
         "temperature": request.temperature,
         "max_response_tokens": request.max_tokens,
@@ -153,8 +153,8 @@ def _problem_set(spec: str, config: RunConfig, split: Split) -> EvaluationSet:
         if not level.isdecimal():
             raise UserError(f"--problems {spec}: a level is a whole number, got {level!r}")
         try:
-            seed = evaluation.problems_seed
-            return family_set(families.get(name), int(level), "", evaluation.num_problems, seed, split)
+            start = evaluation.problems_block * evaluation.num_problems
+            return family_set(families.get(name), int(level), "", evaluation.num_problems, start, split)
         except ValueError as error:
             raise UserError(f"--problems {spec}: {error}") from error
     if Path(spec).exists() or Path(spec).suffix:
@@ -188,7 +188,7 @@ class Measurement:
             "problems": {
                 "specs": list(request.problems),
                 "split": request.split,
-                "seed": config.evaluation.problems_seed,
+                "block": config.evaluation.problems_block,
                 "num_problems": config.evaluation.num_problems,
             },
             "sampling": {

@@ -15,6 +15,7 @@ from scope_rlvr.run.config import EXACT, NONE, THE_POLICY, RunConfig
 from scope_rlvr.types import Problem
 
 EMBEDDED = "embedded:"
+_HELD_OUT_SEED = 0
 
 
 def family_of(config: RunConfig) -> Family:
@@ -54,15 +55,20 @@ def evaluation_sets(config: RunConfig, split: Split = "test") -> list[Evaluation
             sets.append(file_set(section.file, section.role, num_problems))
             continue
         assert section.level is not None, "a set has a level or a file"
-        seed = evaluation.problems_seed
-        sets.append(family_set(family_of(config), section.level, section.role, num_problems, seed, split))
+        start = evaluation.problems_block * evaluation.num_problems
+        sets.append(family_set(family_of(config), section.level, section.role, num_problems, start, split))
     return sets
 
 
-def family_set(family: Family, level: int, role: str, num_problems: int, seed: int, split: Split) -> EvaluationSet:
-    """Held-out problems of a family at a level, named ``<family>-<level>``."""
-    problems = family.sample(level, num_problems, seed, split=split)
-    return EvaluationSet(f"{family.name}-{level}", role, level, tuple(problems))
+def family_set(family: Family, level: int, role: str, num_problems: int, start: int, split: Split) -> EvaluationSet:
+    """Held-out problems of a family at a level from the ``start``-th on, the same for every run; ``<family>-<level>``."""
+    drawn = family.sample(level, start + num_problems, _HELD_OUT_SEED, split=split)
+    if start and len({problem.id for problem in drawn}) < len(drawn):
+        raise UserError(
+            f"evaluation.problems_block: {family.name} at level {level} has fewer than {len(drawn)} problems in its {split} "
+            "split, so that blocks would share some; lower the block or the number of problems"
+        )
+    return EvaluationSet(f"{family.name}-{level}", role, level, tuple(drawn[start:]))
 
 
 def file_set(file: Path, role: str, num_problems: int) -> EvaluationSet:

@@ -77,7 +77,7 @@ def test_relift_imitates_what_nobody_solved_as_soon_as_it_fills_a_step():
     assert [g.problem.id for g in third] == ["a", "c"]
     assert [g.prompt_ids for g in third] == [(1, ord("a")), (1, ord("c"))]
     assert [[m.role for m in g.members] for g in third] == [[Role.GUIDED]] * 2
-    assert [set(s.advantage_T) for streams_G in credited(method, third) for s in streams_G] == [{1.0}] * 2
+    assert [set(s.advantage_T) for streams_G in credited(method, third) for s in streams_G] == [{0.125}] * 2
     assert tools.memory == {"hardest": []}
     assert policy.num_calls == 2
 
@@ -87,3 +87,9 @@ def test_relift_does_not_remember_what_the_teacher_cannot_solve_for_ever():
     stepped(ReLift(), problems("a"), tools)
     assert [len(g.members) for g in stepped(ReLift(), problems("b"), tools)] == [0]
     assert tools.memory == {"hardest": []}
+
+
+def test_the_learning_rate_is_multiplied_while_imitating_and_warms_up_again_after():
+    method = SftThenGrpo(sft_share=0.5, sft_rate=3.0)
+    assert [method.learning_rate_factor(step, 8) for step in range(1, 9)] == [3.0] * 4 + [0.2, 0.4, 0.6, 0.8]
+    assert Sft().learning_rate_factor(1, 8) == 1.0
