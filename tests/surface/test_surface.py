@@ -35,6 +35,7 @@ COMMANDS = {
         "--threads",
         "--out",
     ],
+    "methods": ["name"],
     "report": ["run", "--out"],
     "show": ["run", "--step", "--limit"],
     "study": ["file", "--out", "--results", "--at-once", "--dry-run", "--report-only"],
@@ -89,7 +90,7 @@ METHOD_OPTIONS = {
         "show_rejected_step",
     ],
     "sft": [*GUIDED],
-    "sft_then_grpo": [*GUIDED, "sft_share"],
+    "sft_then_grpo": [*GUIDED, "sft_rate", "sft_share"],
     "vppo": ["cut_back_tokens", "positive_prefix", "prefix_credit"],
 }
 """What each method has beyond the shared options."""
@@ -111,8 +112,8 @@ CONFIGURATION = {
     "method": [],
     "objective": ["normalisation", "aggregation", "clip", "kl", "entropy", "updates_per_batch"],
     "optimizer": ["learning_rate", "schedule", "warmup_steps", "weight_decay", "max_grad_norm"],
-    "scorer": ["model", "threshold"],
-    "teacher": ["model", "temperature"],
+    "scorer": ["model", "threshold", "noise"],
+    "teacher": ["model", "temperature", "prompt", "noise"],
     "verifier": ["answer_pattern"],
     "evaluation": [
         "sets",
