@@ -18,6 +18,7 @@ from scope_rlvr.run.records import SCHEMA_VERSION
 from scope_rlvr.run.train import _RENAMED, SUMMARY_SCHEMA
 from scope_rlvr.salvage import SalvageOutcome
 from scope_rlvr.study.analysis import TABLE_SCHEMA
+from scope_rlvr.study.plan import _StudyFile, load_study
 from scope_rlvr.study.report import write_report
 from scope_rlvr.study.results import RESULT_SCHEMA
 from tests.example_study import make_study
@@ -179,6 +180,19 @@ def test_an_unexplained_key_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(config_reference.MEANINGS, "run.speed", "Speed.")
     with pytest.raises(config_reference.ReferenceGap, match=r"run\.speed"):
         config_reference.reference()
+
+
+# --- studies --------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_of_a_study_is_one(tmp_path: Path) -> None:
+    example = doc("studies.md").split("```toml\n", 1)[1].split("```", 1)[0]
+    (tmp_path / "embedded.toml").write_bytes(config_reference.RECIPE.read_bytes())
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "example.toml").write_text(example)
+    study = load_study(tmp_path / "studies" / "example.toml")
+    assert f"runs/studies/{study.name}\n" in example
+    assert set(tomllib.loads(example)) == set(_StudyFile.model_fields)
 
 
 # --- formats --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from statistics import fmean
 import pytest
 
 from scope_rlvr.errors import UserError
-from scope_rlvr.study.analysis import Analysis, measures_after
+from scope_rlvr.study.analysis import Analysis, at_tokens, measures_after
 from scope_rlvr.study.content import notes
 from scope_rlvr.study.folder import StudyFolder
 from scope_rlvr.study.plan import Study
@@ -157,13 +157,35 @@ def test_equal_tokens_are_read_where_every_run_came_to(example: tuple[Study, Stu
     spent = [
         r.evaluations["tokens/sampled"][-1] + r.evaluations["tokens/continuation"][-1] for r in analysis.all_results
     ]
-    assert analysis.common_tokens == min(spent)
+    tokens = analysis.common_tokens(analysis.cells)
+    assert tokens == min(spent)
     run = next(r for r in analysis.all_results if r.arm == "scope")
     xs = [a + b for a, b in zip(run.evaluations["tokens/sampled"], run.evaluations["tokens/continuation"], strict=True)]
     ys = run.evaluations["reduction-6/accuracy"]
-    share = (analysis.common_tokens - xs[-2]) / (xs[-1] - xs[-2])
+    share = (tokens - xs[-2]) / (xs[-1] - xs[-2])
     expected = ys[-2] + share * (ys[-1] - ys[-2])
-    assert analysis.at_common_tokens(run)["reduction-6/accuracy"] == pytest.approx(expected)
+    assert at_tokens(tokens)(run)["reduction-6/accuracy"] == pytest.approx(expected)
+
+
+def test_an_arm_that_samples_less_or_nothing_spoils_no_other_comparison(tmp_path: Path, no_plots: None) -> None:
+    study, folder = make_study(tmp_path)
+    for run in study.runs:
+        result = folder.result(run)
+        assert result is not None
+        share = {"scope": 1.0, "luffy": 0.5, "grpo": 0.0}[run.cell.arm]
+        names = ("tokens/sampled", "tokens/continuation")
+        less = {name: [share * (v or 0) for v in result.evaluations[name]] for name in names}
+        write_result(replace(result, evaluations=result.evaluations | less), folder.result_file(run))
+    analysis = analysis_of(study, folder)
+    scope, luffy, grpo = analysis.cells
+    assert analysis.sampling_cells == [scope, luffy]
+    assert analysis.common_tokens([grpo]) is None
+    found = analysis.comparisons("reduction-6/accuracy", at_equal_tokens=True)
+    assert [c.other for c in found] == [luffy]
+    assert found[0].tokens == analysis.common_tokens([scope, luffy]) < 400_000
+    write_report(study, folder)
+    text = (folder.path / "report.md").read_text().split("At equal sampled tokens")[1].split("##")[0]
+    assert "| GRPO | 5 | – |" in text
 
 
 def test_a_better_arm_reaches_a_worse_ones_end_earlier_and_not_the_other_way(

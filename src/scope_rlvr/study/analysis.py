@@ -48,6 +48,8 @@ class Comparison:
     measure: str
     difference: PairedDifference
     relative: Interval | None
+    tokens: float | None = None
+    """Where it was read, if not after the last step."""
     holm_t: float | None = None
     holm_sign_flip: float | None = None
 
@@ -96,15 +98,21 @@ class Analysis:
         others = [cell for cell in self.cells if cell.arm != self.study.reference]
         return [(r, o) for o in others for r in references if r.value == o.value or None in (r.value, o.value)]
 
-    def comparisons(self, measure: str, extract: Extract | None = None) -> list[Comparison]:
-        """Paired differences in one measure over common seeds; Holm's correction is over these comparisons."""
+    def comparisons(self, measure: str, *, at_equal_tokens: bool = False) -> list[Comparison]:
+        """Paired differences in one measure over common seeds; Holm's correction is over these comparisons.
+
+        After the last step, or where both arms had sampled as many tokens.
+        """
         found = []
         for reference, other in self.pairs:
-            one, two = self._paired(reference, other, measure, extract or measures_after)
+            tokens = self.common_tokens([reference, other]) if at_equal_tokens else None
+            if at_equal_tokens and tokens is None:
+                continue
+            extract = measures_after if tokens is None else at_tokens(tokens)
+            one, two = self._paired(reference, other, measure, extract)
             if one:
-                found.append(
-                    Comparison(reference, other, measure, paired_difference(one, two), relative_change(one, two))
-                )
+                difference, relative = paired_difference(one, two), relative_change(one, two)
+                found.append(Comparison(reference, other, measure, difference, relative, tokens))
         return _corrected(found)
 
     def _paired(self, one: Cell, other: Cell, measure: str, extract: Extract) -> tuple[list[float], list[float]]:
@@ -118,21 +126,19 @@ class Analysis:
 
     # --- equal tokens ----------------------------------------------------------------------------------------------
 
-    @property
-    def common_tokens(self) -> float | None:
-        """The largest number of sampled tokens that every run had spent at an evaluation; ``None`` without evaluations."""
-        spent = [policy_tokens(result.evaluations) for result in self.all_results]
-        last = [tokens[-1] for tokens in spent if tokens and tokens[-1] is not None]
+    def common_tokens(self, cells: Sequence[Cell]) -> float | None:
+        """The largest number of sampled tokens that every run of these cells had spent at an evaluation.
+
+        ``None`` where a run has no evaluation, or sampled nothing at all.
+        """
+        spent = [policy_tokens(result.evaluations) for cell in cells for result in self.results[cell].values()]
+        last = [tokens[-1] for tokens in spent if tokens and tokens[-1]]
         return min(last) if last and len(last) == len(spent) else None
 
-    def at_common_tokens(self, result: Result) -> dict[str, float]:
-        """A run's evaluations during training, read where every run had spent as many sampled tokens."""
-        budget = self.common_tokens
-        if budget is None:
-            return {}
-        tokens = policy_tokens(result.evaluations)
-        read = {name: _read(tokens, result.evaluations[name], budget) for name in _evaluated(result)}
-        return {name: value for name, value in read.items() if value is not None}
+    @property
+    def sampling_cells(self) -> list[Cell]:
+        """Cells that can be read at some number of sampled tokens."""
+        return [cell for cell in self.cells if self.common_tokens([cell]) is not None]
 
     # --- curves ----------------------------------------------------------------------------------------------------
 
@@ -160,7 +166,9 @@ class Analysis:
 
     def record(self) -> dict[str, Any]:
         """All figures as plain values, for ``table.json``."""
-        after, spent, equal = (self.table(f) for f in (measures_after, budgets, self.at_common_tokens))
+        tokens = self.common_tokens(self.sampling_cells)
+        after, spent = self.table(measures_after), self.table(budgets)
+        equal = self.table(at_tokens(tokens)) if tokens is not None else {}
         measures = [name for set_name in self.sets for name in self.measures_of(set_name)]
         return {
             "schema": TABLE_SCHEMA,
@@ -176,12 +184,17 @@ class Analysis:
                     "seeds": sorted(self.results[cell]),
                     "after": _interval_records(after[cell]),
                     "budgets": _interval_records(spent[cell]),
-                    "at_common_tokens": _interval_records(equal[cell]),
+                    "at_common_tokens": _interval_records(equal.get(cell, {})),
                 }
                 for cell in self.cells
             ],
-            "common_tokens": self.common_tokens,
+            "common_tokens": tokens,
             "differences": [_comparison_record(c) for name in measures for c in self.comparisons(name)],
+            "differences_at_equal_tokens": [
+                _comparison_record(c) | {"tokens": c.tokens}
+                for name in measures
+                for c in self.comparisons(name, at_equal_tokens=True)
+            ],
             "steps_to_reach": {
                 target.id: {cell.id: step for cell, step in steps.items()}
                 for target, steps in self.steps_to_reach(self.study.primary).items()
@@ -212,6 +225,17 @@ def budgets(result: Result) -> dict[str, float]:
     if attempted := result.salvage.get("attempted"):
         found["salvage/rate"] = result.salvage["admitted"] / attempted
     return found
+
+
+def at_tokens(tokens: float) -> Extract:
+    """Reads a run's evaluations during training where it had sampled so many tokens, straight between two of them."""
+
+    def extract(result: Result) -> dict[str, float]:
+        spent = policy_tokens(result.evaluations)
+        read = {name: _read(spent, result.evaluations[name], tokens) for name in _evaluated(result)}
+        return {name: value for name, value in read.items() if value is not None}
+
+    return extract
 
 
 def is_share(measure: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scope_rlvr.report.wording import duration, number, percent, signed
-from scope_rlvr.study.analysis import Analysis, Comparison, budgets, is_share, measures_after
+from scope_rlvr.study.analysis import Analysis, Comparison, at_tokens, budgets, is_share, measures_after
 from scope_rlvr.study.plan import Cell
 from scope_rlvr.study.plots import measure_title
 from scope_rlvr.study.statistics import EXACT_SIGN_FLIPS, Interval
@@ -152,26 +152,26 @@ def _diversity(analysis: Analysis) -> Section | None:
 
 
 def _equal_tokens(analysis: Analysis) -> Section | None:
-    budget = analysis.common_tokens
+    budget = analysis.common_tokens(analysis.sampling_cells)
     if budget is None:
         return None
-    table = analysis.table(analysis.at_common_tokens)
+    table = analysis.table(at_tokens(budget))
     measures = [m for s in analysis.sets for m in analysis.measures_of(s) if is_share(m)]
     measures = [m for m in measures if any(m in row for row in table.values())]
-    tables = [_cell_table(analysis, "", measures, table, with_set=True)] if measures else []
-    differences = _comparison_table(
-        analysis,
-        measures,
-        lambda c: _spread(c.difference.interval, _difference_writer(c.measure)),
-        "reference − arm",
-        analysis.at_common_tokens,
-    )
-    tables += [differences] if differences is not None else []
+    tables = [_cell_table(analysis, f"At {_count(budget)} tokens", measures, table, with_set=True)]
+    rows = []
+    primary = analysis.study.primary
+    for c in analysis.comparisons(primary, at_equal_tokens=True):
+        spread = _spread(c.difference.interval, _difference_writer(primary))
+        rows.append((_against(c), str(c.difference.interval.num_seeds), _count(c.tokens or 0), spread))
+    header = ("arm", "pairs", "tokens", "reference − arm")
+    tables += [Table(f"{measure_title(primary)}, at as many as both came to", header, tuple(rows))] if rows else []
     lead = (
-        f"The evaluations during training, read straight between two of them where a run had sampled {number(round(budget))} tokens "
-        "(rollouts and continuations): as many as every run came to. These are the development problems."
+        "Evaluations during training, on development problems, read straight between two of them where runs had sampled equally many "
+        "tokens (rollouts and continuations): as many as every run came to, and for differences as many as both arms came to. An arm that "
+        "sampled nothing is not compared here."
     )
-    return Section("equal-tokens", "At equal sampled tokens", lead, tuple(tables)) if tables else None
+    return Section("equal-tokens", "At equal sampled tokens", lead, tuple(tables))
 
 
 def _steps_to_reach(analysis: Analysis) -> Section | None:
@@ -237,10 +237,9 @@ def _comparison_table(
     measures: Sequence[str],
     write: Callable[[Comparison], str],
     title: str = "",
-    extract: Callable[..., Mapping[str, float]] = measures_after,
 ) -> Table | None:
     """One row for each arm that the reference is compared with, one column a measure."""
-    by_measure = {m: {_against(c): write(c) for c in analysis.comparisons(m, extract)} for m in measures}
+    by_measure = {m: {_against(c): write(c) for c in analysis.comparisons(m)} for m in measures}
     names = list(dict.fromkeys(name for found in by_measure.values() for name in found))
     if not names:
         return None
