@@ -162,21 +162,22 @@ def fill(template: str, **texts: str) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: texts.get(found[1], found[0]), template)
 
 
-def hinted_prompt(group: Group, hint_ids: tuple[int, ...], template: str, tools: Toolbox) -> tuple[int, ...]:
-    """The ids of a problem's prompt with a hint in it.
+def hinted_prompt(group: Group, hint: Rollout, template: str, tools: Toolbox) -> Rollout:
+    """An empty response to a problem's prompt with a hint in it.
 
     ``PROMPT_THEN_HINT`` keeps the ids of both. Any other template is filled in as text and encoded like a prompt.
     """
     if template == PROMPT_THEN_HINT:
-        return (*group.prompt_ids, *hint_ids)
-    hint = "".join(tools.codec.pieces(hint_ids))
-    return tools.read_prompt(group.problem, fill(template, prompt=group.problem.prompt, hint=hint))
+        return Rollout((*group.prompt_ids, *hint.token_ids), ())
+    text = fill(template, prompt=group.problem.prompt, hint=tools.text(hint))
+    return Rollout(tools.read_prompt(group.problem, text), ())
 
 
 def sample_with_hints(
-    groups: Sequence[Group], shares: Sequence[float], template: str, tools: Toolbox
+    groups: Sequence[Group], shares: Sequence[float], begin: Callable[[Group, Rollout], Rollout], tools: Toolbox
 ) -> list[tuple[Member, ...] | None]:
-    """As many rollouts as each group has, with the start of a verified teacher trace in the prompt.
+    """As many rollouts as each group has, from what ``begin`` makes of the group and a hint: the start of a verified
+    teacher trace.
 
     ``shares`` of the trace are tried in order until one makes a rollout right; ``None`` where none does, or where there
     is no trace.
@@ -185,10 +186,9 @@ def sample_with_hints(
     found: dict[int, tuple[Member, ...]] = {}
     for share in shares:
         trying = [i for i, t in enumerate(traces) if t is not None and len(t.rollout) > 1 and i not in found]
-        hints = {i: first_part(t.rollout, share).token_ids for i in trying if (t := traces[i]) is not None}
-        prompts = {i: hinted_prompt(groups[i], hint_ids, template, tools) for i, hint_ids in hints.items()}
+        starts = {i: begin(groups[i], first_part(t.rollout, share)) for i in trying if (t := traces[i]) is not None}
         places = [i for i in trying for _ in groups[i].members]
-        rollouts = tools.extend([Rollout(prompts[i], ()) for i in places], "continuation", "hint", str(share))
+        rollouts = tools.extend([starts[i] for i in places], "continuation", "hint", str(share))
         judged = tools.judge([(groups[i].problem, rollout) for i, rollout in zip(places, rollouts, strict=True)])
         for i in trying:
             members = tuple(replace(m, role=Role.GUIDED) for j, m in zip(places, judged, strict=True) if j == i)

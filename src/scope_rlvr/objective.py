@@ -169,7 +169,8 @@ class Mixture(Settings):
 
 
 class ShapedRatio(Settings):
-    """Guide: shaping of the true ratio, ``−Â·ρ/(ρ+γ)`` with ``ρ = π/q`` and γ the ``quantile`` of ρ in the response.
+    """Guide: shaping of the true ratio, ``−Â·ρ/(ρ+γ)`` with ``ρ = π/q`` and γ the ``quantile`` of ρ among the tokens of a
+    response that train by it.
 
     For tokens with a known probability ``q``, as when the policy wrote them to another prompt. γ has no gradient and is at
     least ``floor``. The released code takes the quantile over a micro-batch; over a response, it does not depend on how a
@@ -185,7 +186,8 @@ class ShapedRatio(Settings):
 
     def loss(self, tokens: Tokens, clip: Clip) -> Tensor:
         ratio_BT = torch.exp(tokens.logp_BT - tokens.teacher_logp_BT)
-        known_BT = torch.where(tokens.is_teacher_BT, ratio_BT.detach().float(), torch.nan)
+        trains_BT = tokens.is_teacher_BT & (tokens.weight_BT > 0)
+        known_BT = torch.where(trains_BT, ratio_BT.detach().float(), torch.nan)
         gamma_B1 = known_BT.nanquantile(self.quantile, dim=1, keepdim=True).nan_to_num(1.0).clamp(min=self.floor)
         return -tokens.advantage_BT * ratio_BT / (ratio_BT + gamma_B1)
 

@@ -199,7 +199,8 @@ class Member:
     """A rollout in a group, with its verdict and, if it failed, what became of the attempt to salvage it.
 
     ``num_shared_tokens`` counts the tokens at the start that belong to another rollout of the group as well (a failure
-    and its own salvage in ``pair`` mode; branches) and therefore do not train here. ``step_scores`` is there where a method asked for it.
+    and its own salvage in ``pair`` mode; branches; a hint that responses begin with) and therefore do not train here.
+    ``step_scores`` is there where a method asked for it.
     """
 
     rollout: Rollout

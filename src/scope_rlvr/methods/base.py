@@ -138,7 +138,10 @@ class GuidedMethod(Method):
         is_teacher_T = [origin is Origin.TEACHER for origin in streams.origin_T]
         return replace(
             streams,
-            advantage_T=tuple(pull if t else a for t, a in zip(is_teacher_T, streams.advantage_T, strict=True)),
+            advantage_T=tuple(
+                pull if t and w else a
+                for t, w, a in zip(is_teacher_T, streams.weight_T, streams.advantage_T, strict=True)
+            ),
             weight_T=tuple(w * counts if t else w for t, w in zip(is_teacher_T, streams.weight_T, strict=True)),
         )
 

@@ -10,10 +10,10 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator
 
 from scope_rlvr.credit import Normalisation
-from scope_rlvr.guidance import PROMPT_THEN_HINT, rescue_unsolved, sample_with_hints
+from scope_rlvr.guidance import PROMPT_THEN_HINT, hinted_prompt, rescue_unsolved, sample_with_hints
 from scope_rlvr.methods.base import Method
 from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group
+from scope_rlvr.types import Group, Rollout
 
 
 class Ghpo(Method):
@@ -63,7 +63,10 @@ class Ghpo(Method):
         return rescue_unsolved(groups, lambda unsolved: self._hinted(unsolved, tools))
 
     def _hinted(self, unsolved: Sequence[Group], tools: Toolbox) -> list[Group]:
-        hinted = sample_with_hints(unsolved, self.hint_shares, self.template, tools)
+        def begin(group: Group, hint: Rollout) -> Rollout:
+            return hinted_prompt(group, hint, self.template, tools)
+
+        hinted = sample_with_hints(unsolved, self.hint_shares, begin, tools)
         return [
             group if members is None else replace(group, members=members, replaced=group.members)
             for group, members in zip(unsolved, hinted, strict=True)

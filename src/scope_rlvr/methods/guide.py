@@ -8,11 +8,18 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.guidance import PROMPT_THEN_HINT, off_policy, put_in_place, rescue_unsolved, sample_with_hints
+from scope_rlvr.guidance import (
+    PROMPT_THEN_HINT,
+    hinted_prompt,
+    off_policy,
+    put_in_place,
+    rescue_unsolved,
+    sample_with_hints,
+)
 from scope_rlvr.methods.base import GuidedMethod
 from scope_rlvr.objective import ShapedRatio, TeacherTerm
 from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group
+from scope_rlvr.types import Group, Member, Origin, Rollout
 
 
 class Guide(GuidedMethod):
@@ -24,7 +31,11 @@ class Guide(GuidedMethod):
     surrogate. Flat groups count nowhere. Source: Nath et al. 2025 (Guide-GRPO), and its released code.
 
     Left open, or different here: the hint is the first ``hint_share`` of a verified teacher trace instead of advice written
-    beforehand; γ is taken over a response. ``mixin``, an option of the released code, keeps the plain failure wherever the
+    beforehand. By default its ids follow the prompt's and the policy goes on from there. Alone, what it writes would begin
+    in the middle; so the hint is kept as the start of the response, which with it is a whole solution, and does not train.
+    The rest then follows the same ids with and without the hint's being in the prompt: ρ is 1 on fresh rollouts, and the
+    shaping is a factor of ¼. In a ``template`` of the paper's kind the hint is advice, stays in the prompt alone, and ρ
+    says what it was worth. γ is taken over the trained tokens of a response. ``mixin``, an option of the released code, keeps the plain failure wherever the
     hinted rollout is not right; its tokens are then on-policy. Journals call hinted tokens ``teacher``, and count them as
     the policy's.
 
@@ -57,14 +68,22 @@ class Guide(GuidedMethod):
         return rescue_unsolved(groups, lambda unsolved: self._hinted(unsolved, tools))
 
     def _hinted(self, unsolved: Sequence[Group], tools: Toolbox) -> list[Group]:
+        def begin(group: Group, hint: Rollout) -> Rollout:
+            # The start of a solution is the start of the response; anything else stands in the prompt alone.
+            return hint if self.template == PROMPT_THEN_HINT else hinted_prompt(group, hint, self.template, tools)
+
         edited = []
-        for group, members in zip(
-            unsolved, sample_with_hints(unsolved, [self.hint_share], self.template, tools), strict=True
-        ):
+        for group, members in zip(unsolved, sample_with_hints(unsolved, [self.hint_share], begin, tools), strict=True):
             newcomers = {
-                i: replace(member, rollout=off_policy(member.rollout, group.prompt_ids))
+                i: _under_plain_prompt(member, group)
                 for i, member in enumerate(members or ())
                 if member.verdict.is_right or not self.mixin
             }
             edited.append(put_in_place(group, newcomers))
         return edited
+
+
+def _under_plain_prompt(hinted: Member, group: Group) -> Member:
+    """The response as one to the problem's own prompt; a hint that it begins with does not train."""
+    num_hint_tokens = hinted.rollout.num_tokens_from(Origin.TEACHER)
+    return replace(hinted, rollout=off_policy(hinted.rollout, group.prompt_ids), num_shared_tokens=num_hint_tokens)

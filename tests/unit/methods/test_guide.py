@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from scope_rlvr.types import Group, Origin, Role
 from tests.doubles import LOGPROB, PROMPT_IDS, ScriptedPolicy, ScriptedTeacher, credited, group, plain, sampled, toolbox
 
 TRACE = "step by step\n\nanswer 7|"  # 23 tokens: a hint of 11
-WRONG, RIGHT = "answer 1|", "answer 7|"
+WRONG, RIGHT, UNKNOWN = "\nanswer 1|", "\nanswer 7|", "\nanswer ?|"
 
 
 def edited(*texts: str, policy: ScriptedPolicy, trace: str = TRACE, method: Guide | None = None, **parts) -> Group:
@@ -27,25 +28,39 @@ def test_hinted_rollouts_train_under_the_plain_prompt_with_the_probabilities_the
     after = edited("a|", "b|", policy=policy)
     assert policy.prefixes == [(*PROMPT_IDS, *sampled("step by ste"))] * 2
     assert [m.rollout.prompt_ids for m in after.members] == [PROMPT_IDS] * 2
-    assert [m.rollout.token_ids for m in after.members] == [sampled(WRONG), sampled(RIGHT)]
     assert {m.role for m in after.members} == {Role.GUIDED}
     for member in after.members:
         assert set(member.rollout.origin_T) == {Origin.TEACHER}
-        assert set(member.rollout.logprob_T) == {LOGPROB}
+        assert set(member.rollout.logprob_T[11:]) == {LOGPROB}
     assert after.replaced == before.members
+
+
+def test_a_response_begins_with_the_hint_it_goes_on_from():
+    texts = ["p\n\nanswer 1|", "p\n\nanswer 7|"]
+    policy = ScriptedPolicy(texts)
+    tools = toolbox(policy=policy, teacher=ScriptedTeacher([TRACE]), max_response_tokens=30)
+    after = Guide().edit_groups([group("a|", "b|")], tools)[0]
+    assert [plain(m.rollout) for m in after.members] == [f"step by ste{text}" for text in texts]
+    assert [m.rollout.token_ids for m in after.members] == [sampled(f"step by ste{text}") for text in texts]
+    assert policy.budgets == [19, 19]
+
+
+def test_the_hint_does_not_train():
+    streams = credited(Guide(), [edited("a|", "b|", policy=ScriptedPolicy([WRONG, RIGHT]))])[0]
+    assert [s.advantage_T for s in streams] == [(0.0,) * 11 + (-0.5,) * 10, (0.0,) * 11 + (0.5,) * 10]
+    assert [s.weight_T for s in streams] == [(0.0,) * 11 + (1.0,) * 10] * 2
 
 
 def test_wrong_hinted_rollouts_are_pushed_away():
     after = edited("a|", "b|", policy=ScriptedPolicy([WRONG, RIGHT]))
     streams = credited(Guide(teacher_weight=0.5), [after])[0]
-    assert [set(s.advantage_T) for s in streams] == [{-0.25}, {0.25}]
-    assert all(set(s.weight_T) == {1.0} for s in streams)
+    assert [set(s.advantage_T[11:]) for s in streams] == [{-0.25}, {0.25}]
 
 
 def test_tokens_count_as_the_policys():
     tools = toolbox(policy=ScriptedPolicy([RIGHT]), teacher=ScriptedTeacher([TRACE]))
     Guide().edit_groups([group("a|", "b|")], tools)
-    assert tools.tokens == {"teacher": 23, "continuation": 18}
+    assert tools.tokens == {"teacher": 23, "continuation": 20}
 
 
 def test_a_group_of_right_hinted_rollouts_counts_nowhere():
@@ -55,33 +70,33 @@ def test_a_group_of_right_hinted_rollouts_counts_nowhere():
 
 def test_mixin_keeps_plain_failures():
     before = group("a|", "b|", "c|")
-    policy = ScriptedPolicy([WRONG, RIGHT, "answer ?|"])
+    policy = ScriptedPolicy([WRONG, RIGHT, UNKNOWN])
     after = edited("a|", "b|", "c|", policy=policy, method=Guide(mixin=True))
-    assert [plain(m.rollout) for m in after.members] == ["a|", RIGHT, "c|"]
+    assert [plain(m.rollout) for m in after.members] == ["a|", f"step by ste{RIGHT}", "c|"]
     assert after.members[::2] == before.members[::2]
     assert after.replaced == before.members[1:2]
     streams = credited(Guide(mixin=True), [after])[0]
-    assert [s.advantage_T[0] for s in streams] == pytest.approx([-1 / 3, 2 / 3, -1 / 3])
+    assert [s.advantage_T[-1] for s in streams] == pytest.approx([-1 / 3, 2 / 3, -1 / 3])
 
 
 def test_a_hinted_rollout_of_unknown_verdict_trains_nothing():
-    after = edited("a|", "b|", "c|", policy=ScriptedPolicy([WRONG, RIGHT, "answer ?|"]))
+    after = edited("a|", "b|", "c|", policy=ScriptedPolicy([WRONG, RIGHT, UNKNOWN]))
     streams = credited(Guide(), [after])[0]
-    assert [set(s.advantage_T) for s in streams] == [{-0.5}, {0.5}, {0.0}]
+    assert [s.advantage_T[-1] for s in streams] == [-0.5, 0.5, 0.0]
     assert set(streams[2].weight_T) == {0.0}
 
 
-@pytest.mark.parametrize("continuation", [WRONG, "answer ?|", "no end"])
+@pytest.mark.parametrize("continuation", [WRONG, UNKNOWN, "no end"])
 def test_where_the_hint_does_not_help_the_group_stays(continuation):
     assert edited("a|", "b|", policy=ScriptedPolicy([continuation])) == group("a|", "b|")
 
 
-@pytest.mark.parametrize("trace", [WRONG, "answer 7", "answer ?|"])
+@pytest.mark.parametrize("trace", [WRONG, "answer 7", UNKNOWN])
 def test_without_a_verified_trace_there_is_no_hint(trace):
     assert edited("a|", policy=ScriptedPolicy([RIGHT]), trace=trace) == group("a|")
 
 
-@pytest.mark.parametrize("texts", [(RIGHT, "a|"), (RIGHT, RIGHT), ("answer ?|",)])
+@pytest.mark.parametrize("texts", [(RIGHT, "a|"), (RIGHT, RIGHT), (UNKNOWN,)])
 def test_other_groups_cost_nothing(texts):
     policy = ScriptedPolicy([RIGHT])
     assert edited(*texts, policy=policy) == group(*texts)
@@ -100,6 +115,8 @@ def test_another_template_is_read_as_text():
     assert seen == ["Hint: step by ste. Q"]
     assert policy.prefixes == [(7, 8)]
     assert after.members[0].rollout.prompt_ids == PROMPT_IDS
+    assert after.members[0].rollout.token_ids == sampled(RIGHT)
+    assert after.members[0].num_shared_tokens == 0
 
 
 # --- loss -----------------------------------------------------------------------------------------------------------
@@ -135,6 +152,13 @@ def test_the_quantile_has_no_gradient():
 def test_the_quantile_is_at_least_the_floor():
     loss_BT = ShapedRatio(floor=1e-4).loss(tokens_of([[1e-6, 1e-6]], [[True] * 2]), Clip())
     assert loss_BT[0].tolist() == pytest.approx([-1e-6 / (1e-6 + 1e-4)] * 2, rel=1e-4)
+
+
+def test_a_hint_takes_no_part_in_the_quantile():
+    tokens = tokens_of([[9.0, 0.2, 1.0, 1.2]], [[True] * 4])
+    weight_BT = torch.tensor([[0.0, 1.0, 1.0, 1.0]])
+    loss_BT = Guide().token_loss(replace(tokens, weight_BT=weight_BT), Clip())
+    assert loss_BT[0, 1:].tolist() == pytest.approx([-rho / (rho + 1.16) for rho in (0.2, 1.0, 1.2)])
 
 
 def test_each_response_has_its_own_quantile_so_that_a_batch_may_be_split():
