@@ -18,8 +18,9 @@ class Pure(ScoredMethod):
 
     With ``r_s = 2p_s − 1`` for the score p of a step: ``r*_s = r_s · softmax(−r/T)_s``, nearly all of it on the worst step.
     ``Â_t = Σ_{s ≥ s(t)} (r*_s − b_i·|s|) + outcome_weight · (r_i − mean of the others)``, where ``|s|`` counts tokens and
-    ``b_i`` is what the other rollouts' steps are worth a token: ``Σ_{j≠i} Σ_s r*_{j,s} / Σ_{j≠i} |y_j|``. The last token of
-    a step has advantage 0 unless ``train_step_ends``, so that where to end a step is no means to a better minimum.
+    ``b_i`` is what the other rollouts' steps are worth a token: ``Σ_{j≠i} Σ_s r*_{j,s} / Σ_{j≠i} |y_j|``. The token
+    that ends a step, the last step excepted, has advantage 0 unless ``train_step_ends``, so that where to end a step is no
+    means to a better minimum. The last step ends with the end of the response, which is learned as ever.
 
     A verifier's reward of −1 and 0, as in the source, has the same advantages as 0 and 1. ``|s|`` includes the separator
     here, so that the steps' baselines add up to the response's. Only rollouts with scores enter ``b``; with no other one
@@ -36,7 +37,7 @@ class Pure(ScoredMethod):
     name: Literal["pure"] = "pure"
     temperature: float = Field(0.1, gt=0, description="of the softmax; the lower, the nearer to the minimum")
     outcome_weight: float = Field(1.0, ge=0, description="factor on the advantage from the outcome")
-    train_step_ends: bool = Field(False, description="train the last token of each step, too")
+    train_step_ends: bool = Field(False, description="train the tokens that separate steps, too")
     baseline: Baseline = Baseline.LEAVE_ONE_OUT
     normalisation: Normalisation | None = Normalisation.NONE
 
@@ -55,7 +56,7 @@ class Pure(ScoredMethod):
                 process_T = self._process(scored[i], rewards[i], per_token)
             advantage_T = [process + self.outcome_weight * outcome for process in process_T]
             if i in scored and not self.train_step_ends:
-                for step in scored[i].steps:
+                for step in scored[i].steps[:-1]:
                     advantage_T[step.end - 1] = 0.0
             advantage_GT.append(advantage_T)
         return advantage_GT

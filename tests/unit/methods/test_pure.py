@@ -35,9 +35,14 @@ def test_a_token_gets_what_is_paid_from_its_step_on_less_the_others_worth():
     _, (failure, right) = credited(SHARP, FAILURE, RIGHT)
     # The other's worth a token is 0.8 / 9 and -0.8 / 24. Failure: (0, -0.8, 0) less 8, 7, 9 times that, from the end
     # -0.8, -0.8 - 0.8 - 0.622222 and so on; and -1 for the outcome. Right: 0.8 + 9 * 0.8 / 24 + 1.
-    assert runs(failure.advantage_T) == [(-3.933333, 7), (0, 1), (-3.222222, 6), (0, 1), (-1.8, 8), (0, 1)]
-    assert runs(right.advantage_T) == [(2.1, 8), (0, 1)]
+    assert runs(failure.advantage_T) == [(-3.933333, 7), (0, 1), (-3.222222, 6), (0, 1), (-1.8, 9)]
+    assert runs(right.advantage_T) == [(2.1, 9)]
     assert set(failure.weight_T) == set(right.weight_T) == {1.0}
+
+
+def test_where_the_response_ends_is_learned():
+    _, streams = credited(SHARP, FAILURE, RIGHT, "good\n\nbad")
+    assert all(s.advantage_T[-1] == s.advantage_T[-2] != 0 for s in streams)
 
 
 def test_step_ends_may_train():
@@ -49,7 +54,7 @@ def test_step_ends_may_train():
 def test_the_outcome_weight_scales_the_outcome_alone():
     _, (failure, right) = credited(Pure(temperature=0.01, outcome_weight=0), FAILURE, RIGHT)
     assert [a for a, _ in runs(failure.advantage_T)[::2]] == [-2.933333, -2.222222, -0.8]
-    assert runs(right.advantage_T) == [(1.1, 8), (0, 1)]
+    assert runs(right.advantage_T) == [(1.1, 9)]
 
 
 def test_the_baseline_of_three_pools_the_two_others():
@@ -68,8 +73,8 @@ def test_a_rollout_without_scores_keeps_the_outcome_and_enters_no_baseline():
     scorer = TableScorer(distort=lambda scores: scores if len(scores) == 1 else None)
     _, streams = credited(SHARP, FAILURE, RIGHT, "bad|", tools=toolbox(step_scorer=scorer))
     assert runs(streams[0].advantage_T) == [(-0.5, 24)]
-    assert runs(streams[1].advantage_T) == [(round(0.8 + 9 * 0.8 / 4 + 1, 6), 8), (0, 1)]
-    assert runs(streams[2].advantage_T) == [(round(-0.8 - 4 * 0.8 / 9 - 0.5, 6), 3), (0, 1)]
+    assert runs(streams[1].advantage_T) == [(round(0.8 + 9 * 0.8 / 4 + 1, 6), 9)]
+    assert runs(streams[2].advantage_T) == [(round(-0.8 - 4 * 0.8 / 9 - 0.5, 6), 4)]
 
 
 def test_the_only_one_with_scores_has_no_process_part():
@@ -89,12 +94,12 @@ def test_without_any_scores_it_is_leave_one_out():
 def test_unknown_verdicts_take_no_part():
     _, streams = credited(SHARP, FAILURE, "bad\n\nanswer ?|", RIGHT)
     assert is_silent(streams[1:2])
-    assert runs(streams[2].advantage_T) == [(2.1, 8), (0, 1)]
+    assert runs(streams[2].advantage_T) == [(2.1, 9)]
 
 
 def test_a_truncated_failure_is_scored_like_any_other():
     _, (failure, _) = credited(SHARP, "good 1\n\nbad", RIGHT)
-    assert [count for _, count in runs(failure.advantage_T)] == [7, 1, 2, 1]
+    assert [count for _, count in runs(failure.advantage_T)] == [7, 1, 3]
 
 
 def test_normalisation_divides_by_the_deviation_of_the_mean_advantages():
