@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from enum import StrEnum
 from statistics import fmean
 from typing import ClassVar, TypeVar
 
@@ -16,11 +17,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from scope_rlvr.credit import Baseline, Normalisation, centred_rewards, deviations, normalise
+from scope_rlvr.credit import Baseline, Normalisation, centred_rewards, deviations, normalise, returns_to_go
 from scope_rlvr.objective import Aggregation, Clip, Masked, Shaped, TeacherTerm, Tokens, clipped_policy_loss
 from scope_rlvr.settings import Settings
+from scope_rlvr.steps import Step
 from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, Member, Origin, Role, Streams
+from scope_rlvr.types import Group, Member, Origin, Role, StepScores, Streams
 
 _Advantage = TypeVar("_Advantage")
 """One number for a rollout, or one for each of its tokens."""
@@ -196,6 +198,51 @@ class ScoredMethod(Method):
     def outcome_advantages(self, group: Group, rewards_G: Sequence[float | None]) -> tuple[float, ...]:
         """Reward minus baseline for each member, as in GRPO."""
         return centred_rewards(rewards_G, self.baseline, _sampled_rewards(group, rewards_G))
+
+
+class PaidSteps(StrEnum):
+    """Which of a rollout's step scores are paid.
+
+    ``AS_SCORED``: all. ``NOTHING_AFTER_ERROR``: those up to the first wrong step, its own included. A scorer that was
+    trained to find the first error (ProcessBench's task) says so with that step's score, which therefore counts; of a step
+    that builds on an error neither "right" nor "wrong" is true, and what it says there is an accident. Such steps are left
+    out of the reward, the mean and the deviation alike, as if the rollout had ended with its error. A score of 0 instead
+    would be lower than the mean and punish every further step as another error.
+    """
+
+    AS_SCORED = "as_scored"
+    NOTHING_AFTER_ERROR = "nothing_after_error"
+
+    def of(self, scores: StepScores) -> StepScores:
+        """The steps that are paid, with their scores.
+
+        >>> steps = (Step("a", 0, 2), Step("b", 2, 3), Step("c", 3, 6))
+        >>> PaidSteps.NOTHING_AFTER_ERROR.of(StepScores(steps, (0.9, 0.1, 0.8), first_wrong=1)).scores_S
+        (0.9, 0.1)
+        """
+        if self is PaidSteps.AS_SCORED or scores.first_wrong is None:
+            return scores
+        end = scores.first_wrong + 1
+        return StepScores(scores.steps[:end], scores.scores_S[:end], scores.first_wrong)
+
+
+class StepRewardMethod(ScoredMethod):
+    """A scored method that pays the scores themselves."""
+
+    paid_steps: PaidSteps = Field(
+        PaidSteps.AS_SCORED,
+        description="which scores count: all, or none after the first wrong step, where a scorer's words mean little",
+    )
+
+    def paid_scores(self, group: Group) -> list[StepScores | None]:
+        """What of each member's step scores counts; ``None`` without scores."""
+        return [None if m.step_scores is None else self.paid_steps.of(m.step_scores) for m in group.members]
+
+
+def paid_from_here(paid_S: Sequence[float], steps: Sequence[Step], num_tokens: int) -> list[float]:
+    """For each of ``num_tokens`` tokens what is paid from its step on; nothing after the last of ``steps``."""
+    paid_T = returns_to_go(paid_S, steps)
+    return paid_T + [0.0] * (num_tokens - len(paid_T))
 
 
 def own_tokens(member: Member, advantage_T: Sequence[float]) -> Streams:

@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.credit import Baseline, Normalisation, returns_to_go
-from scope_rlvr.methods.base import ScoredMethod
+from scope_rlvr.credit import Baseline, Normalisation
+from scope_rlvr.methods.base import StepRewardMethod, paid_from_here
 from scope_rlvr.types import Group
 
 
-class Prime(ScoredMethod):
+class Prime(StepRewardMethod):
     """Leave-one-out of two sources of reward, each on its own, then summed from each token to the end.
 
     ``Â_t = process_weight · Σ_{s ≥ s(t)} (p_{i,s} − mean_{j≠i} p̄_j) + (r_i − mean_{j≠i} r_j)``, ``p̄_j`` the mean score
@@ -46,20 +46,18 @@ class Prime(ScoredMethod):
     normalisation: Normalisation | None = Normalisation.NONE
 
     def group_advantages(self, group: Group, rewards_G: Sequence[float | None]) -> list[list[float]]:
-        mean_scores = {
-            i: fmean(m.step_scores.scores_S)
-            for i, m in enumerate(group.members)
-            if m.step_scores is not None and m.step_scores.scores_S
-        }
+        scores_G = self.paid_scores(group)
+        mean_scores = {i: fmean(scores.scores_S) for i, scores in enumerate(scores_G) if scores and scores.scores_S}
         advantage_GT = []
-        for i, (member, outcome) in enumerate(
-            zip(group.members, self.outcome_advantages(group, rewards_G), strict=True)
+        for i, (member, scores, outcome) in enumerate(
+            zip(group.members, scores_G, self.outcome_advantages(group, rewards_G), strict=True)
         ):
             others = [mean for j, mean in mean_scores.items() if j != i]
-            if member.step_scores is None or not others:
+            if scores is None or not others:
                 advantage_GT.append([outcome] * len(member.rollout))
                 continue
             baseline = fmean(others)
-            paid_S = [self.process_weight * (score - baseline) for score in member.step_scores.scores_S]
-            advantage_GT.append([outcome + paid for paid in returns_to_go(paid_S, member.step_scores.steps)])
+            paid_S = [self.process_weight * (score - baseline) for score in scores.scores_S]
+            paid_T = paid_from_here(paid_S, scores.steps, len(member.rollout))
+            advantage_GT.append([outcome + paid for paid in paid_T])
         return advantage_GT

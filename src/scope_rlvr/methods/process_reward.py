@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.credit import Normalisation, deviations, normalise, returns_to_go
-from scope_rlvr.methods.base import ScoredMethod
-from scope_rlvr.types import Group, Member
+from scope_rlvr.credit import Normalisation, deviations, normalise
+from scope_rlvr.methods.base import StepRewardMethod, paid_from_here
+from scope_rlvr.types import Group, StepScores
 
 
-class ProcessReward(ScoredMethod):
+class ProcessReward(StepRewardMethod):
     """GRPO with process supervision, plus the outcome.
 
     ``Â_{i,t} = Â_i + process_weight · Σ_{s ≥ s(t)} (p_{i,s} − mean(P)) / σ(P)``: ``p`` the score of a step, ``P`` the scores
@@ -21,7 +21,8 @@ class ProcessReward(ScoredMethod):
     ``σ`` is what the normalisation says for ``P``: 1, the group's deviation (the source), or that of the batch.
 
     The scores are paid as they are, so what they get wrong is paid, too: a right rollout may be pushed away, and more
-    steps of more than average score are always worth more. Source: Shao et al. 2024 (DeepSeekMath), section 4.1.3,
+    steps of more than average score are always worth more. ``paid_steps`` may leave out what comes after the first wrong
+    step: neither paid nor in P. Source: Shao et al. 2024 (DeepSeekMath), section 4.1.3,
     which has no outcome term beside it.
 
     >>> from scope_rlvr.steps import Step
@@ -48,20 +49,22 @@ class ProcessReward(ScoredMethod):
     ) -> list[list[list[float]]]:
         centred_PG = [self.outcome_advantages(g, rewards_G) for g, rewards_G in zip(groups, rewards_PG, strict=True)]
         outcome_PG = normalise(centred_PG, rewards_PG, normalisation)
-        pooled_PS = [[p for m in group.members if m.step_scores for p in m.step_scores.scores_S] for group in groups]
+        scores_PG = [self.paid_scores(group) for group in groups]
+        pooled_PS = [[p for scores in scores_G if scores for p in scores.scores_S] for scores_G in scores_PG]
         return [
             [
-                self._token_advantages(member, outcome, fmean(pooled_S or [0.0]), scale)
-                for member, outcome in zip(group.members, outcome_G, strict=True)
+                self._token_advantages(len(member.rollout), scores, outcome, fmean(pooled_S or [0.0]), scale)
+                for member, scores, outcome in zip(group.members, scores_G, outcome_G, strict=True)
             ]
-            for group, outcome_G, pooled_S, scale in zip(
-                groups, outcome_PG, pooled_PS, deviations(pooled_PS, normalisation), strict=True
+            for group, scores_G, outcome_G, pooled_S, scale in zip(
+                groups, scores_PG, outcome_PG, pooled_PS, deviations(pooled_PS, normalisation), strict=True
             )
         ]
 
-    def _token_advantages(self, member: Member, outcome: float, mean_score: float, scale: float) -> list[float]:
-        scores = member.step_scores
+    def _token_advantages(
+        self, num_tokens: int, scores: StepScores | None, outcome: float, mean_score: float, scale: float
+    ) -> list[float]:
         if scores is None:
-            return [outcome] * len(member.rollout)
+            return [outcome] * num_tokens
         paid_S = [self.process_weight * (score - mean_score) / scale for score in scores.scores_S]
-        return [outcome + paid for paid in returns_to_go(paid_S, scores.steps)]
+        return [outcome + paid for paid in paid_from_here(paid_S, scores.steps, num_tokens)]

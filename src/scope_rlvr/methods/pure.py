@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.credit import Baseline, Normalisation, returns_to_go
-from scope_rlvr.methods.base import ScoredMethod
+from scope_rlvr.credit import Baseline, Normalisation
+from scope_rlvr.methods.base import StepRewardMethod, paid_from_here
 from scope_rlvr.types import Group, StepScores
 
 
-class Pure(ScoredMethod):
+class Pure(StepRewardMethod):
     """Min-form credit assignment, with verifiable rewards.
 
     With ``r_s = 2p_s − 1`` for the score p of a step: ``r*_s = r_s · softmax(−r/T)_s``, nearly all of it on the worst step.
@@ -42,29 +42,29 @@ class Pure(ScoredMethod):
     normalisation: Normalisation | None = Normalisation.NONE
 
     def group_advantages(self, group: Group, rewards_G: Sequence[float | None]) -> list[list[float]]:
-        scored = {i: m.step_scores for i, m in enumerate(group.members) if m.step_scores is not None}
+        scored = {i: scores for i, scores in enumerate(self.paid_scores(group)) if scores is not None}
         rewards = {i: min_form(scores.scores_S, self.temperature) for i, scores in scored.items()}
         advantage_GT = []
         for i, (member, outcome) in enumerate(
             zip(group.members, self.outcome_advantages(group, rewards_G), strict=True)
         ):
             others = [j for j in scored if j != i]
-            num_tokens = sum(len(group.members[j].rollout) for j in others)
+            num_tokens = sum(step.end - step.start for j in others for step in scored[j].steps)
             process_T = [0.0] * len(member.rollout)
             if i in scored and num_tokens:
                 per_token = math.fsum(r for j in others for r in rewards[j]) / num_tokens
-                process_T = self._process(scored[i], rewards[i], per_token)
+                process_T = self._process(scored[i], rewards[i], per_token, len(member.rollout))
             advantage_T = [process + self.outcome_weight * outcome for process in process_T]
-            if i in scored and not self.train_step_ends:
-                for step in scored[i].steps[:-1]:
+            if member.step_scores is not None and not self.train_step_ends:
+                for step in member.step_scores.steps[:-1]:
                     advantage_T[step.end - 1] = 0.0
             advantage_GT.append(advantage_T)
         return advantage_GT
 
     @staticmethod
-    def _process(scores: StepScores, rewards_S: Sequence[float], per_token: float) -> list[float]:
+    def _process(scores: StepScores, rewards_S: Sequence[float], per_token: float, num_tokens: int) -> list[float]:
         paid_S = [r - per_token * (step.end - step.start) for r, step in zip(rewards_S, scores.steps, strict=True)]
-        return returns_to_go(paid_S, scores.steps)
+        return paid_from_here(paid_S, scores.steps, num_tokens)
 
 
 def min_form(scores_S: Sequence[float], temperature: float) -> list[float]:

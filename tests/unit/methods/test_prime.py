@@ -76,3 +76,9 @@ def test_a_truncated_failure_is_scored_like_any_other():
 def test_rollouts_of_one_step_have_advantages_that_sum_to_zero(texts):
     _, streams_G = credited(Prime(), *texts)
     assert sum(s.advantage_T[0] for s in streams_G) == pytest.approx(0, abs=1e-9)
+
+
+def test_after_the_first_wrong_step_nothing_may_be_paid():
+    _, (failure, right) = credited(Prime(paid_steps="nothing_after_error"), FAILURE, RIGHT)
+    assert runs(failure.advantage_T) == [(-1.8, 15), (-1, 9)]
+    assert runs(right.advantage_T) == [(1.4, 9)]  # 0.9 against (0.9 + 0.1) / 2

@@ -95,3 +95,25 @@ def test_the_scores_paid_in_a_group_sum_to_zero(texts):
     first = [s.advantage_T[0] - o.advantage_T[0] for s, o in zip(streams_G, outcome_G, strict=True)]
     assert sum(first) == pytest.approx(0, abs=1e-9)
     assert [len(s.advantage_T) for s in streams_G] == [len(m.rollout) for m in edited.members]
+
+
+def test_after_the_first_wrong_step_nothing_may_be_paid():
+    _, (failure, right) = credited(ProcessReward(paid_steps="nothing_after_error"), FAILURE, RIGHT)
+    # Of 0.9, 0.1 and 0.9 the last is left out, so that the mean is 1.9 / 3: centred 0.266667, -0.533333.
+    assert runs(failure.advantage_T) == [(-0.766667, 8), (-1.033333, 7), (-0.5, 9)]
+    assert runs(right.advantage_T) == [(0.766667, 9)]
+
+
+def test_what_a_scorer_says_after_an_error_changes_nothing_then():
+    method = ProcessReward(paid_steps="nothing_after_error")
+    for normalisation in Normalisation:
+        found = []
+        for later in (0.0, 0.4, 1.0):
+            tools = toolbox(step_scorer=TableScorer({"answer 3": later}))
+            found.append(credited(method, FAILURE, RIGHT, tools=tools, normalisation=normalisation)[1])
+        assert found[0] == found[1] == found[2]
+
+
+def test_without_an_error_all_is_paid():
+    texts = ("good 1\n\nanswer 3|", RIGHT)
+    assert credited(ProcessReward(paid_steps="nothing_after_error"), *texts) == credited(ProcessReward(), *texts)

@@ -102,6 +102,13 @@ def test_a_truncated_failure_is_scored_like_any_other():
     assert [count for _, count in runs(failure.advantage_T)] == [7, 1, 3]
 
 
+def test_after_the_first_wrong_step_nothing_may_be_paid():
+    _, (failure, right) = credited(Pure(temperature=0.01, paid_steps="nothing_after_error"), FAILURE, RIGHT)
+    # As if the failure had its first 15 tokens only: 0.8 / 9 a token of the right one, -0.8 / 15 of the failure.
+    assert runs(failure.advantage_T) == [(-3.133333, 7), (0, 1), (-2.422222, 6), (0, 1), (-1, 9)]
+    assert runs(right.advantage_T) == [(2.28, 9)]
+
+
 def test_normalisation_divides_by_the_deviation_of_the_mean_advantages():
     method = Pure(temperature=0.01, train_step_ends=True)
     _, raw = credited(method, RIGHT, "bad|")
