@@ -281,10 +281,21 @@ def test_runs_by_different_code_are_noted(tmp_path: Path, no_plots: None) -> Non
     ]
 
 
-def test_measures_of_other_sizes_are_taken_as_they_are(example: tuple[Study, StudyFolder]) -> None:
-    result = example[1].result(example[0].runs[0])
-    assert isinstance(result, Result)
-    result.after["reduction-6"] |= {"pass_at_4": 0.9, "maj_at_8": 0.8, "num_unknown": 0}
-    names = [name for name in measures_after(result) if name.startswith("reduction-6/")]
-    assert {"reduction-6/pass_at_4", "reduction-6/maj_at_8"} <= set(names)
-    assert "reduction-6/pass_at_1" not in names
+def test_measures_of_other_sizes_are_taken_and_the_largest_pass_at_k_is_compared(
+    tmp_path: Path, no_plots: None
+) -> None:
+    study, folder = make_study(tmp_path)
+    for run in study.runs:
+        result = folder.result(run)
+        assert isinstance(result, Result)
+        for record in result.after.values():
+            record |= {"pass_at_2": 0.5, "pass_at_16": 0.9, "maj_at_8": 0.6}
+        write_result(result, folder.result_file(run))
+        names = [name for name in measures_after(result) if name.startswith("reduction-6/")]
+        assert {"reduction-6/pass_at_2", "reduction-6/maj_at_8"} <= set(names)
+        assert "reduction-6/pass_at_1" not in names
+    assert analysis_of(study, folder).headlines[:2] == ["reduction-6/accuracy", "reduction-6/pass_at_16"]
+    write_report(study, folder)
+    text = (folder.path / "report.md").read_text()
+    assert "| arm | seeds | accuracy | pass@2 | pass@8 | pass@16 | maj@8 |" in text
+    assert "| arm | reduction-6, pass@16 | reduction-9, accuracy |" in text

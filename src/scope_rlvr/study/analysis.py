@@ -85,6 +85,16 @@ class Analysis:
         names = {n for result in self.all_results for n in measures_after(result) if n.startswith(f"{set_name}/")}
         return sorted(names, key=_measure_order)
 
+    @property
+    def headlines(self) -> list[str]:
+        """Of every evaluation set the accuracy and the pass@k with the largest k: what is drawn and compared."""
+        found = []
+        for set_name in self.sets:
+            names = self.measures_of(set_name)
+            found += [name for name in names if name.endswith("/accuracy")]
+            found += [name for name in names if "/pass_at_" in name][-1:]
+        return found
+
     def table(self, extract: Extract) -> dict[Cell, dict[str, Interval]]:
         """Means over seeds of what ``extract`` takes from each result."""
         return {cell: _intervals(map(extract, self.results[cell].values())) for cell in self.cells}
@@ -294,9 +304,11 @@ def _corrected(comparisons: list[Comparison]) -> list[Comparison]:
 
 
 def _measure_order(name: str) -> tuple[int, int, str]:
+    """Accuracy, pass@k by k, other shares, diversity."""
     last = name.rpartition("/")[2]
-    number = re.search(r"\d+$", last)
-    return (0 if last == "accuracy" else 1 if is_share(name) else 2, int(number.group()) if number else 0, last)
+    k = re.search(r"\d+$", last)
+    kind = 0 if last == "accuracy" else 1 if last.startswith("pass_at_") else 2 if is_share(name) else 3
+    return kind, int(k.group()) if k else 0, last
 
 
 def _interval_records(intervals: Mapping[str, Interval]) -> dict[str, Any]:

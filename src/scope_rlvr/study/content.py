@@ -112,7 +112,7 @@ def _differences(analysis: Analysis) -> Section | None:
         for c in found
     ]
     pairs = max(c.difference.interval.num_seeds for c in found)
-    least = f" {pairs} pairs cannot give less than {2 / 2**pairs:.3g}." if pairs <= EXACT_SIGN_FLIPS else ""
+    least = f" {pairs} pairs cannot give less than {2 / 2**pairs:.3g}." if 1 < pairs <= EXACT_SIGN_FLIPS else ""
     lead = (
         'Differences seed by seed, since equal seeds see the same problems in the same order. Two tests of "no difference": '
         f"the paired t test, and the sign-flip permutation test, which needs no bell shape.{least} Holm's correction is over the "
@@ -123,8 +123,7 @@ def _differences(analysis: Analysis) -> Section | None:
 
 
 def _other_differences(analysis: Analysis) -> Section | None:
-    measures = [m for s in analysis.sets for m in analysis.measures_of(s) if is_share(m)]
-    measures = [m for m in measures if m != analysis.study.primary]
+    measures = [m for m in analysis.headlines if m != analysis.study.primary]
     table = _comparison_table(
         analysis, measures, lambda c: _spread(c.difference.interval, _difference_writer(c.measure))
     )
@@ -156,8 +155,7 @@ def _equal_tokens(analysis: Analysis) -> Section | None:
     if budget is None:
         return None
     table = analysis.table(at_tokens(budget))
-    measures = [m for s in analysis.sets for m in analysis.measures_of(s) if is_share(m)]
-    measures = [m for m in measures if any(m in row for row in table.values())]
+    measures = [m for m in analysis.headlines if any(m in row for row in table.values())]
     tables = [_cell_table(analysis, f"At {_count(budget)} tokens", measures, table, with_set=True)]
     rows = []
     primary = analysis.study.primary

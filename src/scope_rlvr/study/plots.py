@@ -102,7 +102,7 @@ GROUPS = {
 def plots_of(analysis: Analysis) -> list[Plot]:
     """Every plot for which there is something to draw, group by group, measure by measure."""
     evaluated = sorted((m for s in analysis.sets for m in analysis.measures_of(s)), key=lambda m: m.partition("/")[2])
-    shares = [m for m in evaluated if is_share(m)]
+    shares = sorted(analysis.headlines, key=lambda m: m.partition("/")[2])
     diverse = [m for m in evaluated if m.rpartition("/")[2] in ("text_bleu", "distinct_right_solutions")]
     plots = [_swept(analysis, m) for m in shares] if analysis.study.sweep is not None else []
     plots += [_curves(analysis, BY_STEPS, m, measure_title(m)) for m in shares]
