@@ -20,6 +20,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from scope_rlvr.guidance import read_reply, request_after
+from scope_rlvr.locate import NUM_ENTROPY_TOKENS, uncertain_token
 from scope_rlvr.ports import DecisionRule
 from scope_rlvr.seeds import derive_seed
 from scope_rlvr.settings import BARE_NAME, BY_KIND, Settings
@@ -74,9 +75,6 @@ class Cut(StrEnum):
     FIRST_WRONG = "first_wrong"
     RANDOM_STEP = "random_step"
     HIGH_ENTROPY = "high_entropy"
-
-
-NUM_ENTROPY_TOKENS = 20
 
 
 class NoErrorRule(StrEnum):
@@ -428,8 +426,7 @@ def _locate_first_wrong(failures: list[_Failure], settings: SalvageSettings, too
 def _locate_high_entropy(failures: list[_Failure], tools: Toolbox) -> None:
     rng = random.Random(derive_seed(tools.seed, "cut"))
     for failure, entropy_T in zip(failures, tools.entropies([f.member.rollout for f in failures]), strict=True):
-        ranked = sorted(range(1, len(entropy_T)), key=lambda t: -entropy_T[t])[:NUM_ENTROPY_TOKENS]
-        failure.at_token = rng.choice(ranked) if ranked else 0
+        failure.at_token = uncertain_token(entropy_T, NUM_ENTROPY_TOKENS, rng)
         failure.first_wrong = next(i for i, step in enumerate(failure.steps) if step.end > failure.at_token)
 
 

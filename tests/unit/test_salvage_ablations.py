@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from scope_rlvr.locate import NUM_ENTROPY_TOKENS
 from scope_rlvr.methods import Scope
-from scope_rlvr.salvage import NUM_ENTROPY_TOKENS, SalvageOutcome, SalvageSettings
+from scope_rlvr.salvage import SalvageOutcome, SalvageSettings
 from scope_rlvr.types import Origin
 from tests.doubles import ScriptedPolicy, ScriptedTeacher, TableScorer, credited, group, plain, salvaged, toolbox
 

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from scope_rlvr.credit import Normalisation
+from scope_rlvr.locate import NUM_ENTROPY_TOKENS, uncertain_token
 from scope_rlvr.methods.base import Method
 from scope_rlvr.objective import Aggregation, Clip
 from scope_rlvr.seeds import derive_seed
@@ -46,7 +47,9 @@ class Cure(Method):
     aggregation: Aggregation | None = Aggregation.TOKEN_MEAN
     clip: Clip | None = Clip(low=0.2, high=0.28)
     num_branches: int = Field(3, ge=1, description="branches of each fresh rollout")
-    num_key_tokens: int = Field(20, ge=1, description="tokens of highest entropy among which the cut is drawn")
+    num_key_tokens: int = Field(
+        NUM_ENTROPY_TOKENS, ge=1, description="tokens of highest entropy among which the cut is drawn"
+    )
     branching_share: float = Field(1.0, ge=0, le=1, description="share of the run in which rollouts branch off")
 
     def num_fresh(self, num_rollouts: int) -> int:
@@ -78,16 +81,9 @@ class Cure(Method):
         """Each fresh rollout up to one of its key tokens."""
         rng = random.Random(derive_seed(tools.seed, "key tokens"))
         entropies = iter(tools.entropies([member.rollout for group in fresh for member in group.members]))
-        return [
-            [
-                member.rollout.cut(self._key_token(member.rollout, next(entropies), tools, rng))
-                for member in group.members
-            ]
-            for group in fresh
-        ]
+        return [[self._cut_one(member.rollout, next(entropies), rng) for member in group.members] for group in fresh]
 
-    def _key_token(self, rollout: Rollout, entropy_T: Sequence[float], tools: Toolbox, rng: random.Random) -> int:
-        """Where to cut; 0 where a rollout has no key token."""
-        inner = [t for t, token in enumerate(rollout.token_ids) if t and token not in tools.codec.end_ids]
-        ranked = sorted(inner, key=lambda t: -entropy_T[t])[: self.num_key_tokens]
-        return rng.choice(ranked) if ranked else 0
+    def _cut_one(self, rollout: Rollout, entropy_T: Sequence[float], rng: random.Random) -> Rollout:
+        # The last token of a response that was not truncated is the one that ends it.
+        num_inner = len(rollout) - (not rollout.is_truncated)
+        return rollout.cut(uncertain_token(entropy_T[:num_inner], self.num_key_tokens, rng))
