@@ -21,6 +21,7 @@ from scope_rlvr.study.analysis import TABLE_SCHEMA
 from scope_rlvr.study.plan import _StudyFile, load_study
 from scope_rlvr.study.report import write_report
 from scope_rlvr.study.results import RESULT_SCHEMA
+from scope_rlvr.types import Role
 from tests.example_study import make_study
 from tests.surface.test_surface import arguments_of, commands
 from tools import config_reference
@@ -226,6 +227,11 @@ def test_every_field_of_a_rollout_is_documented(rich_run: Path) -> None:
     nested += tuple(c for salvage in salvages for c in salvage["corrections"])
     for key in {key for table in nested for key in table}:
         assert f"`{key}`" in text, key
+
+
+def test_every_role_is_documented() -> None:
+    roles = doc("formats.md").split("\nRoles. ", 1)[1].split("\n\nA salvaged", 1)[0]
+    assert set(re.findall(r"^\* `(\w+)`:", roles, flags=re.MULTILINE)) == {*map(str, Role), "replaced"}
 
 
 def test_the_example_of_a_rollout_has_the_fields_of_a_real_one(rich_run: Path) -> None:

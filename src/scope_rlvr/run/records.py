@@ -7,6 +7,7 @@ from typing import Any
 
 from scope_rlvr.ports import TextCodec
 from scope_rlvr.salvage import SalvageRecord
+from scope_rlvr.steps import Step
 from scope_rlvr.types import Group, Member, Rollout, Verdict
 
 SCHEMA_VERSION = 1
@@ -15,7 +16,7 @@ SCHEMA_VERSION = 1
 def group_records(
     step: int, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], codec: TextCodec
 ) -> Iterator[dict[str, Any]]:
-    """The records of all rollouts of a step: those that train, in order, then the failures that were replaced."""
+    """The records of all rollouts of a step: those that train, in order, then those that were taken out."""
     for index, (group, rewards_G) in enumerate(zip(groups, rewards_PG, strict=True)):
         shared = {
             "schema": SCHEMA_VERSION,
@@ -34,11 +35,13 @@ def group_records(
 
 
 def _member_record(member: Member, codec: TextCodec) -> dict[str, Any]:
+    scores = member.step_scores
     return {
         "verdict": _verdict_record(member.verdict),
         "is_truncated": member.rollout.is_truncated,
         "prompt_ids": list(member.rollout.prompt_ids),
         "segments": _segment_records(member.rollout, codec),
+        "scoring": None if scores is None else _scored_steps(scores.steps, scores.scores_S, scores.first_wrong),
         "salvage": None if member.salvage is None else _salvage_record(member.salvage, codec),
     }
 
@@ -60,12 +63,18 @@ def _segment_records(rollout: Rollout, codec: TextCodec) -> list[dict[str, Any]]
     return records
 
 
+def _scored_steps(steps: Sequence[Step], scores_S: Sequence[float], first_wrong: int | None) -> dict[str, Any]:
+    return {
+        "steps": [{"text": step.text, "start": step.start, "end": step.end} for step in steps],
+        "step_scores": [round(score, 6) for score in scores_S],
+        "first_wrong_step": first_wrong,
+    }
+
+
 def _salvage_record(record: SalvageRecord, codec: TextCodec) -> dict[str, Any]:
     return {
         "outcome": record.outcome.value,
-        "steps": [{"text": step.text, "start": step.start, "end": step.end} for step in record.steps],
-        "step_scores": [round(score, 6) for score in record.step_scores_S],
-        "first_wrong_step": record.first_wrong_step,
+        **_scored_steps(record.steps, record.step_scores_S, record.first_wrong_step),
         "num_kept_tokens": record.num_kept_tokens,
         "corrections": [
             {"at_token": c.at_token, "text": c.text, "num_tokens": c.num_tokens, "score": c.score}
