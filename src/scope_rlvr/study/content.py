@@ -177,11 +177,12 @@ def _steps_to_reach(analysis: Analysis) -> Section | None:
     if len(reached) < 2:
         return None
     cells = list(reached)
-    rows = [(cell.title, *(_steps(reached[target].get(cell)) for target in cells)) for cell in cells]
+    first = {cell: curve.xs[0] for cell in cells if (curve := analysis.curve(cell, analysis.study.primary)) is not None}
+    rows = [(cell.title, *(_steps(reached[target].get(cell), first[cell]) for target in cells)) for cell in cells]
     lead = (
         f"The step at which the mean curve of an arm (a row), smoothed over three evaluations, first reaches where the curve of "
-        f"another (a column) ends; {measure_title(analysis.study.primary)}, development problems. What is reached at the first evaluation "
-        "may have been reached before it."
+        f"another (a column) ends; {measure_title(analysis.study.primary)}, development problems. Nothing is "
+        "known before the first evaluation."
     )
     table = Table("", ("arm", *(f"reaches {cell.title}" for cell in cells)), tuple(rows))
     return Section("reach", "Steps to reach another arm's final accuracy", lead, (table,))
@@ -320,5 +321,11 @@ def _count(value: float) -> str:
     return number(round(value))
 
 
-def _steps(step: float | None) -> str:
-    return "not reached" if step is None else number(round(step))
+def _steps(step: float | None, first: float) -> str:
+    """
+    >>> _steps(None, 20), _steps(20, 20), _steps(33.3, 20)
+    ('not reached', '≤ 20', '33')
+    """
+    if step is None:
+        return "not reached"
+    return f"≤ {number(round(step))}" if step <= first else number(round(step))
