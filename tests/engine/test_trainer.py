@@ -13,7 +13,7 @@ from trl import GRPOTrainer
 
 from scope_rlvr.engines.trl import NonFiniteLoss, StepResult, UnsupportedOption, problem_of_row
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
-from scope_rlvr.methods import Grpo, Scope
+from scope_rlvr.methods import METHODS, Dapo, Grpo, Method, ReLift, Scope
 from scope_rlvr.ports import TeacherReply
 from scope_rlvr.salvage import SalvageOutcome
 from scope_rlvr.types import GroupClass, Origin, Outcome, Role, Verdict
@@ -243,6 +243,19 @@ def test_other_rewards_add_and_never_admit(make_trainer: MakeTrainer) -> None:
         for member, reward in zip(group.members, rewards_G, strict=True):
             assert reward == 10.0 + member.verdict.is_right
             assert member.role is Role.SAMPLED or member.verdict.is_right
+
+
+@pytest.mark.parametrize("method", [Dapo(), ReLift()])
+def test_other_rewards_are_refused_where_problems_are_not_the_rows(make_trainer: MakeTrainer, method: Method) -> None:
+    def generous(completions: list[str], **_: Any) -> list[float]:
+        return [10.0 for _ in completions]
+
+    with pytest.raises(UnsupportedOption, match=rf"{method.title} trains on other problems .* RewardVerifier"):
+        make_trainer(method, reward_funcs=[generous])
+
+
+def test_methods_that_draw_problems_say_so() -> None:
+    assert {name for name, method in METHODS.items() if method().draws_problems} == {"dapo", "relift"}
 
 
 def test_a_teacher_that_is_down_costs_nothing_but_the_salvage(make_trainer: MakeTrainer) -> None:

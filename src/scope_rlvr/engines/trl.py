@@ -101,7 +101,8 @@ class ScopeTrainer(GRPOTrainer):
     * ``method``: what to do with the groups, e.g. ``Scope(max_salvages=1)`` or ``Grpo()``.
     * ``verifier``: the one reward that says right or wrong, called once a row; right is worth 1, wrong 0, unknown takes
       no part. A TRL reward function becomes one by :class:`~scope_rlvr.grading.reward.RewardVerifier`.
-      ``reward_funcs`` are further rewards: they add to it and never admit a salvage.
+      ``reward_funcs`` are further rewards: they add to it and never admit a salvage. A method that draws problems of its
+      own (DAPO, ReLIFT) refuses them.
     * ``step_scorer``, ``teacher``: as :mod:`scope_rlvr.ports` describes them.
     * ``step_rule``: how responses are split into steps.
     * ``on_groups``: called with a :class:`StepResult` for every generation batch.
@@ -135,6 +136,11 @@ class ScopeTrainer(GRPOTrainer):
         if method.baseline is Baseline.SAMPLED_ONLY and (reward_funcs or args.reward_weights):
             raise UnsupportedOption(
                 "baseline sampled_only knows the verifier's reward alone: leave out further reward_funcs and reward_weights"
+            )
+        if method.draws_problems and reward_funcs:
+            raise UnsupportedOption(
+                f"method {method.title} trains on other problems than the batch's rows, and TRL would hand the rows to "
+                "reward_funcs: leave them out, and pay all rewards by the verifier (see RewardVerifier)"
             )
         self.method = method
         self.verifier = verifier

@@ -55,6 +55,11 @@ class Method(Settings):
         return False
 
     @property
+    def draws_problems(self) -> bool:
+        """Whether groups may be of other problems than those that ``sample`` is given."""
+        return False
+
+    @property
     def num_reserved_rows(self) -> int:
         """Rows a group may need beyond the rollouts that are sampled for it."""
         return 0

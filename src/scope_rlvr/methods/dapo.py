@@ -49,6 +49,10 @@ class Dapo(Method):
     aggregation: Aggregation | None = Aggregation.TOKEN_MEAN
     clip: Clip | None = Clip(low=0.2, high=0.28)
 
+    @property
+    def draws_problems(self) -> bool:
+        return True
+
     def length_penalty(self, num_tokens: int, max_tokens: int) -> float:
         """What a response of this length is charged: 0 or less."""
         buffer = self.overlong_share * max_tokens

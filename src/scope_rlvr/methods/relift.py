@@ -34,6 +34,10 @@ class ReLift(Imitation):
     name: Literal["relift"] = "relift"
     teacher_weight: float = Field(0.125, ge=0)
 
+    @property
+    def draws_problems(self) -> bool:
+        return True
+
     def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
         buffer: list[dict[str, Any]] = tools.memory.setdefault(_BUFFER, [])
         if len(buffer) < len(groups):
