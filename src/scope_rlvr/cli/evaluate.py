@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from scope_rlvr.cli.console import open_console
 from scope_rlvr.errors import UserError
 
 
@@ -72,7 +73,7 @@ def evaluate(
 
     quiet_libraries(plan.config)
     measurement = prepare(plan)
-    console = Console(highlight=False, emoji=False)
+    console = open_console()
     for line in plan.lines():
         console.print(line, markup=False, soft_wrap=True)
     with _progress(console) as progress:
@@ -86,7 +87,7 @@ def evaluate(
 
 def _progress(console: Console) -> Progress:
     """A bar that is gone when all is done, and never there where nobody looks."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 

@@ -13,10 +13,10 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import typer
-from rich.console import Console
 
 from scope_rlvr import __version__
 from scope_rlvr.cli import embedded, evaluate, methods, report, show, study, train
+from scope_rlvr.cli.console import open_console
 from scope_rlvr.errors import ExitCode, UserError
 
 app = typer.Typer(
@@ -47,10 +47,10 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        Console(stderr=True, highlight=False, emoji=False).print(f"scope: {error}", markup=False, soft_wrap=True)
+        open_console(stderr=True).print(f"scope: {error}", markup=False, soft_wrap=True)
         sys.exit(ExitCode.BAD_INPUT)
     except KeyboardInterrupt:
-        Console(stderr=True).print("scope: interrupted")
+        open_console(stderr=True).print("scope: interrupted")
         sys.exit(ExitCode.INTERRUPTED)
 
 

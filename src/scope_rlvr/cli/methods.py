@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from scope_rlvr.cli.console import open_console
 from scope_rlvr.errors import UserError
 
 HOOKS = ("sample", "edit_groups", "credit", "credit_member", "token_loss", "stage")
@@ -20,7 +21,7 @@ def methods(
     """List the methods, or explain one."""
     from scope_rlvr.methods import METHODS
 
-    console = Console(highlight=False)
+    console = open_console()
     if name is None:
         console.print(_table())
     elif name in METHODS:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from scope_rlvr.cli.console import open_console
 
 
 def show(
@@ -17,4 +18,4 @@ def show(
     """Show kept prefix, rejected step, teacher's step and continuation of salvaged rollouts, with step scores."""
     from scope_rlvr.report.terminal import show_run
 
-    show_run(run, step, Console(highlight=False), limit)
+    show_run(run, step, open_console(), limit)

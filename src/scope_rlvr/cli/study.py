@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from scope_rlvr.cli.console import open_console
 from scope_rlvr.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def study(
     plan = load_study(file)
     folder = StudyFolder.at(out or Path("runs") / "studies" / plan.name, results)
     num_at_once = at_once or _cores() // max(run.config.run.num_threads for run in plan.runs) or 1
-    console = Console(highlight=False)
+    console = open_console()
     _print_plan(console, plan, folder, num_at_once)
     if dry_run:
         folder.require_same(plan)

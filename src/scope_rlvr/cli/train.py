@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from scope_rlvr.cli.console import open_console
 from scope_rlvr.errors import ExitCode, UserError
 from scope_rlvr.run.config import RunConfig, dump_config, load_config
 from scope_rlvr.run.folder import RunFolder, step_of
@@ -53,7 +53,7 @@ def train(
             folder.discard_unused()
         raise
     except KeyboardInterrupt:
-        Console(stderr=True, highlight=False).print(
+        open_console(stderr=True).print(
             f"scope: interrupted; go on with: scope train --resume {folder.path}", markup=False, soft_wrap=True
         )
         exit_code = ExitCode.INTERRUPTED
@@ -70,7 +70,7 @@ def _require_unfinished(settings: RunConfig, folder: RunFolder) -> None:
 
 
 def _run(settings: RunConfig, folder: RunFolder, *, is_resumed: bool) -> ExitCode:
-    console = Console(highlight=False)
+    console = open_console()
     for line in settings.plan():
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"run       {folder.path}", markup=False, soft_wrap=True)
