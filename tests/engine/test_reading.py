@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,9 +11,9 @@ from transformers import AutoModel, AutoTokenizer
 
 from scope_rlvr.diversity import embedding_diversity
 from scope_rlvr.embedded import model_path
-from scope_rlvr.engines import reading
-from scope_rlvr.engines.local import LocalModel
-from scope_rlvr.engines.reading import PolicyReader, TextReader, token_entropies
+from scope_rlvr.engines import local as engine
+from scope_rlvr.engines.local import LocalModel, token_entropies
+from scope_rlvr.engines.reading import PolicyReader, TextReader
 from scope_rlvr.evaluation.measures import Sample
 from scope_rlvr.ports import Sampling
 from scope_rlvr.problems import families
@@ -71,10 +72,33 @@ def test_entropy_is_the_mean_surprise_of_many_samples(local: LocalModel):
 def test_batches_are_bounded_and_change_nothing(local: LocalModel, monkeypatch: pytest.MonkeyPatch):
     samples = [sample_of(local, level, 1.0) for level in (3, 7)]
     whole = PolicyReader(local, 1.0, BOTH)(samples)
-    monkeypatch.setattr(reading, "_BATCH_NUMBERS", 1)
-    monkeypatch.setattr(reading, "_ENTROPY_NUMBERS", 1)
+    monkeypatch.setattr(engine, "_BATCH_NUMBERS", 1)
+    monkeypatch.setattr(engine, "_ENTROPY_NUMBERS", 1)
     for values, expected in zip(PolicyReader(local, 1.0, BOTH)(samples), whole, strict=True):
         assert values == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_policys_entropies_are_the_readers_and_as_bounded(local: LocalModel, monkeypatch: pytest.MonkeyPatch):
+    sample = sample_of(local, 6, 1.0)
+    rollouts = [member.rollout for member in sample.group.members]
+    prompts, responses = [r.prompt_ids for r in rollouts], [*(r.token_ids for r in rollouts[1:]), ()]
+    whole = local.entropies(prompts, responses, 1.0)
+    assert [len(entropy_T) for entropy_T in whole] == [len(response) for response in responses]
+    mean = sum(sum(entropy_T) for entropy_T in whole[:3]) / sum(map(len, responses))
+    assert mean == pytest.approx(
+        by_hand(local, Sample(replace(sample.group, members=sample.group.members[1:]), ()), 1.0)[0]
+    )
+    sizes: list[int] = []
+    monkeypatch.setattr(engine, "_BATCH_NUMBERS", 1)
+    monkeypatch.setattr(engine, "_ENTROPY_NUMBERS", 1)
+    hook = local.model.register_forward_pre_hook(
+        lambda _, __, given: sizes.append(len(given["input_ids"])), with_kwargs=True
+    )
+    alone = local.entropies(prompts, responses, 1.0)
+    hook.remove()
+    assert sizes == [1] * 4
+    for entropy_T, expected_T in zip(alone, whole, strict=True):
+        assert entropy_T == pytest.approx(expected_T, abs=1e-5)
 
 
 def test_only_what_is_asked_for_is_read(local: LocalModel):

@@ -7,11 +7,11 @@ equal seeds give equal tokens whatever else happened in the process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,8 +33,14 @@ from scope_rlvr.steps import PieceReader
 _STOP_TEXT_WINDOW = 16
 """Tokens looked back over for a stop text; no separator in use spans more."""
 
-_ENTROPY_ROWS = 128
-"""Rows of one forward pass that reads entropies."""
+_BATCH_ROWS = 128
+_BATCH_NUMBERS = 1 << 25
+"""Numbers that a model may give out in one forward pass (a row's share: tokens x the larger of vocabulary and width)."""
+
+_ENTROPY_NUMBERS = 1 << 22
+"""Logits that are turned into probabilities at once."""
+
+_Seen = TypeVar("_Seen")
 
 
 class TokenizerCodec:
@@ -88,6 +94,32 @@ class _Running:
         self.cache.batch_select_indices(index)
 
 
+def token_entropies(logits_NV: Tensor, temperature: float) -> Tensor:
+    """Entropy in nats of each next-token distribution, ``−Σ_v p_v log p_v`` with ``p = softmax(logits / temperature)``.
+
+    ``(N, V)`` to ``(N,)``, in float32. For greedy sampling (temperature 0) the entropy is that at temperature 1.
+
+    >>> token_entropies(torch.zeros(1, 4), temperature=0.5)  # log 4
+    tensor([1.3863])
+    """
+    rows = max(1, _ENTROPY_NUMBERS // logits_NV.size(1))
+    logp = (part.float().div(temperature or 1.0).log_softmax(-1) for part in logits_NV.split(rows))
+    return torch.cat([-(part.exp() * part).sum(-1) for part in logp])
+
+
+def batches_of_like_length(lengths: Sequence[int], numbers_per_token: int) -> Iterator[list[int]]:
+    """Indices in batches of like length, so that little is computed on padding, and none outgrows memory."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        rows = len(batch) + 1
+        if batch and (rows > _BATCH_ROWS or rows * lengths[index] * numbers_per_token > _BATCH_NUMBERS):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
 class LocalModel:
     """Samples continuations with log-probabilities from a causal language model in this process."""
 
@@ -134,32 +166,40 @@ class LocalModel:
             for i, p, end in zip(ids, logprobs, ends, strict=True)
         ]
 
-    @torch.inference_mode()
     def entropies(
         self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float
     ) -> list[tuple[float, ...]]:
-        """Exact entropy in nats, ``−Σ p log p`` at ``temperature``, before each token of each response.
+        """Exact entropy in nats, ``−Σ p log p`` at ``temperature``, before each token of each response."""
+        return self.read(
+            prompts, responses, lambda logits_TV, _: tuple(token_entropies(logits_TV, temperature).tolist())
+        )
 
-        Rows of similar length share a batch.
+    @torch.inference_mode()
+    def read(
+        self,
+        prompts: Sequence[Sequence[int]],
+        responses: Sequence[Sequence[int]],
+        look: Callable[[Tensor, Tensor], _Seen],
+    ) -> list[_Seen]:
+        """What ``look`` makes of each response, all of which are read once.
+
+        It is given ``(T, V)`` logits, those that each token was drawn from, and the ``(T, D)`` last hidden states at the
+        tokens. Rows of similar length share a batch.
         """
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(responses[i]))
-        found: dict[int, tuple[float, ...]] = {}
+        lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
+        config = self.model.config.get_text_config()
+        seen: dict[int, _Seen] = {}
         with _evaluating(self.model):
-            for start in range(0, len(order), _ENTROPY_ROWS):
-                batch = order[start : start + _ENTROPY_ROWS]
-                input_ids, mask = self._left_padded([(*prompts[i], *responses[i]) for i in batch])
+            for batch in batches_of_like_length(lengths, max(config.vocab_size, config.hidden_size)):
                 width = max(len(responses[i]) for i in batch)
-                if not width:
-                    found |= dict.fromkeys(batch, ())
-                    continue
-                positions = (mask.cumsum(-1) - 1).clamp(min=0)
-                logits = self.model(
-                    input_ids=input_ids, attention_mask=mask, position_ids=positions, logits_to_keep=width + 1
-                ).logits[:, :-1]
-                logp_BTV = (logits.float() / temperature).log_softmax(-1)
-                rows = (-(logp_BTV.exp() * logp_BTV).sum(-1)).tolist()
-                found |= {i: tuple(row[width - len(responses[i]) :]) for i, row in zip(batch, rows, strict=True)}
-        return [found[i] for i in range(len(prompts))]
+                input_ids, mask = self._left_padded([(*prompts[i], *responses[i]) for i in batch])
+                # A token was drawn from what the model said one position earlier.
+                logits_BTV, states_BTD = _forward(self.model, input_ids, mask, num_logits=width + 1)
+                for row, i in enumerate(batch):
+                    num_tokens = len(responses[i])
+                    logits_TV = logits_BTV[row, width - num_tokens : width]
+                    seen[i] = look(logits_TV, states_BTD[row, states_BTD.size(1) - num_tokens :])
+        return [seen[i] for i in range(len(lengths))]
 
     def _write(
         self,
@@ -220,6 +260,30 @@ class LocalModel:
         input_ids = [[pad] * (width - len(prefix)) + list(prefix) for prefix in prefixes]
         mask = [[0] * (width - len(prefix)) + [1] * len(prefix) for prefix in prefixes]
         return torch.tensor(input_ids, device=self.model.device), torch.tensor(mask, device=self.model.device)
+
+
+def _forward(
+    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, num_logits: int
+) -> tuple[Tensor, Tensor]:
+    """Logits of the last ``num_logits`` positions, and last hidden states of all."""
+    seen: list[Tensor] = []
+
+    # Asking for hidden states in the ordinary way would keep those of every layer.
+    def look(module: torch.nn.Module, arguments: Any, output: Any) -> None:
+        seen.append(output[0])
+
+    hook = model.base_model.register_forward_hook(look)
+    try:
+        logits = model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=False,
+            logits_to_keep=num_logits,
+        ).logits
+    finally:
+        hook.remove()
+    return logits, seen[0]
 
 
 @contextmanager

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from scope_rlvr.diversity import embedding_diversity
-from scope_rlvr.engines.local import LocalModel
+from scope_rlvr.engines.local import LocalModel, batches_of_like_length, token_entropies
 from scope_rlvr.evaluation.measures import Sample, Values
 
-_BATCH_ROWS = 128
-_BATCH_NUMBERS = 1 << 25
-"""Numbers that a model may give out in one forward pass (a row's share: tokens x the larger of vocabulary and width)."""
-
-_ENTROPY_NUMBERS = 1 << 22
-"""Logits that are turned into probabilities at once."""
-
 Vector = list[float]
-
-
-def token_entropies(logits_NV: Tensor, temperature: float) -> Tensor:
-    """Entropy in nats of each next-token distribution, ``−Σ_v p_v log p_v`` with ``p = softmax(logits / temperature)``.
-
-    ``(N, V)`` to ``(N,)``, in float32. For greedy sampling (temperature 0) the entropy is that at temperature 1.
-
-    >>> token_entropies(torch.zeros(1, 4), temperature=0.5)  # log 4
-    tensor([1.3863])
-    """
-    rows = max(1, _ENTROPY_NUMBERS // logits_NV.size(1))
-    logp = (part.float().div(temperature or 1.0).log_softmax(-1) for part in logits_NV.split(rows))
-    return torch.cat([-(part.exp() * part).sum(-1) for part in logp])
 
 
 def mean_pooled(states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
@@ -46,19 +25,6 @@ def mean_pooled(states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
     """
     mask_BT1 = mask_BT[..., None].to(torch.float32)
     return (states_BTD.float() * mask_BT1).sum(1) / mask_BT1.sum(1).clamp(min=1)
-
-
-def _batches(lengths: Sequence[int], numbers_per_token: int) -> Iterator[list[int]]:
-    """Indices in batches of like length, so that little is computed on padding, and none outgrows memory."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        rows = len(batch) + 1
-        if batch and (rows > _BATCH_ROWS or rows * lengths[index] * numbers_per_token > _BATCH_NUMBERS):
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 def _right_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -97,43 +63,18 @@ class PolicyReader:
             start = end
         return values
 
-    @torch.inference_mode()
     def _read(
         self, prompts: Sequence[tuple[int, ...]], responses: Sequence[tuple[int, ...]]
     ) -> tuple[list[Vector], list[Vector]]:
         """Entropy before each token, and the vector, of each response."""
-        lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
-        config = self.local.model.config.get_text_config()
-        entropies: dict[int, Vector] = {}
-        vectors: dict[int, Vector] = {}
-        for batch in _batches(lengths, max(config.vocab_size, config.hidden_size)):
-            rows = [prompts[i] + responses[i] for i in batch]
-            logits_BTV, states_BTD = _forward(self.local.model, *_right_padded(rows, self.local.model.device))
-            for row, i in enumerate(batch):
-                first, last = len(prompts[i]), lengths[i]
-                # A token was drawn from what the model said one position earlier.
-                if "policy_entropy" in self.measures:
-                    logits_TV = logits_BTV[row, first - 1 : last - 1]
-                    entropies[i] = token_entropies(logits_TV, self.temperature).tolist()
-                vectors[i] = states_BTD[row, first:last].float().mean(0).tolist()
-        order = range(len(lengths))
-        return [entropies.get(i, []) for i in order], [vectors[i] for i in order]
 
+        def look(logits_TV: Tensor, states_TD: Tensor) -> tuple[Vector, Vector]:
+            wanted = "policy_entropy" in self.measures
+            entropy_T = token_entropies(logits_TV, self.temperature).tolist() if wanted else []
+            return entropy_T, states_TD.float().mean(0).tolist()
 
-def _forward(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits and last hidden states of every position."""
-    seen: list[Tensor] = []
-
-    # Asking for hidden states in the ordinary way would keep those of every layer.
-    def look(module: torch.nn.Module, arguments: Any, output: Any) -> None:
-        seen.append(output[0])
-
-    hook = model.base_model.register_forward_hook(look)
-    try:
-        logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
-    finally:
-        hook.remove()
-    return logits, seen[0]
+        read = self.local.read(prompts, responses, look)
+        return [entropy_T for entropy_T, _ in read], [vector for _, vector in read]
 
 
 class TextReader:
@@ -179,7 +120,7 @@ class TextReader:
         width = self.model.config.get_text_config().hidden_size
         vectors: dict[int, Vector] = {i: [0.0] * width for i, row in enumerate(ids) if not row}
         filled = [i for i, row in enumerate(ids) if row]
-        for batch in _batches([len(ids[i]) for i in filled], width):
+        for batch in batches_of_like_length([len(ids[i]) for i in filled], width):
             input_ids, mask = _right_padded([ids[filled[i]] for i in batch], self.model.device)
             states = self.model(input_ids=input_ids, attention_mask=mask)[0]
             vectors |= {filled[i]: v for i, v in zip(batch, mean_pooled(states, mask).tolist(), strict=True)}
