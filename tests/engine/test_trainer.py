@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
+from transformers import TrainerCallback
 from trl import GRPOTrainer
 
 from scope_rlvr.engines.trl import NonFiniteLoss, StepResult, UnsupportedOption, problem_of_row
@@ -265,6 +267,21 @@ def test_a_teacher_that_is_down_costs_nothing_but_the_salvage(make_trainer: Make
     records = [m.salvage for r in results for g in r.groups for m in g.members if m.salvage is not None]
     assert SalvageOutcome.TEACHER_FAILED in {record.outcome for record in records}
     assert all(group.group_class is not GroupClass.SALVAGED for result in results for group in result.groups)
+
+
+def test_what_a_method_remembers_is_saved_before_anybody_hears_of_a_checkpoint(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    class Listener(TrainerCallback):
+        heard: ClassVar[list[str]] = []
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.heard.append((tmp_path / "checkpoint-1" / "method.json").read_text())
+
+    args = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    make_trainer(ReLift(), args=args, callbacks=[Listener()]).train()
+    (memory,) = map(json.loads, Listener.heard)
+    assert list(memory) == ["hardest"]
 
 
 def test_figures_reach_trls_log(make_trainer: MakeTrainer) -> None:

@@ -166,12 +166,13 @@ class ScopeTrainer(GRPOTrainer):
             train_dataset=train_dataset,
             processing_class=processing_class,
             rollout_func=lambda prompts, _: self._rollouts(prompts),
+            # Before the caller's, who may take a checkpoint for whole as soon as they hear of it.
+            callbacks=[_MethodCallback(self), *(kwargs.pop("callbacks", None) or ())],
             **kwargs,
         )
         _require_whole_groups(args, method, self.accelerator.num_processes)
         self._refuse_unsupported_model()
         self.codec = TokenizerCodec.of(self.processing_class, self.model)
-        self.add_callback(_MethodCallback(self))
         self.add_callback(_GradientGuard(self))
 
     def _refuse_unsupported_model(self) -> None:
