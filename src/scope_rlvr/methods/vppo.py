@@ -23,7 +23,7 @@ class Vppo(ScoredMethod):
     paper takes as many as the prompt has, which is the default. Where most of a group is right, ``mean ā`` may exceed α
     and push the prefix away, only less than the rest; ``positive_prefix`` keeps it at 0 or above. A failure that was not scored,
     or in which the scorer finds no wrong step, has no good prefix: the paper does not say what to do with the latter.
-    Source: Liu et al. 2026, "Save the Good Prefix", token-level credit; α 0.5 and a threshold of 0.8 there.
+    Source: "Save the Good Prefix" (2026), token-level credit; α 0.5 and a threshold of 0.8 there.
 
     >>> from scope_rlvr.steps import Step
     >>> from scope_rlvr.types import *
@@ -38,6 +38,7 @@ class Vppo(ScoredMethod):
     title: ClassVar[str] = "VPPO"
     source: ClassVar[str] = "arXiv 2601.18984"
     changes: ClassVar[str] = "the good prefix of a failure is credited"
+    formula: ClassVar[str] = "`Â_t = a_t − mean(ā)`, `a_t` = `r`, or `α` on the good prefix of a failure; `S(Â_t)`"
 
     name: Literal["vppo"] = "vppo"
     prefix_credit: float = Field(0.5, ge=0, le=1, description="credit of the good prefix of a wrong rollout")
