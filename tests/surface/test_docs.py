@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from scope_rlvr.errors import ExitCode
+from scope_rlvr.methods import METHODS
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.records import SCHEMA_VERSION
 from scope_rlvr.run.train import _RENAMED, SUMMARY_SCHEMA
@@ -24,7 +25,7 @@ from scope_rlvr.study.results import RESULT_SCHEMA
 from scope_rlvr.types import Role
 from tests.example_study import make_study
 from tests.surface.test_surface import arguments_of, commands
-from tools import config_reference
+from tools import config_reference, method_reference
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -183,6 +184,28 @@ def test_an_unexplained_key_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         config_reference.reference()
 
 
+# --- methods --------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_methods_is_up_to_date() -> None:
+    assert doc("methods.md") == method_reference.page(), "run: python tools/method_reference.py"
+
+
+def test_every_method_is_on_its_page_with_its_formula() -> None:
+    text = doc("methods.md")
+    for name, method in METHODS.items():
+        assert f"\n### {name}\n\n**{method.title}**" in text
+        assert f"\n| [`{name}`](#{name}) | {method.title}, " in text
+        assert method_reference.described(method) in text
+        assert method.formula.count("`") >= 2
+        assert "\n" not in method.formula
+
+
+def test_the_page_of_methods_is_found() -> None:
+    assert "(methods.md)" in doc("method.md")
+    assert "(docs/methods.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 # --- studies --------------------------------------------------------------------------------------------------------
 
 
@@ -303,7 +326,7 @@ def test_a_run_s_configuration_reads_back(rich_run: Path) -> None:
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", ["cli.md", "configuration.md", "formats.md", "metrics.md"])
+@pytest.mark.parametrize("page", ["cli.md", "configuration.md", "formats.md", "method.md", "methods.md", "metrics.md"])
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", doc(page)):
         assert "://" in target or (DOCS / target).exists(), f"{page}: {target}"

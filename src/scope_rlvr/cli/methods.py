@@ -12,7 +12,7 @@ from rich.table import Table
 from scope_rlvr.cli.console import open_console
 from scope_rlvr.errors import UserError
 
-HOOKS = ("sample", "edit_groups", "credit", "credit_member", "token_loss", "stage")
+HOOKS = ("sample", "edit_groups", "credit", "credit_member", "token_loss", "stage", "learning_rate_factor")
 
 
 def methods(
@@ -44,11 +44,14 @@ def _table() -> Table:
     for column in ("name", "paper", "what it changes", "hooks", "needs"):
         table.add_column(column, overflow="fold")
     for name, method in sorted(METHODS.items()):
-        table.add_row(name, f"{method.title}, {method.source}", method.changes, ", ".join(hooks_of(name)), _needs(name))
+        table.add_row(
+            name, f"{method.title}, {method.source}", method.changes, ", ".join(hooks_of(name)), needs_of(name)
+        )
     return table
 
 
-def _needs(name: str) -> str:
+def needs_of(name: str) -> str:
+    """The helpers without which a method cannot run by default."""
     from scope_rlvr.methods import METHODS
 
     method = METHODS[name]()
@@ -63,7 +66,7 @@ def _explain(name: str, console: Console) -> None:
     text = inspect.cleandoc(method.__doc__ or "").partition("\n>>>")[0].rstrip()
     console.print(f"[bold]{name}[/bold]: {method.title}, {method.source}\n")
     console.print(text, markup=False)
-    console.print(f"\nhooks: {', '.join(hooks_of(name)) or 'none'}; needs: {_needs(name) or 'nothing'}\n")
+    console.print(f"\nhooks: {', '.join(hooks_of(name)) or 'none'}; needs: {needs_of(name) or 'nothing'}\n")
     table = Table("option", "default", box=None, padding=(0, 2, 0, 0), header_style="bold")
     for option, default in method().model_dump(mode="json").items():
         if option != "name":

@@ -35,6 +35,7 @@ class Ampo(GuidedMethod):
     title: ClassVar[str] = "AMPO"
     source: ClassVar[str] = "arXiv 2510.02227"
     changes: ClassVar[str] = "teacher traces replace failures where all rollouts fail"
+    formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, the teacher's tokens `−Â·π/(π+γ)`"
 
     name: Literal["ampo"] = "ampo"
     num_traces: int = Field(2, ge=1, description="distinct teacher traces put into a group without a right rollout")

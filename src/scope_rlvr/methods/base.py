@@ -39,6 +39,8 @@ class Method(Settings):
     source: ClassVar[str]
     changes: ClassVar[str]
     """What it changes, in a few words."""
+    formula: ClassVar[str]
+    """Advantage and token loss by default, in one line, as docs/methods.md explains the letters."""
 
     baseline: Baseline = Baseline.GROUP_MEAN
     drop_flat_groups: bool = False

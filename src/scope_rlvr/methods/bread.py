@@ -37,6 +37,7 @@ class Bread(GuidedMethod):
     title: ClassVar[str] = "BREAD"
     source: ClassVar[str] = "arXiv 2506.17211"
     changes: ClassVar[str] = "where all fail, the policy continues the shortest teacher prefix that helps"
+    formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)` after the teacher's prefix, 0 on it"
 
     name: Literal["bread"] = "bread"
     teacher_term: TeacherTerm = Masked()

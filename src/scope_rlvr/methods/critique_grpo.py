@@ -43,6 +43,7 @@ class CritiqueGrpo(GuidedMethod):
     title: ClassVar[str] = "Critique-GRPO"
     source: ClassVar[str] = "arXiv 2506.03106"
     changes: ClassVar[str] = "the policy's own refinements of failures, with the answer in sight"
+    formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, refined tokens `−Â·π/(π+γ)`"
 
     name: Literal["critique_grpo"] = "critique_grpo"
     max_refinements: int = Field(1, ge=1, description="refinements that may join a group")

@@ -40,6 +40,9 @@ class Cure(Method):
     title: ClassVar[str] = "CURE"
     source: ClassVar[str] = "arXiv 2508.11016"
     changes: ClassVar[str] = "rollouts branch off at tokens of high entropy"
+    formula: ClassVar[str] = (
+        "`Â = (r − mean(r)) / std(r)`; `S(Â)` after the branching point, 0 before it; mean over tokens"
+    )
 
     name: Literal["cure"] = "cure"
     drop_flat_groups: bool = True

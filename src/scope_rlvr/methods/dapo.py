@@ -37,6 +37,7 @@ class Dapo(Method):
     title: ClassVar[str] = "DAPO"
     source: ClassVar[str] = "arXiv 2503.14476"
     changes: ClassVar[str] = "flat groups drawn anew, wider upper clip, token mean, length penalty"
+    formula: ClassVar[str] = "`Â = (r + ½R(|y|) − mean) / std`; `S(Â)` with ratios in `[0.8, 1.28]`; mean over tokens"
 
     name: Literal["dapo"] = "dapo"
     max_rounds: int = Field(3, ge=0, description="redraws of flat groups in one step")

@@ -24,6 +24,7 @@ class DrGrpo(Method):
     title: ClassVar[str] = "Dr. GRPO"
     source: ClassVar[str] = "arXiv 2503.20783"
     changes: ClassVar[str] = "no division by deviation or length"
+    formula: ClassVar[str] = "`Â = r − mean(r)`; `Σ_t S(Â) / longest response`"
 
     name: Literal["dr_grpo"] = "dr_grpo"
     normalisation: Normalisation | None = Normalisation.NONE

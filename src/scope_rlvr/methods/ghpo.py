@@ -36,6 +36,7 @@ class Ghpo(Method):
     title: ClassVar[str] = "GHPO"
     source: ClassVar[str] = "arXiv 2507.10628"
     changes: ClassVar[str] = "part of a solution in the prompt where all rollouts fail"
+    formula: ClassVar[str] = "`Â = (r − mean(r)) / std(r)`; `S(Â)` under the hinted prompt"
 
     name: Literal["ghpo"] = "ghpo"
     normalisation: Normalisation | None = Normalisation.GROUP_STD

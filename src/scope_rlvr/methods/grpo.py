@@ -26,5 +26,6 @@ class Grpo(Method):
     title: ClassVar[str] = "GRPO"
     source: ClassVar[str] = "arXiv 2402.03300"
     changes: ClassVar[str] = "nothing: the baseline"
+    formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`"
 
     name: Literal["grpo"] = "grpo"

@@ -33,6 +33,7 @@ class Gspo(Method):
     title: ClassVar[str] = "GSPO"
     source: ClassVar[str] = "arXiv 2507.18071"
     changes: ClassVar[str] = "one ratio and one clip for a whole response"
+    formula: ClassVar[str] = "`Â = (r − mean(r)) / std(r)`; `S(Â)` with `ρ = (π(y)/π_old(y))^(1/|y|)`"
 
     name: Literal["gspo"] = "gspo"
     normalisation: Normalisation | None = Normalisation.GROUP_STD

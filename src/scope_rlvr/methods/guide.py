@@ -32,12 +32,12 @@ class Guide(GuidedMethod):
 
     Left open, or different here: the hint is the first ``hint_share`` of a verified teacher trace instead of advice written
     beforehand. By default its ids follow the prompt's and the policy goes on from there. Alone, what it writes would begin
-    in the middle; so the hint is kept as the start of the response, which with it is a whole solution, and does not train.
-    The rest then follows the same ids with and without the hint's being in the prompt: ρ is 1 on fresh rollouts, and the
-    shaping is a factor of ¼. In a ``template`` of the paper's kind the hint is advice, stays in the prompt alone, and ρ
-    says what it was worth. γ is taken over the trained tokens of a response. ``mixin``, an option of the released code, keeps the plain failure wherever the
-    hinted rollout is not right; its tokens are then on-policy. Journals call hinted tokens ``teacher``, and count them as
-    the policy's.
+    in the middle; so the hint stays at the head of the response, which with it is a whole solution, and does not train. What
+    follows it was sampled from the very ids that it is trained after, so that ρ is 1 on fresh rollouts and the shaping is a
+    factor of ¼. A ``template`` that offers the hint as advice is the paper's case: the hint stays in the prompt alone, and ρ
+    says what it did. γ is taken over the trained tokens of a response. ``mixin``, an option of the released code, keeps the
+    plain failure wherever the hinted rollout is not right; its tokens are then on-policy. Journals call hinted tokens
+    ``teacher``, and count them as the policy's.
 
     >>> from scope_rlvr.objective import Clip, example_tokens
     >>> term = Guide().teacher_term
@@ -48,6 +48,9 @@ class Guide(GuidedMethod):
     title: ClassVar[str] = "Guide-GRPO"
     source: ClassVar[str] = "arXiv 2506.13923"
     changes: ClassVar[str] = "hinted rollouts where all fail, trained under the plain prompt"
+    formula: ClassVar[str] = (
+        "`Â = r − mean(r)`; `S(Â)`, hinted tokens, of either sign, `−Â·ρ/(ρ+γ)` with `ρ = π(y|x) / π_old(y|x, hint)`"
+    )
 
     name: Literal["guide"] = "guide"
     drop_flat_groups: bool = True

@@ -51,5 +51,6 @@ class Luffy(WholeTraces):
     title: ClassVar[str] = "LUFFY"
     source: ClassVar[str] = "arXiv 2504.14945"
     changes: ClassVar[str] = "whole teacher traces in every group, shaped"
+    formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, the teacher's tokens `−Â·π/(π+γ)`"
 
     name: Literal["luffy"] = "luffy"

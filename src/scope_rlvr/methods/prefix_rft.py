@@ -42,6 +42,7 @@ class PrefixRft(GuidedMethod):
     title: ClassVar[str] = "Prefix-RFT"
     source: ClassVar[str] = "arXiv 2507.01679"
     changes: ClassVar[str] = "one rollout a group continues the start of a teacher trace"
+    formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, of the prefix `S(max(Â, 0))` on its least certain fifth"
 
     name: Literal["prefix_rft"] = "prefix_rft"
     teacher_term: TeacherTerm = Clipped()

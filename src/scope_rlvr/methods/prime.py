@@ -39,6 +39,9 @@ class Prime(StepRewardMethod):
     title: ClassVar[str] = "PRIME credit"
     source: ClassVar[str] = "arXiv 2502.01456"
     changes: ClassVar[str] = "step scores less those of the others, added to the reward"
+    formula: ClassVar[str] = (
+        "`Â_t = Σ_{s ≥ s(t)} (p_s − mean of the others' p̄) + (r − mean of the others' r)`; `S(Â_t)`"
+    )
 
     name: Literal["prime"] = "prime"
     process_weight: float = Field(1.0, ge=0, description="factor on the advantage from step scores")

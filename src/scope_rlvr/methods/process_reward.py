@@ -40,6 +40,7 @@ class ProcessReward(StepRewardMethod):
     title: ClassVar[str] = "Process reward"
     source: ClassVar[str] = "arXiv 2402.03300, section 4.1.3"
     changes: ClassVar[str] = "step scores added to the reward"
+    formula: ClassVar[str] = "`Â_t = Â + Σ_{s ≥ s(t)} (p_s − mean(P)) / σ(P)`, `Â = r − mean(r)`; `S(Â_t)`"
 
     name: Literal["process_reward"] = "process_reward"
     process_weight: float = Field(1.0, ge=0, description="factor on the advantage from step scores")

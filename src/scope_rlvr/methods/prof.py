@@ -32,6 +32,7 @@ class Prof(Method):
     title: ClassVar[str] = "PROF"
     source: ClassVar[str] = "arXiv 2509.03403"
     changes: ClassVar[str] = "only rollouts whose steps and outcome agree"
+    formula: ClassVar[str] = "`Â = r − mean(r)` over the rollouts kept; `S(Â)`"
 
     name: Literal["prof"] = "prof"
     kept_share: float = Field(0.5, gt=0, le=1, description="share of the scored rollouts that train")

@@ -33,6 +33,9 @@ class Pure(StepRewardMethod):
     title: ClassVar[str] = "PURE"
     source: ClassVar[str] = "arXiv 2504.15275"
     changes: ClassVar[str] = "step scores by their minimum, added to the reward"
+    formula: ClassVar[str] = (
+        "`Â_t = Σ_{s ≥ s(t)} (r*_s − b·|s|) + (r − mean of the others' r)`, `r* = (2p−1)·softmax((1−2p)/T)`; `S(Â_t)`"
+    )
 
     name: Literal["pure"] = "pure"
     temperature: float = Field(0.1, gt=0, description="of the softmax; the lower, the nearer to the minimum")

@@ -30,6 +30,7 @@ class ReLift(Imitation):
     title: ClassVar[str] = "ReLIFT"
     source: ClassVar[str] = "arXiv 2506.07527"
     changes: ClassVar[str] = "GRPO, with steps of imitation on problems that nobody solved"
+    formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, in a step of imitation `−⅛·log π`"
 
     name: Literal["relift"] = "relift"
     teacher_weight: float = Field(0.125, ge=0)

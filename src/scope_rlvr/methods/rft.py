@@ -30,6 +30,7 @@ class Rft(Method):
     title: ClassVar[str] = "RFT"
     source: ClassVar[str] = "arXiv 2308.01825"
     changes: ClassVar[str] = "imitates the policy's own distinct successes"
+    formula: ClassVar[str] = "`−log π` on distinct right rollouts"
 
     name: Literal["rft"] = "rft"
 

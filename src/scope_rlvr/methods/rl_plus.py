@@ -28,6 +28,7 @@ class RlPlus(WholeTraces):
     title: ClassVar[str] = "RL-PLUS"
     source: ClassVar[str] = "arXiv 2508.00222"
     changes: ClassVar[str] = "whole teacher traces in every group, mixture ratio and novelty bonus"
+    formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, the teacher's tokens `−Â·√(1−π)·4π/(3π_old+1)`"
 
     name: Literal["rl_plus"] = "rl_plus"
     teacher_term: TeacherTerm = Mixture()

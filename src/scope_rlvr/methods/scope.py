@@ -81,6 +81,7 @@ class Scope(SalvageSettings, GuidedMethod):
     title: ClassVar[str] = "SCOPE"
     source: ClassVar[str] = "arXiv 2602.24110"
     changes: ClassVar[str] = "failures corrected at their first wrong step, own prefix kept"
+    formula: ClassVar[str] = "`Â = r − mean(r)` over the edited group; `S(Â)`, the teacher's step `−max(Â, 0)·log π`"
 
     name: Literal["scope"] = "scope"
     prefix_credit: PrefixCredit = FullPrefix()

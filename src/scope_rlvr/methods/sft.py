@@ -53,6 +53,7 @@ class Sft(Imitation):
     title: ClassVar[str] = "SFT"
     source: ClassVar[str] = "maximum likelihood; as a baseline: arXiv 2604.23747"
     changes: ClassVar[str] = "imitates whole teacher traces, samples nothing"
+    formula: ClassVar[str] = "`−log π` on teacher traces"
 
     name: Literal["sft"] = "sft"
 

@@ -31,6 +31,7 @@ class SftThenGrpo(Imitation):
     title: ClassVar[str] = "SFT, then GRPO"
     source: ClassVar[str] = "arXiv 2604.23747"
     changes: ClassVar[str] = "imitates whole teacher traces first, then GRPO"
+    formula: ClassVar[str] = "`−log π` on teacher traces, then `Â = r − mean(r)`; `S(Â)`"
 
     name: Literal["sft_then_grpo"] = "sft_then_grpo"
     sft_share: float = Field(0.5, gt=0, lt=1)
