@@ -41,6 +41,22 @@ class Stopwatch:
             self.seconds[name] += time.perf_counter() - started
 
 
+def trusted_scores(
+    scores: Sequence[tuple[float, ...] | None], num_steps: Sequence[int]
+) -> list[tuple[float, ...] | None]:
+    """A scorer's reply as far as it can be used: ``None`` for a solution with missing, surplus or non-finite scores.
+
+    >>> trusted_scores([(0.9, 0.1), (0.9,), (float("nan"), 0.5)], num_steps=[2, 2, 2])
+    [(0.9, 0.1), None, None]
+    """
+    if len(scores) != len(num_steps):
+        return [None] * len(num_steps)
+    return [
+        s if s is not None and len(s) == count and all(math.isfinite(x) for x in s) else None
+        for s, count in zip(scores, num_steps, strict=True)
+    ]
+
+
 @dataclass(frozen=True)
 class Toolbox:
     """What a method may use. ``step_scorer`` and ``teacher`` may be missing.
@@ -158,12 +174,7 @@ class Toolbox:
             raise ValueError("a step scorer is needed here, and none was given")
         with self.clock.phase("scoring"):
             scores = self.step_scorer.score([(problem, [s.text for s in steps]) for problem, steps in solutions])
-        if len(scores) != len(solutions):
-            return [None] * len(solutions)
-        return [
-            s if s is not None and len(s) == len(steps) and all(math.isfinite(x) for x in s) else None
-            for s, (_, steps) in zip(scores, solutions, strict=True)
-        ]
+        return trusted_scores(scores, [len(steps) for _, steps in solutions])
 
     def score_members(self, groups: Sequence[Group], wanted: Callable[[Member], bool]) -> list[Group]:
         """The groups, with step scores on every member that is ``wanted`` and could be scored."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import comb, exp, lgamma, log
 
 import numpy as np
@@ -126,14 +126,24 @@ def bootstrap_intervals(
            [0.5, 1. ]])
     """
     values_MP = np.ascontiguousarray(np.asarray(values_PM, dtype=float).T)
-    num_problems, rng, means = values_MP.shape[1], np.random.default_rng(seed), []
-    chunk = max(1, _DRAWS_AT_ONCE // num_problems)
+    means = [
+        [_weighted_means(counts_RP, values_P) for values_P in values_MP]
+        for counts_RP in resamples(values_MP.shape[1], seed=seed, num_resamples=num_resamples)
+    ]
+    return np.nanquantile(np.concatenate(means, axis=1), [(1 - level) / 2, (1 + level) / 2], axis=1)
+
+
+def resamples(num_rows: int, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Iterator[Floats]:
+    """How often each row is drawn when as many as there are are drawn with replacement: ``(R, N)``, some at a time.
+
+    >>> [counts_RN.sum(axis=1).tolist() for counts_RN in resamples(4, num_resamples=3)]
+    [[4.0, 4.0, 4.0]]
+    """
+    rng, chunk = np.random.default_rng(seed), max(1, _DRAWS_AT_ONCE // num_rows)
     for start in range(0, num_resamples, chunk):
         size = min(chunk, num_resamples - start)
-        draws = rng.integers(0, num_problems, (size, num_problems)) + num_problems * np.arange(size)[:, None]
-        counts = np.bincount(draws.ravel(), minlength=size * num_problems).reshape(size, num_problems).astype(float)
-        means.append([_weighted_means(counts, values_P) for values_P in values_MP])
-    return np.nanquantile(np.concatenate(means, axis=1), [(1 - level) / 2, (1 + level) / 2], axis=1)
+        draws = rng.integers(0, num_rows, (size, num_rows)) + num_rows * np.arange(size)[:, None]
+        yield np.bincount(draws.ravel(), minlength=size * num_rows).reshape(size, num_rows).astype(float)
 
 
 def _weighted_means(counts_RP: Floats, values_P: Floats) -> Floats:
