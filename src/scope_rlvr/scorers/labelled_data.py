@@ -1,7 +1,7 @@
 """Solutions whose first wrong step is known: what a step scorer learns from, and what it is judged on.
 
 Four kinds of rows are read, each told by its own fields, one JSON object a line (or one JSON list of them, in a file
-that ends in ``.json``):
+that ends in ``.json``, or rows of a file that ends in ``.parquet``):
 
 * ProcessBench and its like: ``problem`` (or ``prompt``), ``steps``, ``label`` (index of the first wrong step, -1 for none);
 * PRM800K as it was published: ``question`` and ``label`` with a rating for each completion of each step;
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -76,23 +76,31 @@ class _LeftOut(Exception):
 
 
 def read_labelled(path: Path, *, skip_bad_rows: bool = False) -> LabelledFile:
-    """Read every labelled solution of a file.
+    """Read every labelled solution of a file; see :func:`labelled_from_rows` for the errors."""
+    return labelled_from_rows(_rows(path), path, skip_bad_rows=skip_bad_rows)
 
-    Raises :class:`UserError` for a file that cannot be read or holds no solution, and for rows that are none, with their
+
+def labelled_from_rows(rows: Iterable[tuple[int, Any]], path: Path, *, skip_bad_rows: bool = False) -> LabelledFile:
+    """Every labelled solution in rows, which come with their numbers, from what ``path`` names.
+
+    Raises :class:`UserError` for rows that cannot be read or hold no solution, and for single rows that are none, with their
     numbers and what is wrong with each; with ``skip_bad_rows`` those are left out and told in ``bad_rows``.
     """
     solutions: list[LabelledSolution] = []
     mistakes: list[str] = []
     left_out: Counter[str] = Counter()
     try:
-        for number, text in _rows(path):
+        for number, row in rows:
             try:
-                solutions += _solutions(_parsed(text), f"{path.stem}-{number}", path.stem)
+                solutions += _solutions(_parsed(row), f"{path.stem}-{number}", path.stem)
             except _BadRow as mistake:
                 mistakes.append(f"row {number}: {mistake}")
             except _LeftOut as reason:
                 left_out[str(reason)] += 1
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    # A damaged Parquet file is a ValueError to pyarrow, and so are broken JSON and broken UTF-8.
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
         raise UserError(f"the labelled file {path} cannot be read: {error}") from error
     if mistakes and not skip_bad_rows:
         shown = "\n".join(f"  {mistake}" for mistake in mistakes[:_MAX_MISTAKES_SHOWN])
@@ -109,7 +117,10 @@ def read_labelled(path: Path, *, skip_bad_rows: bool = False) -> LabelledFile:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str | Any]]:
-    """Rows with their numbers from 1: lines of text, or the items of a JSON list."""
+    """Rows with their numbers from 1: lines of text, the items of a JSON list, or the rows of a Parquet file."""
+    if path.suffix == ".parquet":
+        yield from _parquet_rows(path)
+        return
     # Only "\n" ends a row: JSON strings may hold other line separators (U+2028) as they are.
     with path.open(encoding="utf-8", newline="\n") as file:
         if path.suffix == ".json":
@@ -123,6 +134,16 @@ def _rows(path: Path) -> Iterator[tuple[int, str | Any]]:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield number, line
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(path) as file:
+        rows = (row for batch in file.iter_batches() for row in batch.to_pylist())
+        for number, row in enumerate(rows, start=1):
+            # A column that a row does not have is there all the same, without a value.
+            yield number, {name: value for name, value in row.items() if value is not None}
 
 
 def _parsed(row: Any) -> dict[str, Any]:
@@ -198,6 +219,7 @@ def _shepherd(row: dict[str, Any], default_id: str, source: str) -> LabelledSolu
             f"input must be a problem, then {_SHEPHERD_FIRST_STEP!r} and steps that end in {SHEPHERD_MARKER!r}"
         )
     steps = tuple(piece.strip() for piece in (found + first, *pieces[1:]))
+    _require_no_blank_step(steps)
     first_wrong = next((k for k, sign in enumerate(signs) if sign == "-"), None)
     return LabelledSolution(_problem({**row, "prompt": prompt.strip()}, default_id, source), steps, first_wrong)
 
@@ -231,6 +253,8 @@ def _prm800k(row: dict[str, Any], default_id: str, source: str) -> list[Labelled
         raise _LeftOut("no step was rated")
     if strange := [text for steps in (followed, written, *others) for text in steps if not isinstance(text, str)]:
         raise _BadRow(f"a step must be text, got {_shown(strange[0])}")
+    for steps in (followed, written, *others):
+        _require_no_blank_step(steps)
     goes_on = first_wrong is not None and written[: len(followed)] == followed
     whole = LabelledSolution(problem, written if goes_on else followed, first_wrong)
     return [whole, *(LabelledSolution(problem, steps, len(steps) - 1) for steps in others)]
@@ -274,7 +298,15 @@ def _texts(row: dict[str, Any], field: str) -> tuple[str, ...]:
     texts = row[field]
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise _BadRow(f"{field} must be a list of one or more texts, got {_shown(texts)}")
+    _require_no_blank_step(texts)
     return tuple(texts)
+
+
+def _require_no_blank_step(steps: Sequence[str]) -> None:
+    if blank := [k for k, step in enumerate(steps) if not step.strip()]:
+        raise _BadRow(
+            f"step {blank[0]} (counted from 0) is empty, got {_shown(steps[blank[0]])}; join it to its neighbour"
+        )
 
 
 def _is_whole(value: Any) -> TypeGuard[int]:
