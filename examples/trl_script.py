@@ -18,7 +18,8 @@ from scope_rlvr.engines.trl import ScopeTrainer
 from scope_rlvr.grading.reward import RewardVerifier
 from scope_rlvr.methods import Scope
 from scope_rlvr.problems import families
-from scope_rlvr.scorers.token_classifier import TokenClassifierScorer
+from scope_rlvr.scorers.families import ScorerSection
+from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.teachers.local import LocalTeacher
 
 
@@ -56,7 +57,7 @@ def main(num_steps: int) -> None:
         train_dataset=Dataset.from_list([{"prompt": p.prompt, "answer": p.reference} for p in problems]),
         method=Scope(max_salvages=1),
         verifier=RewardVerifier(right_answer, right_at=1.0),
-        step_scorer=TokenClassifierScorer.load(model_path("step_scorer")),
+        step_scorer=load_scorer(ScorerSection(model="embedded:step_scorer")),
         teacher=teacher,
     )
     trainer.train()

@@ -102,7 +102,7 @@ class TableScorer:
 
     table: dict[str, float] = field(default_factory=dict)
     distort: Callable[[tuple[float, ...]], Any] = lambda scores: scores
-    rule: Threshold = field(default_factory=lambda: Threshold(0.5))
+    rule: Threshold = field(default_factory=lambda: Threshold(threshold=0.5))
     solutions: list[tuple[str, ...]] = field(default_factory=list)
     num_calls: int = 0
 

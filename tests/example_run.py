@@ -89,8 +89,8 @@ class Threshold:
     def first_wrong(self, step_scores_S: Sequence[float]) -> int | None:
         return next((i for i, score in enumerate(step_scores_S) if score < self.at), None)
 
-    def accepts(self, step_score: float) -> bool:
-        return step_score >= self.at
+    def accepts(self, step_scores_S: Sequence[float]) -> bool:
+        return step_scores_S[-1] >= self.at
 
 
 @dataclass

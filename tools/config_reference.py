@@ -104,8 +104,9 @@ MEANINGS = {
     "optimizer.warmup_steps": "Steps over which the learning rate rises from 0. `constant` ignores it.",
     "optimizer.weight_decay": "AdamW's weight decay.",
     "optimizer.max_grad_norm": "Gradients with a larger norm are scaled down to it.",
-    "scorer.model": "A token-classification model folder with two labels, label 1 meaning right, `embedded:step_scorer`, or `none`.",
-    "scorer.threshold": "A step with a lower score is wrong. Without it, the one in the model folder's `scorer.json` counts.",
+    "scorer.model": "A model folder, a Hub name (`owner/name`), `embedded:step_scorer`, `exact` (the problem family's own checker), or `none`.",
+    "scorer.family": "How the scorer reads a solution and what its scores mean; `auto` asks its `scorer.json`, then its name and class. `docs/scorers.md` describes every family.",
+    "scorer.rule": "How scores lead to the first wrong step. Without it, the rule in the model folder's `scorer.json` counts, then the family's own.",
     "teacher.model": "A causal language model folder, a Hub name, `embedded:teacher`, or `none`. Another vocabulary than the policy's is fine: text is passed instead of ids.",
     "teacher.temperature": "Temperature of the teacher; 0 is greedy.",
     "evaluation.sets": "The held-out sets.",
@@ -118,6 +119,20 @@ MEANINGS = {
     "evaluation.temperature": "Temperature while evaluating. Without it, `sampling.temperature`.",
     "logging.report_to": 'Hugging Face reporters by name, such as `["trackio"]`, `["wandb"]`, `["tensorboard"]`; their packages must be installed.',
     # Rules.
+    "threshold": "The first step whose score is below `threshold`.",
+    "threshold.threshold": "The score from which on a step passes.",
+    "drop": "The first step that scores more than `drop` below the step before it.",
+    "drop.drop": "How far a score may fall.",
+    "drop.first_below": "The first step, which has none before it, is wrong below this score; without it, never.",
+    "argmin": "The step with the lowest score.",
+    "argmin.below": "Only where that score is below this; without it there is always a wrong step.",
+    "two_in_a_row": "The first of two neighbouring steps that both score below `threshold`; the last step needs no second one.",
+    "two_in_a_row.threshold": "The score from which on a step passes.",
+    "calibrated": "The first step whose calibrated probability of being right is below `threshold`.",
+    "calibrated.threshold": "The probability from which on a step passes.",
+    "calibrated.map": "Points of a rising line from scores to probabilities, `{scores = [...], probabilities = [...]}`; without it, the `calibration` in the scorer's `scorer.json`.",
+    "auto": "What `scorer.json` says, else what the model's name or class says.",
+    "token_classifier": "A token classifier with two labels, label 1 meaning right.",
     "any_failure": "Every group with a failure.",
     "all_fail": "Only groups without a single right rollout.",
     "rate_below": "Groups whose share of right rollouts is below `rate`.",
@@ -190,9 +205,16 @@ def section_types() -> dict[str, type[Settings]]:
 
 def rules_of(field: FieldInfo) -> list[type[Settings]]:
     """The rules that a key chooses between; empty where it is not such a choice."""
-    members = typing.get_args(field.annotation) if _is_union(field.annotation) else (field.annotation,)
+    members = _members(field.annotation)
     rules = [m for m in members if isinstance(m, type) and issubclass(m, Settings) and "kind" in m.model_fields]
     return rules if len(rules) > 1 else []
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The classes that a type chooses between, whatever they are wrapped in."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _members(typing.get_args(annotation)[0])
+    return [m for a in typing.get_args(annotation) for m in _members(a)] if _is_union(annotation) else [annotation]
 
 
 def table_of(field: FieldInfo) -> type[Settings] | None:
@@ -314,6 +336,9 @@ def reference() -> str:
             lines += list(_method_lines(used))
         else:
             lines += [*_table(_rows(section, kind, used)), ""]
+            for name, field in _fields(kind):
+                if rules_of(field):
+                    lines += list(_rule_lines(f"{section}.{name}", rules_of(field), used))
     unknown = set(MEANINGS) - used
     if unknown or set(SECTIONS) != set(section_types()):
         raise ReferenceGap(f"explained, and not in the configuration: {sorted(unknown)}; sections: {sorted(SECTIONS)}")
@@ -338,7 +363,7 @@ def _method_lines(used: set[str]) -> Iterator[str]:
             choices.setdefault(name, {}).update({kind_of(rule): rule for rule in rules_of(field)})
     for name, rules in choices.items():
         if rules:
-            yield from _rule_lines(name, list(rules.values()), used)
+            yield from _rule_lines(f"method.{name}", list(rules.values()), used)
 
 
 def _one_method_lines(method: type[Method], used: set[str]) -> Iterator[str]:
@@ -362,7 +387,7 @@ def _one_method_lines(method: type[Method], used: set[str]) -> Iterator[str]:
 
 
 def _rule_lines(name: str, rules: list[type[Settings]], used: set[str]) -> Iterator[str]:
-    yield f"### Rules of `method.{name}`"
+    yield f"### Rules of `{name}`"
     yield ""
     yield "| kind | meaning | fields |"
     yield "|---|---|---|"

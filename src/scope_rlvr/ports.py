@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from scope_rlvr.types import Problem, Verdict
@@ -78,12 +79,48 @@ class TeacherRequest:
     reference: str | None = None
 
 
+class Fault(StrEnum):
+    """Why nobody answered. The values are the last part of the metrics ``teacher/errors/...``."""
+
+    CONNECTION = "connection"
+    """Refused, reset, or broken off before the reply was complete."""
+    TIMEOUT = "timeout"
+    RATE_LIMIT = "rate_limit"
+    SERVER = "server"
+    """The server says that it failed (HTTP 5xx)."""
+    REFUSED = "refused"
+    """The server says that the request is wrong (other HTTP 3xx and 4xx)."""
+    REPORTED = "reported"
+    """Status 200, and an error inside."""
+    MALFORMED = "malformed"
+    """A reply that is not what was asked for: no JSON, missing fields, numbers that are none, somebody else's reply."""
+    EMPTY = "empty"
+    PAUSED = "paused"
+    """Not asked: the server had failed too often in a row."""
+    BUDGET = "budget"
+    """Not asked: the budget is spent."""
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What it took to get one reply from a server: requests sent (0 for a reply that was known), seconds, tokens as the
+    server counts them, money in the currency of the prices."""
+
+    num_requests: int = 0
+    seconds: float = 0.0
+    num_prompt_tokens: int = 0
+    num_reply_tokens: int = 0
+    money: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class TeacherReply:
     """What a teacher wrote: ids of the policy's vocabulary, or text, or the reason why it wrote nothing.
 
     ``finished`` says that the teacher ended the solution, ``is_cut_off`` that its token budget ended the text in the
-    middle of a step; ``logprobs`` are its own for ``token_ids``.
+    middle of a step; ``logprobs`` are its own for ``token_ids``. ``fault`` is the kind of ``error``; ``effort`` is there
+    where a server was asked.
     """
 
     token_ids: tuple[int, ...] | None = None
@@ -92,6 +129,8 @@ class TeacherReply:
     finished: bool = False
     is_cut_off: bool = False
     error: str | None = None
+    fault: Fault | None = None
+    effort: Effort | None = None
 
 
 class Teacher(Protocol):
@@ -109,8 +148,8 @@ class DecisionRule(Protocol):
         """The 0-based index of the first wrong step, ``None`` when no step is wrong."""
         ...
 
-    def accepts(self, step_score: float) -> bool:
-        """Whether a single step with this score passes as right."""
+    def accepts(self, step_scores_S: Sequence[float]) -> bool:
+        """Whether the last of these steps passes as right after those before it; there is at least one."""
         ...
 
 

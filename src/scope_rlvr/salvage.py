@@ -602,7 +602,7 @@ def _guard_score(failures: list[_Failure], tools: Toolbox) -> None:
             failure.outcome = SalvageOutcome.SCORER_FAILED
             continue
         failure.corrections[-1] = replace(failure.corrections[-1], score=step_scores_S[-1])
-        if not _rule(tools).accepts(step_scores_S[-1]):
+        if not _rule(tools).accepts(step_scores_S):
             failure.outcome = SalvageOutcome.LOW_SCORE
 
 

@@ -21,6 +21,7 @@ from scope_rlvr.embedded import model_path
 from scope_rlvr.engines.local import TokenizerCodec
 from scope_rlvr.engines.trl import ScopeTrainer
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
+from scope_rlvr.locate import Threshold
 from scope_rlvr.methods import Grpo, Method
 from scope_rlvr.problems import families
 from scope_rlvr.scorers.token_classifier import TokenClassifierScorer
@@ -46,7 +47,7 @@ def load_policy() -> tuple[Any, Any]:
 
 @pytest.fixture(scope="session")
 def scorer() -> TokenClassifierScorer:
-    return TokenClassifierScorer.load(model_path("step_scorer"))
+    return TokenClassifierScorer.load(model_path("step_scorer"), Threshold())
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,7 @@ def groups(tools: Toolbox) -> list[Group]:
 class RandomScorer:
     """Finds a first wrong step by chance, so that every place in a rollout is cut sooner or later."""
 
-    rule = Threshold(0.5)
+    rule = Threshold(threshold=0.5)
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)

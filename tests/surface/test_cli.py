@@ -185,7 +185,7 @@ def other_vocabulary(folder: Path) -> Path:
     shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     LlamaForTokenClassification(LlamaConfig(vocab_size=4, num_labels=2, **shape)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    write(folder / "scorer.json", '{"threshold": 0.5}')
+    write(folder / "scorer.json", '{"family": "token_classifier"}')
     return folder
 
 

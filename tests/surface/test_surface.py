@@ -112,7 +112,7 @@ CONFIGURATION = {
     "method": [],
     "objective": ["normalisation", "aggregation", "clip", "kl", "entropy", "updates_per_batch"],
     "optimizer": ["learning_rate", "schedule", "warmup_steps", "weight_decay", "max_grad_norm"],
-    "scorer": ["model", "threshold", "noise"],
+    "scorer": ["model", "family", "rule", "noise"],
     "teacher": ["model", "temperature", "prompt", "noise"],
     "verifier": ["answer_pattern"],
     "evaluation": [

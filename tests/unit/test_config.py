@@ -206,7 +206,7 @@ def test_derived_numbers():
                 "prefix_credit": {"kind": "fraction", "share": 0.3},
                 "guards": {"low_score": False},
             },
-            "scorer": {"threshold": 0.7},
+            "scorer": {"rule": {"kind": "threshold", "threshold": 0.7}},
             "verifier": {"answer_pattern": 'answer "(\\d+)"'},
             "evaluation": {
                 "temperature": 0.6,

@@ -96,7 +96,7 @@ def test_the_teacher_is_as_good_as_its_figures_say():
 def test_the_step_scorer_is_as_good_as_its_figures_say():
     figures_of_scorer = measured()["step_scorer"]
     figure, threshold = figures_of_scorer["6"], figures_of_scorer["threshold"]
-    assert json.loads((model_path("step_scorer") / "scorer.json").read_text())["threshold"] == threshold
+    assert json.loads((model_path("step_scorer") / "scorer.json").read_text())["rule"]["threshold"] == threshold
     assert figure["exact_first_wrong_step"] >= 0.85
     assert figure["right_solutions_called_right"] >= 0.95
     found = figures.scorer_figures(scorer(), threshold, rollouts())

@@ -52,9 +52,9 @@ def test_arms_times_seeds(tmp_path: Path) -> None:
 
 
 def test_a_sweep_gives_each_arm_every_value_and_leaves_out_who_is_not_named(tmp_path: Path) -> None:
-    swept = study(tmp_path, SMALL + '[sweep]\nkey = "scorer.threshold"\nvalues = [0.2, 0.5]\n')
+    swept = study(tmp_path, SMALL + '[sweep]\nkey = "sampling.temperature"\nvalues = [0.2, 0.5]\n')
     assert [cell.id for cell in swept.cells] == ["scope-0.2", "scope-0.5", "grpo-0.2", "grpo-0.5"]
-    assert [run.config.scorer.threshold for run in swept.runs_of(swept.cells[1])] == [0.5, 0.5]
+    assert [run.config.sampling.temperature for run in swept.runs_of(swept.cells[1])] == [0.5, 0.5]
     named = study(tmp_path, SMALL + '[sweep]\nkey = "method.max_salvages"\nvalues = [1, 3]\narms = ["scope"]\n')
     assert [cell.id for cell in named.cells] == ["scope-1", "scope-3", "grpo"]
     rules = study(tmp_path, SMALL + '[sweep]\nkey = "method.ranking"\nvalues = ["random"]\narms = ["scope"]\n')
@@ -99,15 +99,15 @@ MISTAKES = {
     "no such set": (f"primary = 'reduction-5/accuracy'\n{SMALL}", ["primary", "reduction-6", "<set>/<measure>"]),
     "no such measure": (f"primary = 'reduction-6/accurcy'\n{SMALL}", ["primary", "<set>/<measure>"]),
     "sweep over an unknown key": (
-        f'{SMALL}[sweep]\nkey = "scorer.thresh"\nvalues = [0.1]\n',
-        ["arm 'scope' at scorer.thresh = 0.1", "did you mean 'threshold'?"],
+        f'{SMALL}[sweep]\nkey = "scorer.nois"\nvalues = [0.1]\n',
+        ["arm 'scope' at scorer.nois = 0.1", "did you mean 'noise'?"],
     ),
     "sweep of an unknown arm": (
-        f'{SMALL}[sweep]\nkey = "scorer.threshold"\nvalues = [0.1]\narms = ["grop"]\n',
+        f'{SMALL}[sweep]\nkey = "scorer.noise"\nvalues = [0.1]\narms = ["grop"]\n',
         ["sweep.arms: there is no arm 'grop'; did you mean 'grpo'?"],
     ),
     "sweep over seeds": (f'{SMALL}[sweep]\nkey = "run.seed"\nvalues = [1]\n', ["sweep.key", "`seeds`"]),
-    "a value twice": (f'{SMALL}[sweep]\nkey = "scorer.threshold"\nvalues = [0.1, 0.1]\n', ["scope-0.1-seed1", "once"]),
+    "a value twice": (f'{SMALL}[sweep]\nkey = "scorer.noise"\nvalues = [0.1, 0.1]\n', ["scope-0.1-seed1", "once"]),
     "misspelt sweep key": (f'{SMALL}[sweep]\nkey = "a.b"\nvalue = [1]\n', ["sweep.value", "did you mean 'values'?"]),
 }
 

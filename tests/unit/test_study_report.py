@@ -25,7 +25,7 @@ from scope_rlvr.study.statistics import holm, paired_difference
 from tests.example_study import STUDY, make_study
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
-SWEEP = '[sweep]\nkey = "scorer.threshold"\nvalues = [0.1, 0.4]\narms = ["scope", "luffy"]\n'
+SWEEP = '[sweep]\nkey = "scorer.noise"\nvalues = [0.1, 0.4]\narms = ["scope", "luffy"]\n'
 
 
 class Checker(HTMLParser):

@@ -28,6 +28,8 @@ from scope_rlvr.embedded.corpus import Solutions, Sums, draw_numbers, write_alte
 from scope_rlvr.embedded.labelled import IGNORED, LabelledRollout, labelled_rollouts, right_chances
 from scope_rlvr.embedded.tokenizer import EOS, ID, MAX_TOKENS, PAD, VOCABULARY, make_tokenizer
 from scope_rlvr.embedded.training import Batch, one_thread, train
+from scope_rlvr.locate import Threshold
+from scope_rlvr.scorers.families import ScorerDescription, TokenClassifier
 
 LEVELS = range(2, 11)
 ROLLOUT_LEVELS = range(4, 11)
@@ -103,8 +105,7 @@ def _build(out: Path, recipe: Recipe, only: Sequence[ModelName], report: Callabl
     if "step_scorer" in only:
         scorer, threshold = build_step_scorer(recipe, out / "policy", out / "teacher", report)
         _save(scorer, out / "step_scorer")
-        rule = {"rule": "threshold", "threshold": threshold, "right_label": 1, "step_separator": "\n\n"}
-        (out / "step_scorer" / "scorer.json").write_text(json.dumps(rule, indent=2) + "\n")
+        ScorerDescription(family=TokenClassifier(), rule=Threshold(threshold=threshold)).write(out / "step_scorer")
 
 
 def build_policy(recipe: Recipe, report: Callable[[str], None]) -> LlamaForCausalLM:

@@ -81,7 +81,7 @@ def _measure(models: Path, report: Callable[[str], None]) -> Figures:
     policy = LlamaForCausalLM.from_pretrained(models / "policy")
     teacher = LlamaForCausalLM.from_pretrained(models / "teacher")
     scorer = LlamaForTokenClassification.from_pretrained(models / "step_scorer")
-    threshold = json.loads((models / "step_scorer" / "scorer.json").read_text())["threshold"]
+    threshold = json.loads((models / "step_scorer" / "scorer.json").read_text())["rule"]["threshold"]
     graded = {level: rollouts(policy, level) for level in sorted({*LEVELS, *ROLLOUT_LEVELS})}
     report("sampled the policy")
     figures: Figures = {

@@ -20,6 +20,7 @@ from scope_rlvr.errors import UserError
 from scope_rlvr.methods import AnyMethod, Scope
 from scope_rlvr.objective import Aggregation, Clip
 from scope_rlvr.ports import Sampling
+from scope_rlvr.scorers.families import NONE, ScorerSection
 from scope_rlvr.settings import Settings
 from scope_rlvr.steps import StepRule
 
@@ -96,24 +97,8 @@ class OptimizerSection(Settings):
     max_grad_norm: float = Field(1.0, gt=0)
 
 
-NONE = "none"
-"""As a model name: no such helper."""
-
 THE_POLICY = "policy"
 """As a teacher's name: the policy itself, with the weights of the moment."""
-
-EXACT = "exact"
-"""As a step scorer's name: the problem family's own exact checker."""
-
-
-class ScorerSection(Settings):
-    """The step scorer: a token-classification model folder, ``exact``, or ``none``; its own threshold unless one is given."""
-
-    model: str = "embedded:step_scorer"
-    threshold: float | None = Field(None, gt=0, le=1)
-    noise: float = Field(
-        0.0, ge=0, le=1, description="share of the solutions whose first wrong step is moved at random"
-    )
 
 
 class TeacherSection(Settings):

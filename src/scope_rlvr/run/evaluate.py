@@ -211,8 +211,9 @@ def prepare(plan: Plan) -> Measurement:
     """Load the models; :class:`UserError` where one cannot be loaded, or cannot be used on these problems."""
     import torch
 
+    from scope_rlvr.engines.loading import require_reader
     from scope_rlvr.engines.reading import PolicyReader
-    from scope_rlvr.run.components import Components, load_causal, make_evaluator, require_reader
+    from scope_rlvr.run.components import Components, load_causal, make_evaluator
 
     torch.set_num_threads(plan.config.run.num_threads)
     # As a run holds its policy, so that the figures are the run's.
@@ -233,8 +234,8 @@ def prepare(plan: Plan) -> Measurement:
 
 
 def _text_reader(name: str, problems: list[Problem]) -> TextReader:
+    from scope_rlvr.engines.loading import UNLOADABLE, device, first_line, require_reader
     from scope_rlvr.engines.reading import TextReader
-    from scope_rlvr.run.components import UNLOADABLE, device, first_line, require_reader
 
     try:
         reader = TextReader.load(resolve_model(name, "--embedding-model"))

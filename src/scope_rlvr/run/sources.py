@@ -11,7 +11,8 @@ from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.problems import families
 from scope_rlvr.problems.family import Family, Split
 from scope_rlvr.problems.jsonl import read_problems
-from scope_rlvr.run.config import EXACT, NONE, THE_POLICY, RunConfig
+from scope_rlvr.run.config import THE_POLICY, RunConfig
+from scope_rlvr.scorers.families import EXACT, NONE
 from scope_rlvr.types import Problem
 
 EMBEDDED = "embedded:"

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -19,12 +15,14 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from trl import GRPOConfig
 
 from scope_rlvr.credit import Normalisation
+from scope_rlvr.engines.loading import device
 from scope_rlvr.engines.trl import AGGREGATIONS, NORMALISATIONS, NonFiniteLoss, ScopeTrainer, StepResult
 from scope_rlvr.errors import ExitCode
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet
-from scope_rlvr.run.components import Components, device, load_components, make_evaluator
+from scope_rlvr.run.components import Components, load_components, make_evaluator
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.folder import CHECKPOINT_MARKER, RunFolder, step_of
+from scope_rlvr.run.interruption import Interruption, interruptible
 from scope_rlvr.run.records import group_records
 from scope_rlvr.run.sources import evaluation_sets, training_problems
 from scope_rlvr.types import Problem
@@ -89,7 +87,7 @@ class _Progress(TrainerCallback):
     watcher: Watcher
     totals: dict[str, float]
     dev_sets: list[EvaluationSet]
-    interrupted: str = ""
+    interruption: Interruption = field(default_factory=Interruption)
     stopped_because: str = ""
     flat_steps: int = 0
     pending: StepResult | None = None
@@ -122,7 +120,7 @@ class _Progress(TrainerCallback):
         self._count_flat_steps()
         # Between two passes over the same rollouts nothing can be resumed exactly: finish the passes first.
         is_between_batches = state.global_step % self.config.objective.updates_per_batch == 0
-        if is_between_batches and (self.interrupted or self.stopped_because):
+        if is_between_batches and (self.interruption.by or self.stopped_because):
             control.should_training_stop = True
             control.should_save = True
         return control
@@ -225,33 +223,15 @@ def _train(trainer: ScopeTrainer, progress: _Progress, resume_from: Path | None)
         load_model(progress.components.policy, resume_from / "model.safetensors")
         return RunOutcome(ExitCode.OK, {})
     try:
-        with _interruptible(progress):
+        with interruptible(progress.interruption, progress.watcher.note):
             trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
     except NonFiniteLoss as error:
         return RunOutcome(ExitCode.TRAINING_STOPPED, {}, str(error))
     if progress.stopped_because:
         return RunOutcome(ExitCode.TRAINING_STOPPED, {}, progress.stopped_because)
-    if progress.interrupted and trainer.state.global_step < progress.config.run.steps:
-        return RunOutcome(ExitCode.INTERRUPTED, {}, f"interrupted by {progress.interrupted}")
+    if progress.interruption.by and trainer.state.global_step < progress.config.run.steps:
+        return RunOutcome(ExitCode.INTERRUPTED, {}, f"interrupted by {progress.interruption.by}")
     return RunOutcome(ExitCode.OK, {})
-
-
-@contextmanager
-def _interruptible(progress: _Progress) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) lets the step finish; the second is an ordinary interruption."""
-
-    def ask_to_stop(number: int, _: FrameType | None) -> None:
-        if progress.interrupted:
-            raise KeyboardInterrupt
-        progress.interrupted = signal.Signals(number).name
-        progress.watcher.note(f"{progress.interrupted}: finishing this step, then saving")
-
-    before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def make_trainer(

@@ -18,7 +18,7 @@ class ExactScorer:
     [(1.0, 0.0, 0.0)]
     """
 
-    rule = Threshold(0.5)
+    rule = Threshold(threshold=0.5)
 
     def __init__(self, family: Family) -> None:
         self.family = family

@@ -18,7 +18,7 @@ class NoisyScorer:
 
     >>> from scope_rlvr.locate import Threshold
     >>> class AllWrong:
-    ...     rule = Threshold(0.5)
+    ...     rule = Threshold(threshold=0.5)
     ...     def score(self, solutions):
     ...         return [(0.0,) * len(steps) for _, steps in solutions]
     >>> problem = Problem("p", "?", "1")

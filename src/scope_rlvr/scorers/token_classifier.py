@@ -6,7 +6,6 @@ always a token (or tokens) of its own; the probability of the class "right" at t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from scope_rlvr.locate import Threshold
+from scope_rlvr.ports import DecisionRule
+from scope_rlvr.scorers.families import TokenClassifier
+from scope_rlvr.scorers.step_ends import encode_steps
 from scope_rlvr.types import Problem
 
 RIGHT_LABEL = 1
@@ -27,7 +28,7 @@ class TokenClassifierScorer:
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        rule: Threshold,
+        rule: DecisionRule,
         separator: str = "\n\n",
         batch_size: int = 128,
     ) -> None:
@@ -36,19 +37,10 @@ class TokenClassifierScorer:
         self.rule = rule
         self.batch_size = batch_size
         self._separator = separator
-        self._separator_ids = self._encode(separator)
 
     @classmethod
-    def load(cls, folder: Path, threshold: float | None = None) -> TokenClassifierScorer:
-        """Load a scorer from a model folder whose ``scorer.json`` names its rule and threshold."""
-        described = folder / "scorer.json"
-        if threshold is None:
-            if not described.is_file():
-                raise ValueError(
-                    f"{folder} has no scorer.json that names a threshold; give one in the configuration "
-                    "([scorer] threshold = ...)"
-                )
-            threshold = float(json.loads(described.read_text())["threshold"])
+    def load(cls, folder: Path, rule: DecisionRule, family: TokenClassifier | None = None) -> TokenClassifierScorer:
+        """Load a scorer from a model folder; :func:`scope_rlvr.scorers.loading.load_scorer` finds rule and family."""
         model, info = AutoModelForTokenClassification.from_pretrained(
             folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
@@ -57,12 +49,13 @@ class TokenClassifierScorer:
             raise ValueError(f"its weights lack {min(info['missing_keys'])!r}; a step scorer is a token classifier")
         if model.config.num_labels != 2:
             raise ValueError(f"{folder} classifies tokens into {model.config.num_labels} labels; a step scorer has 2")
-        return cls(model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False), Threshold(threshold))
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return cls(model, tokenizer, rule, (family or TokenClassifier()).separator)
 
     @torch.inference_mode()
     def score(self, solutions: Sequence[tuple[Problem, Sequence[str]]]) -> list[tuple[float, ...] | None]:
         """Probability that each step is right. A solution without steps, or too long for the model, gets ``None``."""
-        encoded = [self._input(problem, steps) for problem, steps in solutions]
+        encoded = [encode_steps(self.tokenizer, p.prompt, steps, self._separator) for p, steps in solutions]
         limit = self.model.config.max_position_embeddings
         scorable = [i for i, (ids, ends) in enumerate(encoded) if ends and len(ids) <= limit]
         # Rows of like length share a batch, so that little is computed on padding.
@@ -74,18 +67,6 @@ class TokenClassifierScorer:
             for row, i in enumerate(batch):
                 scores[i] = tuple(right_BT[row, encoded[i][1]].tolist())
         return scores
-
-    def _encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False)
-
-    def _input(self, problem: Problem, steps: Sequence[str]) -> tuple[list[int], list[int]]:
-        """Token ids of prompt and steps, and the position at which each step's score is read."""
-        ids, ends = self._encode(problem.prompt), []
-        for step in steps:
-            # A separator inside a step would be read as the end of another step.
-            ids += self._encode(step.strip().replace(self._separator, " ")) + self._separator_ids
-            ends.append(len(ids) - 1)
-        return ids, ends
 
     def _right_probability(self, rows: list[list[int]]) -> Tensor:
         width = max(map(len, rows))
