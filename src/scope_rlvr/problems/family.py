@@ -42,6 +42,14 @@ class Family(Protocol):
         """The one solution that a fixed order of steps gives."""
         ...
 
+    def canonical_rest(self, problem: Problem, prefix: str) -> str | None:
+        """What the fixed order of steps gives after the beginning of a solution, which may end anywhere in a step.
+
+        Prefix and rest together are a right solution; the rest is empty where there is nothing left to say. ``None`` where
+        no right solution begins so.
+        """
+        ...
+
     def random_solution(self, problem: Problem, rng: Random) -> str:
         """A right solution whose order of steps is drawn from ``rng``."""
         ...

@@ -20,7 +20,8 @@ are), so that a model can be asked for solutions longer than it was trained on.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import permutations
 from random import Random
 
 from scope_rlvr.problems.family import Split, check_split, split_of
@@ -136,7 +137,32 @@ class Reduction:
 
     def canonical_solution(self, problem: Problem) -> str:
         """The solution that always adds the two smallest numbers, the smaller one first."""
-        return _solution(numbers_of(problem), choose=lambda remaining: (0, 1), write_sum=add)
+        return _canonical(numbers_of(problem))
+
+    def canonical_rest(self, problem: Problem, prefix: str) -> str | None:
+        """See ``Family.canonical_rest``; a step that has begun is ended by the first right step that begins so.
+
+        >>> family, problem = Reduction(), make_problem([0, 3, 5])
+        >>> family.canonical_rest(problem, "0 + 5 = 5 : 3 5\\n\\n")
+        '3 + 5 = 8 : 8\\n\\nanswer 8'
+        >>> family.canonical_rest(problem, "0 + 5 = 5 : 3 5\\n\\n5 +")
+        ' 3 = 8 : 8\\n\\nanswer 8'
+        >>> family.canonical_rest(problem, "0 + 5 = 6 : 3 6\\n\\n") is None
+        True
+        """
+        *steps, begun = prefix.split(SEPARATOR)
+        remaining: tuple[int, ...] | None = numbers_of(problem)
+        for step in steps:
+            remaining = None if remaining is None else _after(remaining, step.strip())
+        if remaining is None:
+            return None
+        begun = begun.lstrip()
+        if not remaining:
+            return "" if not begun else None
+        for step, after in _right_steps(remaining):
+            if step.startswith(begun):
+                return SEPARATOR.join([step[len(begun) :], *([_canonical(after)] if after else [])])
+        return None
 
     def random_solution(self, problem: Problem, rng: Random, *, write_sum: Callable[[int, int], int] = add) -> str:
         """A solution in random order; ``write_sum`` can stand in for somebody who has learned some sums wrongly.
@@ -167,6 +193,21 @@ def _solution(
         remaining = sorted([number for k, number in enumerate(remaining) if k not in (first, second)] + [total])
         steps.append(f"{a} + {b} = {total} : {_joined(remaining)}")
     return SEPARATOR.join([*steps, f"answer {remaining[0]}"])
+
+
+def _canonical(numbers: Sequence[int]) -> str:
+    return _solution(numbers, choose=lambda remaining: (0, 1), write_sum=add)
+
+
+def _right_steps(remaining: Sequence[int]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every right step with what remains after it, the canonical one first."""
+    if len(remaining) == 1:
+        yield f"answer {remaining[0]}", ()
+        return
+    for first, second in permutations(range(len(remaining)), 2):
+        a, b = remaining[first], remaining[second]
+        after = sorted([number for k, number in enumerate(remaining) if k not in (first, second)] + [add(a, b)])
+        yield f"{a} + {b} = {add(a, b)} : {_joined(after)}", tuple(after)
 
 
 def _after(remaining: tuple[int, ...], step: str) -> tuple[int, ...] | None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec, same_vocabulary
 from scope_rlvr.ports import Continuation, Sampling, TeacherReply, TeacherRequest
-
-PLAIN_PROMPT = "{problem}"
-_PLACE = re.compile(r"\{(?:problem|reference|rejected_step)\}")
+from scope_rlvr.teachers.prompts import shown_problem
+from scope_rlvr.teachers.settings import PLAIN_PROMPT
 
 
 class LocalTeacher:
@@ -69,21 +67,12 @@ class LocalTeacher:
         return [replies[i] for i in range(len(requests))]
 
     def _prefix(self, request: TeacherRequest) -> tuple[int, ...]:
-        shown = self._shown(request)
+        shown = shown_problem(self.prompt, request)
         if self.shares_vocabulary:
             is_plain = shown == request.problem.prompt
             prompt_ids = request.prompt_ids if is_plain else self.model.codec.encode_prompt(shown)
             return (*prompt_ids, *request.prefix_ids)
         return self.model.codec.encode_prompt(shown + request.prefix_text)
-
-    def _shown(self, request: TeacherRequest) -> str:
-        """The prompt; a request that does not say what the prompt shows has nothing in that place."""
-        values = {
-            "{problem}": request.problem.prompt,
-            "{reference}": request.reference or "",
-            "{rejected_step}": request.rejected_step or "",
-        }
-        return _PLACE.sub(lambda place: values[place.group()], self.prompt)
 
     def _reply(self, continuation: Continuation) -> TeacherReply:
         if self.shares_vocabulary:

@@ -1,0 +1,83 @@
+"""Replies on disk, found by their question, so that a repeated run asks nothing twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+_logger = logging.getLogger(__name__)
+
+_SCHEMA = 1
+
+
+def digest_of(value: Any) -> str:
+    """Sixty-four hex digits that are equal for equal JSON values, whatever the order of their keys.
+
+    >>> digest_of({"a": 1, "b": [2]}) == digest_of({"b": [2], "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class ReplyCache:
+    """One JSON file a reply, named by the digest of its question.
+
+    Several processes may share a folder: a file appears whole or not at all, and equal questions have equal files. A file
+    that is torn, altered or unreadable counts as missing, and so does one that answers another question. Where nothing can be
+    written, nothing is kept, and that is logged once.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._has_complained = False
+
+    def get(self, question: Any) -> Any | None:
+        """The reply that was kept for this question, ``None`` where there is none."""
+        if self.folder is None:
+            return None
+        key = digest_of(question)
+        try:
+            entry = json.loads(self._file(self.folder, key).read_bytes())
+            is_whole = (
+                entry["schema"] == _SCHEMA and entry["key"] == key and entry["digest"] == digest_of(entry["reply"])
+            )
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return entry["reply"] if is_whole else None
+
+    def put(self, question: Any, reply: Any) -> None:
+        """Keep a reply."""
+        if self.folder is None:
+            return
+        key = digest_of(question)
+        entry = {"schema": _SCHEMA, "key": key, "digest": digest_of(reply), "question": question, "reply": reply}
+        try:
+            self._write(self._file(self.folder, key), json.dumps(entry))
+        except OSError as error:
+            if not self._has_complained:
+                _logger.warning(
+                    "the cache %s cannot be written (%s); replies are not kept", self.folder, error.strerror
+                )
+            self._has_complained = True
+
+    @staticmethod
+    def _file(folder: Path, key: str) -> Path:
+        return folder / key[:2] / f"{key}.json"
+
+    @staticmethod
+    def _write(file: Path, text: str) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, beside = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=file.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as temporary:
+                temporary.write(text)
+            os.replace(beside, file)
+        except OSError:
+            Path(beside).unlink(missing_ok=True)
+            raise

@@ -1,0 +1,337 @@
+"""Questions to an HTTP server that speaks JSON: many at once, each with a deadline, and a reason for every missing answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import anyio
+import httpx2
+from anyio.from_thread import start_blocking_portal
+
+from scope_rlvr.errors import UserError
+from scope_rlvr.ports import Effort, Fault
+from scope_rlvr.seeds import derive_seed
+from scope_rlvr.servers.cache import ReplyCache, digest_of
+from scope_rlvr.servers.limits import Breaker, Budget
+from scope_rlvr.servers.settings import ServerSettings
+
+MAX_REPLY_BYTES = 1 << 24
+"""A reply that is longer is given up: no answer to one question needs as much."""
+
+_LONGEST_BACKOFF = 30.0
+_EXCERPT = 200
+_BUSY = frozenset({408, 425, 429})
+_WORTH_REPEATING = frozenset({Fault.CONNECTION, Fault.TIMEOUT, Fault.RATE_LIMIT, Fault.SERVER})
+_SAYS_NOTHING_OF_THE_SERVER = frozenset({Fault.RATE_LIMIT, Fault.EMPTY})
+
+T = TypeVar("T")
+
+
+class BadReply(Exception):
+    """A complete reply that is no answer; raised by the function that reads replies."""
+
+    def __init__(self, fault: Fault, message: str) -> None:
+        super().__init__(message)
+        self.fault = fault
+
+
+@dataclass(frozen=True)
+class Question(Generic[T]):
+    """The body of a request, the most tokens that it can cost, and how a reply to it is read.
+
+    ``read`` turns the JSON of a reply into a value, or raises :class:`BadReply`.
+    """
+
+    body: dict[str, Any]
+    num_prompt_tokens: int
+    num_reply_tokens: int
+    read: Callable[[Any], T]
+
+
+@dataclass(frozen=True)
+class Answer(Generic[T]):
+    """A reply and what was read from it, or the kind and the story of a failure."""
+
+    reply: Any = None
+    value: T | None = None
+    fault: Fault | None = None
+    message: str = ""
+    effort: Effort = field(default_factory=Effort)
+
+
+@dataclass(frozen=True)
+class _Attempt(Generic[T]):
+    """One request: the reply as it came and as it was read, or the fault; ``wait`` is what the server asks to wait."""
+
+    reply: Any = None
+    value: T | None = None
+    fault: Fault | None = None
+    message: str = ""
+    is_worth_repeating: bool = False
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What the questions of one call share; ``deadline`` is a time of ``time.monotonic``."""
+
+    http: httpx2.AsyncClient
+    path: str
+    deadline: float
+
+
+class Client:
+    """Asks one server. What it knows of the server (is it up, what has it cost) stays between calls.
+
+    Raises :class:`UserError` where the environment variable of the API key is not set.
+    """
+
+    def __init__(self, url: str, settings: ServerSettings, seed: int = 0) -> None:
+        self.url = url.rstrip("/")
+        self.settings = settings
+        self.seed = seed
+        self.cache = ReplyCache(settings.cache if settings.keeps_replies else None)
+        self.breaker = Breaker(settings.pause_after, settings.pause_seconds)
+        self.budget = Budget(settings.max_tokens, settings.max_money, settings.prompt_price, settings.reply_price)
+        self._key = _read_key(settings.api_key_env)
+
+    def ask(self, path: str, questions: Sequence[Question[T]], *, use_cache: bool = True) -> list[Answer[T]]:
+        """One answer a question, in order; never raises because of the server, and returns after ``batch_seconds``.
+
+        Only replies that can be read are kept. Questions with equal bodies are asked once.
+        """
+        keys = [digest_of(question.body) for question in questions]
+        firsts: dict[str, Question[T]] = {}
+        for key, question in zip(keys, questions, strict=True):
+            firsts.setdefault(key, question)
+        # A loop of its own in a thread of its own: the caller may have one already, as notebooks do. Leaving the block by
+        # an exception (a second Ctrl-C) cancels what is still under way.
+        with start_blocking_portal() as portal:
+            answers = portal.call(partial(self._ask_all, path, list(firsts.values()), use_cache))
+        first_answers = dict(zip(firsts, answers, strict=True))
+        return [
+            first_answers[key] if question is firsts[key] else _same_answer(first_answers[key], question)
+            for key, question in zip(keys, questions, strict=True)
+        ]
+
+    def get(self, path: str) -> Any:
+        """What a GET request gives, ``None`` where it gives nothing that can be read."""
+        try:
+            response = httpx2.get(self.url + path, headers=self._headers(), timeout=self.settings.request_seconds)
+            return response.json() if response.is_success else None
+        except (httpx2.HTTPError, ValueError):
+            return None
+
+    async def _ask_all(self, path: str, questions: Sequence[Question[T]], use_cache: bool) -> list[Answer[T]]:
+        deadline = time.monotonic() + self.settings.batch_seconds
+        limiter = anyio.CapacityLimiter(self.settings.concurrency)
+        limits = httpx2.Limits(max_connections=self.settings.concurrency)
+        answers: dict[int, Answer[T]] = {}
+
+        async def ask(number: int, question: Question[T]) -> None:
+            known = self._known(path, question) if use_cache else None
+            if known is not None:
+                answers[number] = known
+                return
+            async with limiter:
+                answers[number] = await self._ask(question, batch)
+
+        async with httpx2.AsyncClient(headers=self._headers(), limits=limits, timeout=None) as http:
+            batch = _Batch(http, path, deadline)
+            async with anyio.create_task_group() as tasks:
+                for number, question in enumerate(questions):
+                    tasks.start_soon(ask, number, question)
+        return [answers[number] for number in range(len(questions))]
+
+    def _known(self, path: str, question: Question[T]) -> Answer[T] | None:
+        reply = self.cache.get(self._identity(path, question))
+        if reply is None:
+            return None
+        try:
+            return Answer(reply, question.read(reply))
+        except BadReply:
+            return None
+
+    def _identity(self, path: str, question: Question[T]) -> dict[str, Any]:
+        return {"url": self.url + path, "body": question.body}
+
+    async def _ask(self, question: Question[T], batch: _Batch) -> Answer[T]:
+        """One question until it is answered, or until asking again cannot help."""
+        started, num_requests = time.monotonic(), 0
+        # Seeded by the question, so that the waits of a run do not depend on the order in which replies come.
+        rng = random.Random(derive_seed(self.seed, "retry", digest_of(question.body)))
+        attempt: _Attempt[T] = _Attempt(fault=Fault.TIMEOUT, message="not asked: the batch's time was up")
+        while time.monotonic() < batch.deadline:
+            if not self.breaker.allows(time.monotonic()):
+                told = f"{self.breaker.num_failures} requests in a row had failed (the last: {self.breaker.cause})"
+                attempt = _Attempt(fault=Fault.PAUSED, message=f"not asked: {told}")
+                break
+            if not self.budget.set_aside(question.num_prompt_tokens, question.num_reply_tokens):
+                attempt = _Attempt(
+                    fault=Fault.BUDGET, message=f"not asked: the budget is spent ({self._budget_text()})"
+                )
+                break
+            num_requests += 1
+            attempt = await self._attempt(question, batch)
+            if not attempt.is_worth_repeating or num_requests > self.settings.retries:
+                break
+            backoff = min(self.settings.backoff_seconds * 2 ** (num_requests - 1), _LONGEST_BACKOFF)
+            wait = max(backoff * rng.uniform(0.5, 1.0), attempt.wait)
+            if time.monotonic() + wait >= batch.deadline:
+                attempt = replace(
+                    attempt, message=f"{attempt.message}; no time is left to ask again {wait:.3g} s later"
+                )
+                break
+            await anyio.sleep(wait)
+        effort = replace(self._spent(attempt, question), num_requests=num_requests, seconds=time.monotonic() - started)
+        return Answer(attempt.reply, attempt.value, attempt.fault, attempt.message, effort)
+
+    async def _attempt(self, question: Question[T], batch: _Batch) -> _Attempt[T]:
+        """One request, and what is learned from it. Its cost at most is set aside already."""
+        try:
+            attempt = await self._send(question, batch)
+        finally:
+            self.budget.settle(question.num_prompt_tokens, question.num_reply_tokens)
+        spent = self._spent(attempt, question)
+        self.budget.settle(0, 0, num_prompt_tokens=spent.num_prompt_tokens, num_reply_tokens=spent.num_reply_tokens)
+        if attempt.fault is None:
+            self.breaker.succeeded()
+            self.cache.put(self._identity(batch.path, question), attempt.reply)
+        elif attempt.fault not in _SAYS_NOTHING_OF_THE_SERVER:
+            self.breaker.failed(time.monotonic(), attempt.message)
+        return attempt
+
+    async def _send(self, question: Question[T], batch: _Batch) -> _Attempt[T]:
+        seconds = min(self.settings.request_seconds, batch.deadline - time.monotonic())
+        # One limit around everything: a server that sends a byte now and then never runs into a limit for each byte.
+        with anyio.move_on_after(seconds):
+            try:
+                async with batch.http.stream("POST", self.url + batch.path, json=question.body) as response:
+                    return self._read(response, await _body(response), question)
+            except (httpx2.HTTPError, OSError) as error:
+                story = self._safe(str(error) or type(error).__name__)
+                return _Attempt(fault=Fault.CONNECTION, message=story, is_worth_repeating=True)
+        return _Attempt(fault=Fault.TIMEOUT, message=f"no whole reply within {seconds:.3g} s", is_worth_repeating=True)
+
+    def _read(self, response: httpx2.Response, body: bytes, question: Question[T]) -> _Attempt[T]:
+        if not response.is_success:
+            fault = _fault_of(response.status_code)
+            message = f"HTTP {response.status_code}: {self._excerpt(body)}"
+            wait = retry_after(response.headers.get("retry-after"))
+            return _Attempt(fault=fault, message=message, is_worth_repeating=fault in _WORTH_REPEATING, wait=wait)
+        if len(body) > MAX_REPLY_BYTES:
+            return _Attempt(fault=Fault.MALFORMED, message=f"a reply of more than {MAX_REPLY_BYTES} bytes")
+        try:
+            reply = json.loads(body, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            return _Attempt(fault=Fault.MALFORMED, message=f"the reply is not JSON: {self._excerpt(body)}")
+        if isinstance(reply, dict) and reply.get("error"):
+            code = reply["error"].get("code") if isinstance(reply["error"], dict) else None
+            is_passing = isinstance(code, int) and _fault_of(code) in _WORTH_REPEATING
+            message = f"status 200 with an error inside: {self._excerpt(json.dumps(reply['error']).encode())}"
+            return _Attempt(reply, fault=Fault.REPORTED, message=message, is_worth_repeating=is_passing)
+        try:
+            return _Attempt(reply, question.read(reply))
+        except BadReply as error:
+            return _Attempt(reply, fault=error.fault, message=self._safe(str(error)))
+
+    def _spent(self, attempt: _Attempt[T], question: Question[T]) -> Effort:
+        """Tokens and money of a reply: as it says itself, else the most that it can have cost."""
+        if attempt.reply is None:
+            return Effort()
+        usage = attempt.reply.get("usage") if isinstance(attempt.reply, dict) else None
+        prompt, reply = question.num_prompt_tokens, question.num_reply_tokens
+        if isinstance(usage, dict):
+            prompt = _count(usage.get("prompt_tokens"), prompt)
+            reply = _count(usage.get("completion_tokens"), reply)
+        return Effort(num_prompt_tokens=prompt, num_reply_tokens=reply, money=self.budget.price(prompt, reply))
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._key}"} if self._key else {}
+
+    def _budget_text(self) -> str:
+        spent = [f"{self.budget.num_tokens} of {self.settings.max_tokens} tokens"] if self.settings.max_tokens else []
+        spent += [f"{self.budget.money:.4g} of {self.settings.max_money:.4g} money"] if self.settings.max_money else []
+        return ", ".join(spent)
+
+    def _excerpt(self, body: bytes) -> str:
+        text = " ".join(self._safe(body.decode("utf-8", "replace")).split())
+        return f"{text[:_EXCERPT]} …" if len(text) > _EXCERPT else text or "no text"
+
+    def _safe(self, text: str) -> str:
+        """Text without the API key, which servers like to quote."""
+        return text.replace(self._key, "***") if self._key else text
+
+
+def retry_after(value: str | None, now: datetime | None = None) -> float:
+    """Seconds that a ``Retry-After`` header asks to wait: a number, or a date; 0 where it says nothing of sense.
+
+    >>> retry_after("2.5"), retry_after("soon"), retry_after("-1"), retry_after(None)
+    (2.5, 0.0, 0.0, 0.0)
+    >>> retry_after("Wed, 21 Oct 2015 07:28:00 GMT", now=datetime(2015, 10, 21, 7, 27, tzinfo=UTC))
+    60.0
+    """
+    if value is None:
+        return 0.0
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(value) - (now or datetime.now(UTC))).total_seconds()
+        except (ValueError, TypeError):
+            return 0.0
+    return seconds if seconds > 0 else 0.0
+
+
+def _same_answer(answer: Answer[T], question: Question[T]) -> Answer[T]:
+    """The answer to another question with the same body: it costs nothing, and is read in its own way."""
+    if answer.fault is not None:
+        return replace(answer, effort=Effort())
+    try:
+        return Answer(answer.reply, question.read(answer.reply))
+    except BadReply as error:
+        return Answer(answer.reply, None, error.fault, str(error))
+
+
+def _read_key(name: str | None) -> str | None:
+    if name is None:
+        return None
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise UserError(
+            f"api_key_env = {name!r}, and there is no such environment variable, or it is empty; set it first"
+        )
+    return key
+
+
+async def _body(response: httpx2.Response) -> bytes:
+    """The reply's bytes, given up as soon as they are too many."""
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > MAX_REPLY_BYTES:
+            break
+    return bytes(body)
+
+
+def _fault_of(status: int) -> Fault:
+    if status == 429:
+        return Fault.RATE_LIMIT
+    return Fault.SERVER if status >= 500 or status in _BUSY else Fault.REFUSED
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
+def _count(value: Any, otherwise: int) -> int:
+    return value if isinstance(value, int) and value >= 0 else otherwise

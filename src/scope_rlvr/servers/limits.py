@@ -1,0 +1,98 @@
+"""When to stop asking: a server that keeps failing, and a budget that is spent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Leaves a failing server alone for a while.
+
+    After ``pause_after`` failures in a row nothing is asked for ``pause_seconds``; then one request at a time tries whether
+    the server is back. Times are seconds on any clock that does not go back.
+
+    >>> breaker = Breaker(pause_after=2, pause_seconds=30)
+    >>> breaker.failed(0.0, "HTTP 500"); breaker.failed(1.0, "HTTP 503")
+    >>> breaker.allows(at=2.0), breaker.allows(at=31.0), breaker.allows(at=31.1)
+    (False, True, False)
+    >>> breaker.cause
+    'HTTP 503'
+    >>> breaker.succeeded(); breaker.allows(at=31.2)
+    True
+    """
+
+    pause_after: int
+    pause_seconds: float
+    num_failures: int = 0
+    cause: str = ""
+    """What the latest failure said."""
+    closed_until: float | None = None
+
+    def allows(self, at: float) -> bool:
+        """Whether to ask now. After a pause, saying yes starts the next one, so that nobody else tries, too."""
+        if self.closed_until is None:
+            return True
+        if at < self.closed_until:
+            return False
+        self.closed_until = at + self.pause_seconds
+        return True
+
+    def failed(self, at: float, cause: str) -> None:
+        self.num_failures, self.cause = self.num_failures + 1, cause
+        if self.num_failures >= self.pause_after:
+            self.closed_until = at + self.pause_seconds
+
+    def succeeded(self) -> None:
+        self.num_failures, self.cause, self.closed_until = 0, "", None
+
+
+@dataclass(slots=True)
+class Budget:
+    """Tokens and money that a run may spend. Prices are for a million tokens; ``None`` is without limit.
+
+    What a request may cost at most is set aside before it is sent, so that requests under way together do not overspend.
+
+    >>> budget = Budget(max_tokens=100)
+    >>> budget.set_aside(30, 40), budget.set_aside(30, 40)
+    (True, False)
+    >>> budget.settle(30, 40, num_prompt_tokens=30, num_reply_tokens=5)
+    >>> budget.num_tokens, budget.set_aside(25, 40)
+    (35, True)
+    """
+
+    max_tokens: int | None = None
+    max_money: float | None = None
+    prompt_price: float = 0.0
+    reply_price: float = 0.0
+    num_tokens: int = 0
+    money: float = 0.0
+    _tokens_aside: int = 0
+    _money_aside: float = 0.0
+
+    def price(self, num_prompt_tokens: int, num_reply_tokens: int) -> float:
+        """What so many tokens cost.
+
+        >>> Budget(prompt_price=2.0, reply_price=8.0).price(1000, 500)
+        0.006
+        """
+        return (num_prompt_tokens * self.prompt_price + num_reply_tokens * self.reply_price) / 1e6
+
+    def set_aside(self, num_prompt_tokens: int, num_reply_tokens: int) -> bool:
+        """Reserve the most that a request may cost; ``False`` where it may go beyond the budget."""
+        tokens, money = num_prompt_tokens + num_reply_tokens, self.price(num_prompt_tokens, num_reply_tokens)
+        has_tokens = self.max_tokens is None or self.num_tokens + self._tokens_aside + tokens <= self.max_tokens
+        has_money = self.max_money is None or self.money + self._money_aside + money <= self.max_money
+        if has_tokens and has_money:
+            self._tokens_aside += tokens
+            self._money_aside += money
+        return has_tokens and has_money
+
+    def settle(
+        self, prompt_aside: int, reply_aside: int, *, num_prompt_tokens: int = 0, num_reply_tokens: int = 0
+    ) -> None:
+        """Book what was really spent in the place of what was set aside."""
+        self._tokens_aside -= prompt_aside + reply_aside
+        self._money_aside -= self.price(prompt_aside, reply_aside)
+        self.num_tokens += num_prompt_tokens + num_reply_tokens
+        self.money += self.price(num_prompt_tokens, num_reply_tokens)

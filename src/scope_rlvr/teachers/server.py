@@ -1,0 +1,278 @@
+"""A teacher behind an OpenAI-compatible server, asked to continue a text or token ids, or asked in words."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from scope_rlvr.errors import UserError
+from scope_rlvr.guidance import fill
+from scope_rlvr.ports import Fault, TeacherReply, TeacherRequest, TextCodec
+from scope_rlvr.seeds import derive_seed
+from scope_rlvr.servers.cache import digest_of
+from scope_rlvr.servers.client import Answer, BadReply, Client, Question
+from scope_rlvr.teachers.prompts import shown_problem
+from scope_rlvr.teachers.settings import PLAIN_PROMPT, AnyInterface, Chat, Completions
+from scope_rlvr.types import Problem
+
+END_MARK = "[end]"
+"""What a chat model writes below a step that ends the solution."""
+
+NO_PREFIX = "(nothing yet)"
+REJECTED = "\n\nThe step that stood here is wrong; write a right one in its place:\n{rejected_step}"
+REFERENCE = "\n\nThe right final answer, for you alone (state it only where the solution arrives at it):\n{reference}"
+
+_THOUGHT_END = "</think>"
+_STOP_REASONS = frozenset({"stop", "eos", "eos_token", "stop_sequence"})
+_CHECK_TOKENS = 64
+_SEED_BITS = 31
+_ROUNDING = 1e-3
+"""How far above 0 a log-probability may come to lie."""
+
+
+class ServerTeacher:
+    """Asks a server for what comes after the policy's prefix.
+
+    ``codec`` and ``num_ids`` are the policy's tokenizer and how many ids it has; ids from anywhere else are refused. At
+    temperature 0 equal requests are asked once. Failures are replies with ``error``, ``fault`` and ``effort``.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        codec: TextCodec,
+        num_ids: int,
+        interface: AnyInterface,
+        *,
+        temperature: float = 0.0,
+        prompt: str = PLAIN_PROMPT,
+    ) -> None:
+        self.client = client
+        self.name = name
+        self.codec = codec
+        self.num_ids = num_ids
+        self.interface = interface
+        self.temperature = temperature
+        self.prompt = prompt
+
+    def continue_from(self, requests: Sequence[TeacherRequest], *, seed: int) -> list[TeacherReply]:
+        """One reply for each request, in order."""
+        return self._ask(requests, seed)
+
+    def check(self, problem: Problem) -> None:
+        """Ask one question; :class:`UserError` says what is wrong where the answer cannot be used."""
+        prompt_ids = self.codec.encode_prompt(problem.prompt)
+        request = TeacherRequest(problem, prompt_ids, (), "", max_tokens=_CHECK_TOKENS)
+        (reply,) = self._ask([request], 0, use_cache=False)
+        if reply.fault is not None:
+            raise UserError(
+                f"the teacher {self.name!r} at {self.client.url} does not answer as it should ({reply.fault.value}): "
+                f"{reply.error}. {self._remedy(reply.fault)}"
+            )
+
+    def _remedy(self, fault: Fault) -> str:
+        if fault is Fault.REFUSED:
+            served = served_names(self.client.get("/models"))
+            names = f"; served there: {', '.join(served)}" if served else ""
+            return (
+                f"Look at teacher.model (the address mostly ends with /v1), teacher.name{names}, and "
+                "teacher.server.api_key_env; fields that the server does not take go into teacher.interface.leave_out"
+            )
+        return {
+            Fault.CONNECTION: "Start the server, or mend the address in teacher.model",
+            Fault.TIMEOUT: "Wait until the server has loaded its model, or raise teacher.server.request_seconds",
+            Fault.RATE_LIMIT: "Wait, or raise teacher.server.retries",
+            Fault.BUDGET: "Raise teacher.server.max_tokens or max_money",
+            Fault.EMPTY: "A model that thinks before it answers needs teacher.interface.thinking_tokens",
+            Fault.MALFORMED: "Look at what listens there, and at teacher.interface",
+        }.get(fault, "Look at the server's own log")
+
+    def _ask(self, requests: Sequence[TeacherRequest], seed: int, *, use_cache: bool = True) -> list[TeacherReply]:
+        bodies = [self._body(request) for request in requests]
+        if self.temperature > 0:
+            # A question that stands twice in one call is to be answered twice.
+            seen: Counter[str] = Counter()
+            for body in bodies:
+                key = digest_of(body)
+                body["seed"] = derive_seed(seed, key, seen[key]) % (1 << _SEED_BITS)
+                seen[key] += 1
+        questions = [self._question(request, body) for request, body in zip(requests, bodies, strict=True)]
+        answers = self.client.ask(self.interface.path, questions, use_cache=use_cache)
+        return [_reply_of(answer) for answer in answers]
+
+    def _question(self, request: TeacherRequest, body: dict[str, Any]) -> Question[TeacherReply]:
+        body = {
+            name: value for name, value in body.items() if name not in self.interface.leave_out
+        } | self.interface.extra
+        prompt = body.get("prompt")
+        # Of a text, the policy's tokens are a guess; the server's own count takes its place as soon as it is known.
+        text = prompt if isinstance(prompt, str) else body["messages"][0]["content"] if prompt is None else ""
+        num_prompt_tokens = len(prompt) if isinstance(prompt, list) else len(self.codec.encode(text))
+        return Question(
+            body, num_prompt_tokens, self._num_tokens(request), lambda reply: self._read(request, body, reply)
+        )
+
+    # --- what is asked --------------------------------------------------------------------------------------------
+
+    def _num_tokens(self, request: TeacherRequest) -> int:
+        return request.max_tokens + (self.interface.thinking_tokens if isinstance(self.interface, Chat) else 0)
+
+    def _body(self, request: TeacherRequest) -> dict[str, Any]:
+        common = {"model": self.name, "max_tokens": self._num_tokens(request), "temperature": self.temperature}
+        if isinstance(self.interface, Chat):
+            return common | {"messages": [{"role": "user", "content": chat_text(self.interface, request)}]}
+        shown = shown_problem(self.prompt, request)
+        if not self.interface.token_ids:
+            # No stop text: with one, most servers do not say whether it or the end of the solution has ended the text.
+            return common | {"prompt": shown + request.prefix_text}
+        is_plain = shown == request.problem.prompt
+        prompt_ids = request.prompt_ids if is_plain else self.codec.encode_prompt(shown)
+        stop = {} if request.stop_text is None else {"stop": [request.stop_text], "include_stop_str_in_output": True}
+        return common | {"prompt": [*prompt_ids, *request.prefix_ids], "return_token_ids": True, "logprobs": 1} | stop
+
+    # --- what is answered -----------------------------------------------------------------------------------------
+
+    def _read(self, request: TeacherRequest, body: dict[str, Any], reply: Any) -> TeacherReply:
+        choice = _only_choice(reply)
+        ending = choice.get("finish_reason")
+        if ending != "length" and ending not in _STOP_REASONS:
+            fault = Fault.MALFORMED if ending is None else Fault.REPORTED
+            raise BadReply(fault, f"the reply ended for the reason {ending!r}, neither stop nor length")
+        is_cut_off = ending == "length"
+        if isinstance(self.interface, Chat):
+            return read_chat(_text_of(_object_in(choice, "message"), "content"), request, is_cut_off)
+        text = _text_of(choice, "text")
+        stop_reason = choice.get("stop_reason")
+        is_stopped = bool(request.stop_text) and (
+            isinstance(stop_reason, str) or text.endswith(request.stop_text or "")
+        )
+        finished = not is_cut_off and not is_stopped
+        token_ids = self._ids_of(reply, choice, body, text)
+        if token_ids is None:
+            return TeacherReply(text=_not_empty(text), finished=finished, is_cut_off=is_cut_off)
+        return TeacherReply(token_ids, logprobs=self._logprobs_of(choice, len(token_ids)), finished=finished)
+
+    def _ids_of(self, reply: Any, choice: dict[str, Any], body: dict[str, Any], text: str) -> tuple[int, ...] | None:
+        """The reply's ids where it has any; they must be those of its text, and it must answer what was asked."""
+        sent = body.get("prompt")
+        if not isinstance(self.interface, Completions) or not self.interface.token_ids or not isinstance(sent, list):
+            return None
+        read = choice.get("prompt_token_ids") or reply.get("prompt_token_ids")
+        if read is not None and read != sent:
+            raise BadReply(
+                Fault.MALFORMED, "the reply belongs to another prompt (its prompt_token_ids are not those sent)"
+            )
+        ids = choice.get("token_ids")
+        if ids is None:
+            return None
+        if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < self.num_ids for i in ids):
+            raise BadReply(Fault.MALFORMED, f"token_ids are no list of ids below {self.num_ids}: another vocabulary")
+        if not ids:
+            raise BadReply(Fault.EMPTY, "the server wrote nothing")
+        # A text may begin with another space than its tokens, and end in the middle of the last one.
+        if not _letters("".join(self.codec.pieces(ids))).startswith(_letters(text)):
+            raise BadReply(Fault.MALFORMED, "token_ids are not those of the text in the policy's vocabulary")
+        return tuple(ids)
+
+    def _logprobs_of(self, choice: dict[str, Any], num_tokens: int) -> tuple[float, ...] | None:
+        """The teacher's own log-probabilities, known at temperature 1 and where it is greedy alone: servers give those of
+        temperature 1."""
+        given = choice.get("logprobs")
+        if given is None or self.temperature not in (0.0, 1.0):
+            return None
+        values = given.get("token_logprobs") if isinstance(given, dict) else None
+        if not isinstance(values, list) or len(values) != num_tokens:
+            raise BadReply(
+                Fault.MALFORMED, f"logprobs.token_logprobs has not one number for each of {num_tokens} tokens"
+            )
+        if not all(isinstance(v, int | float) and math.isfinite(v) and v <= _ROUNDING for v in values):
+            raise BadReply(Fault.MALFORMED, "logprobs.token_logprobs holds what is no log-probability")
+        return tuple(min(float(v), 0.0) for v in values)
+
+
+def chat_text(interface: Chat, request: TeacherRequest) -> str:
+    """What a chat model is asked: the template, and what the request shows besides where the template has no place for it."""
+    template = interface.rest if request.stop_text is None else interface.next_step
+    for shown, place, addition in (
+        (request.rejected_step, "{rejected_step}", REJECTED),
+        (request.reference, "{reference}", REFERENCE),
+    ):
+        template += addition if shown is not None and place not in template else ""
+    return fill(
+        template,
+        problem=request.problem.prompt.strip(),
+        prefix=request.prefix_text.strip() or NO_PREFIX,
+        rejected_step=(request.rejected_step or "").strip(),
+        reference=request.reference or "",
+    )
+
+
+def read_chat(content: str, request: TeacherRequest, is_cut_off: bool) -> TeacherReply:
+    r"""A chat model's words as a reply: without its thoughts, and without the mark that ends a solution.
+
+    >>> request = TeacherRequest(Problem("p", "2 + 2?", "4"), (), (), "", max_tokens=9, stop_text="\n\n")
+    >>> reply = read_chat("<think>easy</think>So it is 4.\n[end]", request, is_cut_off=False)
+    >>> reply.text, reply.finished
+    ('So it is 4.', True)
+    """
+    if _THOUGHT_END not in content and content.lstrip().startswith("<think>"):
+        raise BadReply(Fault.EMPTY, "the server's model only thought, and wrote nothing; give it more thinking_tokens")
+    text, mark, _ = content.rpartition(_THOUGHT_END)[2].partition(END_MARK)
+    # A single step that is not marked may be followed by others; a whole solution ends where the reply does.
+    finished = bool(mark) or (request.stop_text is None and not is_cut_off)
+    return TeacherReply(text=_not_empty(text.strip()), finished=finished, is_cut_off=is_cut_off and not mark)
+
+
+def served_names(models: Any) -> list[str]:
+    """The names in a reply to ``GET /models``; none where it is no such reply.
+
+    >>> served_names({"data": [{"id": "small"}, {"id": "large"}]})
+    ['small', 'large']
+    """
+    data = models.get("data") if isinstance(models, dict) else None
+    return [m["id"] for m in data or [] if isinstance(m, dict) and isinstance(m.get("id"), str)]
+
+
+def _reply_of(answer: Answer[TeacherReply]) -> TeacherReply:
+    if answer.value is None:
+        return TeacherReply(error=answer.message, fault=answer.fault, effort=answer.effort)
+    return replace(answer.value, effort=answer.effort)
+
+
+def _only_choice(reply: Any) -> dict[str, Any]:
+    choices = reply.get("choices") if isinstance(reply, dict) else None
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise BadReply(Fault.MALFORMED, "the reply has no list of choices")
+    if len(choices) != 1:
+        raise BadReply(Fault.MALFORMED, f"the reply has {len(choices)} choices, and one was asked for")
+    return choices[0]
+
+
+def _object_in(value: dict[str, Any], key: str) -> dict[str, Any]:
+    if not isinstance(value.get(key), dict):
+        raise BadReply(Fault.MALFORMED, f"the reply's choice has no {key}")
+    return value[key]
+
+
+def _text_of(value: dict[str, Any], key: str) -> str:
+    """A text that can be encoded; a missing one is empty, since servers leave it out where a model wrote nothing."""
+    text = value.get(key, "")
+    text = "" if text is None else text
+    if not isinstance(text, str) or any("\ud800" <= char <= "\udfff" for char in text):
+        raise BadReply(Fault.MALFORMED, f"the reply's {key} is no text")
+    return text
+
+
+def _not_empty(text: str) -> str:
+    if not text.strip():
+        raise BadReply(Fault.EMPTY, "the server wrote nothing")
+    return text
+
+
+def _letters(text: str) -> str:
+    """Text without white space and broken characters."""
+    return "".join(text.replace("\ufffd", "").split())

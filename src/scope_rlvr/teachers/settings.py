@@ -1,0 +1,125 @@
+"""The ``[teacher]`` section of a configuration: who the teacher is, how it is asked, when it has failed too often."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from scope_rlvr.servers.settings import ServerSettings
+from scope_rlvr.settings import BARE_NAME, BY_KIND, Settings
+
+THE_POLICY = "policy"
+"""As a teacher's name: the policy itself, with the weights of the moment."""
+
+EXACT = "exact"
+"""As a teacher's name: the problem family's own solver."""
+
+PLAIN_PROMPT = "{problem}"
+
+NEXT_STEP = """\
+Below are a problem and the beginning of a solution, which is right so far. Write the next step of this solution.
+
+Write that one step and nothing else: no greeting, no heading, no remark about the step, and no step after it. Use the \
+style and the notation of the steps before it. Only if the step states the final answer, so that the solution ends with it, \
+write [end] on a line of its own below it.
+
+The problem:
+{problem}
+
+The solution so far:
+{prefix}"""
+
+REST = """\
+Below are a problem and the beginning of a solution, which is right so far; where there is no beginning yet, you write the \
+whole solution. Continue right behind it, up to the final answer in the form that the problem asks for, and repeat nothing of \
+what is already there. Put a blank line between steps, and write nothing but the solution.
+
+The problem:
+{problem}
+
+The solution so far:
+{prefix}"""
+
+
+class Interface(Settings):
+    """What all interfaces of a server have."""
+
+    path: ClassVar[str]
+    extra: dict[str, Any] = Field({}, description="further fields of every request, which win over those written here")
+    leave_out: tuple[str, ...] = Field((), description="fields that this server does not take, such as `temperature`")
+
+
+class Completions(Interface):
+    """``/completions``: the server continues a text, or token ids where it reads the policy's."""
+
+    kind: Literal["completions"] = "completions"
+    path: ClassVar[str] = "/completions"
+    token_ids: bool = Field(
+        False, description="the server's model has the policy's vocabulary: send ids, and take the ids that it returns"
+    )
+
+
+class Chat(Interface):
+    """``/chat/completions``: the server is asked in words for the next step, or for the rest."""
+
+    kind: Literal["chat"] = "chat"
+    path: ClassVar[str] = "/chat/completions"
+    next_step: str = Field(
+        NEXT_STEP, description="what asks for one step: {problem}, {prefix}, {rejected_step}, {reference}"
+    )
+    rest: str = Field(REST, description="what asks for the rest of the solution, with the same places")
+    thinking_tokens: int = Field(
+        0, ge=0, description="tokens allowed besides the step, for a model that thinks before it answers"
+    )
+
+
+AnyInterface = Annotated[Completions | Chat, BARE_NAME, BY_KIND]
+
+
+class TeacherSection(Settings):
+    """The teacher of a run."""
+
+    model: str = "embedded:teacher"
+    name: str | None = Field(None, description='name under which a server (`model = "http://..."`) serves its model')
+    interface: AnyInterface = Completions()
+    temperature: float = Field(0.0, ge=0)
+    prompt: str = Field(PLAIN_PROMPT, description="what the teacher is shown: {problem}, {reference}, {rejected_step}")
+    noise: float = Field(0.0, ge=0, le=1, description="share of the replies in which one number is replaced by another")
+    max_failure_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="the run stops when the teacher failed to answer more than this share; 1 never stops it",
+    )
+    failure_window: int = Field(
+        20, ge=1, description="steps with a question to the teacher over which that share is taken"
+    )
+    server: ServerSettings = ServerSettings()
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the teacher is a server."""
+        return self.model.startswith(("http://", "https://"))
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TeacherSection:
+        if self.is_served:
+            self._check_server()
+        elif self.name is not None:
+            raise ValueError(f"name = {self.name!r} is for a server, and model = {self.model!r} is none; leave it out")
+        if self.prompt != PLAIN_PROMPT and (self.model == EXACT or (self.is_served and self.interface.kind == "chat")):
+            instead = "write interface.next_step and interface.rest instead" if self.is_served else "leave it out"
+            raise ValueError(f"prompt is for a teacher that continues a text; {instead}")
+        return self
+
+    def _check_server(self) -> None:
+        # An address may hold a password, and error messages are shown and kept: it is not repeated.
+        address = self.model.partition("://")[2]
+        if "@" in address or "?" in address or "#" in address or not address.strip("/"):
+            raise ValueError(
+                "model is to be a plain address such as http://localhost:8000/v1, without a user, a password or a query; "
+                "name the environment variable of an API key in server.api_key_env"
+            )
+        if not self.name:
+            raise ValueError(f"model = {self.model!r} is a server: say in name which of its models is the teacher")
