@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from transformers import LlamaForCausalLM, LlamaForTokenClassification
 
+from scope_rlvr.embedded import model_path
+from scope_rlvr.embedded.corpus import draw_numbers, write_altered
 from scope_rlvr.embedded.tokenizer import EOS, ID, PAD, make_tokenizer
 from scope_rlvr.problems.family import Split
-from scope_rlvr.problems.reduction import SEPARATOR, Reduction
+from scope_rlvr.problems.reduction import SEPARATOR, Reduction, make_problem
+from scope_rlvr.scorers.labelled_data import LabelledSolution
+from scope_rlvr.seeds import derive_seed
 from scope_rlvr.types import Problem
+
+LEVELS = range(2, 11)
+ROLLOUT_LEVELS = range(4, 11)
 
 IGNORED = -100
 _BATCH = 500
+_ALTERED_TOGETHER = 20
 _FAMILY = Reduction()
 _TOKENIZER = make_tokenizer()
 
@@ -86,13 +95,44 @@ def label(problem: Problem, completion: str) -> LabelledRollout:
     return LabelledRollout(tuple(ids), tuple(separators), tuple(labels), first_wrong)
 
 
-def labelled_rollouts(
-    policy: LlamaForCausalLM, level: int, count: int, seed: int, *, split: Split
-) -> list[LabelledRollout]:
-    """The policy's own rollouts at temperature 1, labelled."""
-    problems = _FAMILY.sample(level, count, seed, split=split)
-    completions = sample_texts(policy, [problem.prompt for problem in problems], seed=seed)
-    return [label(problem, completion) for problem, completion in zip(problems, completions, strict=True)]
+def policy_solutions(
+    num_per_level: int, seed: int = 0, *, policy: LlamaForCausalLM | None = None, split: Split = "train"
+) -> list[LabelledSolution]:
+    """A policy's own rollouts at temperature 1, levels 4 to 10, labelled by the exact checker; the embedded policy's."""
+    model = LlamaForCausalLM.from_pretrained(model_path("policy")) if policy is None else policy
+    solutions = []
+    for level in ROLLOUT_LEVELS:
+        problems = _FAMILY.sample(level, num_per_level, seed, split=split)
+        completions = sample_texts(model, [problem.prompt for problem in problems], seed=seed)
+        solutions += [_solution(p, completion) for p, completion in zip(problems, completions, strict=True)]
+    return solutions
+
+
+def altered_solutions(num_per_level: int, seed: int = 0) -> list[LabelledSolution]:
+    """Right solutions, levels 2 to 10, four in five of them with one sum or one number altered; labelled by the checker.
+
+    They show the right sum where the embedded policy has gaps: a scorer that only sees the policy's rollouts learns that
+    certain pairs are wrong, whatever is written.
+
+    >>> [solution.problem.level for solution in altered_solutions(1)]
+    [2, 3, 4, 5, 6, 7, 8, 9, 10]
+    """
+    solutions = []
+    for level in LEVELS:
+        rng = np.random.default_rng(derive_seed(seed, "altered", level))
+        # Solutions that are written together have equally many steps in random order.
+        for start in range(0, num_per_level, _ALTERED_TOGETHER):
+            numbers_BN = draw_numbers(level, min(_ALTERED_TOGETHER, num_per_level - start), rng)
+            texts = _TOKENIZER.batch_decode(write_altered(numbers_BN, rng).ids_BT)
+            for numbers, text in zip(numbers_BN.tolist(), texts, strict=True):
+                problem = make_problem(numbers)
+                solutions.append(_solution(problem, text.removeprefix(problem.prompt).removesuffix(SEPARATOR)))
+    return solutions
+
+
+def _solution(problem: Problem, completion: str) -> LabelledSolution:
+    steps = tuple(completion.split(SEPARATOR))
+    return LabelledSolution(problem, steps, _FAMILY.first_wrong_step(problem, steps))
 
 
 def right_chances(scorer: LlamaForTokenClassification, rollouts: Sequence[LabelledRollout]) -> list[tuple[float, ...]]:

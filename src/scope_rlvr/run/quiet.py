@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterable
 
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.sources import EMBEDDED
@@ -12,9 +13,13 @@ from scope_rlvr.run.sources import EMBEDDED
 
 def quiet_libraries(config: RunConfig) -> None:
     """Silence progress bars and notices; keep the network out where every model is embedded."""
+    quiet_libraries_for([config.model.policy, config.teacher.model, config.scorer.model])
+
+
+def quiet_libraries_for(names: Iterable[str]) -> None:
+    """The same for models (and data) by their names."""
     from transformers.utils import logging as transformers_logging
 
-    names = [config.model.policy, config.teacher.model, config.scorer.model]
     if all(name.startswith(EMBEDDED) for name in names):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     transformers_logging.set_verbosity_error()
