@@ -38,7 +38,7 @@ from scope_rlvr.objective import Aggregation, Clip, Tokens, aggregate, kl_penalt
 from scope_rlvr.ports import Sampling, StepScorer, Teacher, Verifier
 from scope_rlvr.seeds import derive_seed
 from scope_rlvr.steps import StepRule
-from scope_rlvr.toolbox import Stopwatch, Toolbox
+from scope_rlvr.toolbox import Stopwatch, TeacherLog, Toolbox
 from scope_rlvr.types import Group, Member, Origin, Problem, Streams
 
 _logger = logging.getLogger(__name__)
@@ -80,6 +80,7 @@ class StepResult:
     streams_PG: tuple[tuple[Streams, ...], ...]
     no_gradient_because: str | None
 
+    teacher_log: TeacherLog = field(default_factory=TeacherLog)
 
 @dataclass(slots=True)
 class _Batch:
@@ -91,6 +92,7 @@ class _Batch:
     clock: Stopwatch = field(default_factory=Stopwatch)
     tokens: Counter[str] = field(default_factory=Counter)
     rewards: Tensor | None = None
+    teacher_log: TeacherLog = field(default_factory=TeacherLog)
 
 
 class ScopeTrainer(GRPOTrainer):
@@ -294,6 +296,7 @@ class ScopeTrainer(GRPOTrainer):
 
     def _batch_number(self) -> int:
         """Tells the generation batches of one optimiser step, or of one evaluation, apart."""
+            teacher_log=batch.teacher_log,
         if self.model.training:
             return self._step % self.args.gradient_accumulation_steps
         self._num_eval_batches += 1
@@ -377,7 +380,10 @@ class ScopeTrainer(GRPOTrainer):
         step = self.state.global_step + 1
         if self.on_groups is not None:
             batch = self._batch_number()
-            self.on_groups(StepResult(step, batch, tuple(groups), tuple(rewards_PG), tuple(streams_PG), because))
+        for name, count in self._batch.teacher_log.counts.items():
+            self._tally.total(name, count)
+            streams, log = tuple(streams_PG), self._batch.teacher_log
+            self.on_groups(StepResult(step, batch, tuple(groups), tuple(rewards_PG), streams, because, log))
         elif because is not None:
             _logger.warning("no gradient in step %d: %s", step, because)
 

@@ -25,6 +25,7 @@ from scope_rlvr.settings import Settings
 from scope_rlvr.steps import StepRule
 
 
+from scope_rlvr.teachers.settings import TeacherSection
 class RunSection(Settings):
     """Two numbers decide a step's size: problems, and rollouts for each."""
 
@@ -95,19 +96,6 @@ class OptimizerSection(Settings):
     warmup_steps: int = Field(5, ge=0)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
-
-
-THE_POLICY = "policy"
-"""As a teacher's name: the policy itself, with the weights of the moment."""
-
-
-class TeacherSection(Settings):
-    """The teacher: a causal language model folder, ``policy`` (the policy itself), or ``none``. Temperature 0 is greedy."""
-
-    model: str = "embedded:teacher"
-    temperature: float = Field(0.0, ge=0)
-    prompt: str = Field("{problem}", description="what the teacher is shown: {problem}, {reference}, {rejected_step}")
-    noise: float = Field(0.0, ge=0, le=1, description="share of the replies in which one number is replaced by another")
 
 
 class VerifierSection(Settings):
@@ -238,7 +226,7 @@ class RunConfig(Settings):
         if num_batches != run.steps:
             batches += f" / {self.objective.updates_per_batch} updates = {num_batches} batches"
         helpers = f", scorer {self.scorer.model}" if self.method.needs_step_scorer else ""
-        helpers += f", teacher {self.teacher.model}" if self.method.needs_teacher else ""
+        helpers += f", teacher {self.teacher.title}" if self.method.needs_teacher else ""
         return [
             f"method    {self.method.title}, policy {self.model.policy}{helpers}",
             f"problems  {source}; {batches} x {run.problems_per_step} problems x {run.rollouts_per_problem} rollouts = "
@@ -371,5 +359,7 @@ def _known_keys(path: list[str]) -> list[str]:
     if path[0] == "method" and len(path) == 2 and path[1] in METHODS:
         return list(METHODS[path[1]].model_fields)
     field = RunConfig.model_fields.get(path[0])
-    section = field.default if field is not None and len(path) == 1 else None
+    section = field.default if field is not None else None
+    for key in path[1:]:
+        section = getattr(section, key, None)
     return list(type(section).model_fields) if isinstance(section, Settings) else []
