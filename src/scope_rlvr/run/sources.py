@@ -11,8 +11,9 @@ from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.problems import families
 from scope_rlvr.problems.family import Family, Split
 from scope_rlvr.problems.jsonl import read_problems
-from scope_rlvr.run.config import THE_POLICY, RunConfig
+from scope_rlvr.run.config import RunConfig
 from scope_rlvr.scorers.families import EXACT, NONE
+from scope_rlvr.teachers.settings import THE_POLICY
 from scope_rlvr.types import Problem
 
 EMBEDDED = "embedded:"
@@ -109,14 +110,14 @@ def _model_folder(folder: Path, key: str) -> Path:
 def check_sources(config: RunConfig) -> None:
     """Find every mistake that can be found without loading a model."""
     names = [("model.policy", config.model.policy)]
-    if config.method.needs_teacher:
+    if config.method.needs_teacher and not config.teacher.is_served:
         names.append(("teacher.model", config.teacher.model))
     if config.method.needs_step_scorer:
         names.append(("scorer.model", config.scorer.model))
     for key, name in names:
         if (key, name) not in _NOT_MODELS and name != NONE:
             resolve_model(name, key)
-    _check_exact_scorer(config)
+    _check_exact_helpers(config)
     try:
         FinalAnswerVerifier(answer_pattern(config))
     except ValueError as error:
@@ -127,17 +128,21 @@ def check_sources(config: RunConfig) -> None:
     _check_reporters(config)
 
 
-_NOT_MODELS = {("teacher.model", THE_POLICY), ("scorer.model", EXACT)}
+_NOT_MODELS = {("teacher.model", THE_POLICY), ("teacher.model", EXACT), ("scorer.model", EXACT)}
 
 
-def _check_exact_scorer(config: RunConfig) -> None:
-    """The exact checker knows the problems of its own family alone."""
+def _check_exact_helpers(config: RunConfig) -> None:
+    """The exact checker and the exact solver know the problems of their own family alone."""
     family_of(config)
-    if config.method.needs_step_scorer and config.scorer.model == EXACT and config.problems.file is not None:
-        raise UserError(
-            f"scorer.model = {EXACT!r} knows the problems of the family {config.problems.family!r}, not those of "
-            f"{config.problems.file}; name a model folder"
-        )
+    for is_needed, key, model in (
+        (config.method.needs_step_scorer, "scorer.model", config.scorer.model),
+        (config.method.needs_teacher, "teacher.model", config.teacher.model),
+    ):
+        if is_needed and model == EXACT and config.problems.file is not None:
+            raise UserError(
+                f"{key} = {EXACT!r} knows the problems of the family {config.problems.family!r}, not those of "
+                f"{config.problems.file}; name a model folder"
+            )
 
 
 def _check_reporters(config: RunConfig) -> None:
