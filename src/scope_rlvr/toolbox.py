@@ -12,6 +12,8 @@ from typing import Any
 
 from scope_rlvr.ports import (
     Continuation,
+    Effort,
+    Fault,
     Policy,
     Sampling,
     StepScorer,
@@ -57,6 +59,42 @@ def trusted_scores(
     ]
 
 
+@dataclass(slots=True)
+class TeacherLog:
+    """What became of the questions to a teacher: counts by their names in the metrics, and the latest message of each kind
+    of fault.
+
+    >>> log = TeacherLog()
+    >>> log.add([TeacherReply(text="3"), TeacherReply(error="no reply within 60 s", fault=Fault.TIMEOUT)])
+    >>> dict(log.counts), log.messages
+    ({'teacher/asked': 2, 'teacher/errors': 1, 'teacher/errors/timeout': 1}, {'timeout': 'no reply within 60 s'})
+    """
+
+    counts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(int))
+    messages: dict[str, str] = field(default_factory=dict)
+
+    def add(self, replies: Sequence[TeacherReply]) -> None:
+        failures = [reply for reply in replies if reply.error is not None]
+        self.counts["teacher/asked"] += len(replies)
+        self.counts["teacher/errors"] += len(failures)
+        for reply in failures:
+            fault = (reply.fault or Fault.OTHER).value
+            self.counts[f"teacher/errors/{fault}"] += 1
+            self.messages[fault] = reply.error or ""
+        for reply in replies:
+            if reply.effort is not None:
+                self._add_effort(reply.effort, is_known=reply.error is None and not reply.effort.num_requests)
+
+    def _add_effort(self, effort: Effort, *, is_known: bool) -> None:
+        self.counts["teacher/requests"] += effort.num_requests
+        self.counts["teacher/retries"] += max(0, effort.num_requests - 1)
+        self.counts["teacher/cache_hits"] += is_known
+        self.counts["teacher/request_seconds"] += effort.seconds
+        self.counts["teacher/prompt_tokens"] += effort.num_prompt_tokens
+        self.counts["teacher/reply_tokens"] += effort.num_reply_tokens
+        self.counts["teacher/money"] += effort.money
+
+
 @dataclass(frozen=True)
 class Toolbox:
     """What a method may use. ``step_scorer`` and ``teacher`` may be missing.
@@ -64,7 +102,7 @@ class Toolbox:
     ``step`` of ``num_steps`` is the optimiser step that this batch begins with, from 1. ``memory`` is what the method
     remembers from one step to the next: JSON values, saved with every checkpoint. ``tokens`` counts what was written:
     ``sampled`` (fresh rollouts), ``continuation`` (everything else that the policy wrote) and ``teacher``, whether it
-    was used or thrown away.
+    was used or thrown away; ``teacher_log`` what became of the questions to the teacher.
     """
 
     policy: Policy
@@ -83,6 +121,7 @@ class Toolbox:
     memory: dict[str, Any] = field(default_factory=dict)
     clock: Stopwatch = field(default_factory=Stopwatch)
     tokens: Counter[str] = field(default_factory=Counter)
+    teacher_log: TeacherLog = field(default_factory=TeacherLog)
 
     # --- reading ----------------------------------------------------------------------------------------------
 
@@ -163,7 +202,8 @@ class Toolbox:
         with self.clock.phase("teacher"):
             replies = self.teacher.continue_from(requests, seed=derive_seed(self.seed, *names, "teacher"))
         if len(replies) != len(requests):
-            return [TeacherReply(error=f"{len(replies)} replies to {len(requests)} requests")] * len(requests)
+            replies = [TeacherReply(error=f"{len(replies)} replies to {len(requests)} requests")] * len(requests)
+        self.teacher_log.add(replies)
         return replies
 
     def score(self, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[tuple[float, ...] | None]:

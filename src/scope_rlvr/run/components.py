@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +14,16 @@ from scope_rlvr.errors import UserError
 from scope_rlvr.evaluation.evaluate import Evaluator
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.ports import Sampling, StepScorer, Teacher
-from scope_rlvr.run.config import THE_POLICY, RunConfig
+from scope_rlvr.prompts import PromptSection
+from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.sources import answer_pattern, family_of, resolve_model
 from scope_rlvr.scorers.loading import load_scorer
+from scope_rlvr.servers.client import Client
+from scope_rlvr.teachers.exact import ExactTeacher
 from scope_rlvr.teachers.local import LocalTeacher
 from scope_rlvr.teachers.noisy import NoisyTeacher
+from scope_rlvr.teachers.server import ServerTeacher
+from scope_rlvr.teachers.settings import EXACT, THE_POLICY
 from scope_rlvr.types import Problem
 
 
@@ -32,12 +38,16 @@ class Components:
     teacher: Teacher | None
 
 
-def load_components(config: RunConfig, problems: list[Problem]) -> Components:
-    """Load what the configuration names; :class:`UserError` where a model cannot be used for these problems."""
+def load_components(config: RunConfig, problems: list[Problem], spent: Mapping[str, float] | None = None) -> Components:
+    """Load what the configuration names; :class:`UserError` where a model cannot be used for these problems, or a server
+    does not answer.
+
+    ``spent`` are the totals of the part of the run that is already done, by the names of the metrics.
+    """
     # Trained weights stay in float32, also where a GPU computes in bfloat16: small updates would be rounded away.
-    policy = load_causal(config.model.policy, "model.policy", torch.float32)
+    policy = load_causal(config.model.policy, "model.policy", torch.float32, config.prompt)
     require_reader(policy.codec.tokenizer, problems, f"the policy {config.model.policy}")
-    teacher = _load_teacher(config, policy, problems) if config.method.needs_teacher else None
+    teacher = _load_teacher(config, policy, problems, spent or {}) if config.method.needs_teacher else None
     scorer = None
     if config.method.needs_step_scorer:
         family = family_of(config)
@@ -60,21 +70,61 @@ def make_evaluator(config: RunConfig, components: Components, model: PreTrainedM
     )
 
 
-def load_causal(name: str, key: str, dtype: torch.dtype) -> LocalModel:
-    """A causal language model by its name, which stands at ``key``; :class:`UserError` where it is none."""
+def load_causal(name: str, key: str, dtype: torch.dtype, prompt: PromptSection | None = None) -> LocalModel:
+    """A causal language model by its name, which stands at ``key``; :class:`UserError` where it is none.
+
+    ``prompt`` says how problems are put to it.
+    """
     source = resolve_model(name, key)
     try:
-        local = LocalModel.load(source, dtype=dtype)
+        local = LocalModel.load(source, prompt, dtype=dtype)
     except UNLOADABLE as error:
         raise UserError(f"{key} = {name!r} cannot be loaded as a causal language model: {first_line(error)}") from error
     local.model.to(device())
     return local
 
 
-def _load_teacher(config: RunConfig, policy: LocalModel, problems: list[Problem]) -> Teacher:
-    section, model = config.teacher, policy
+def _load_teacher(
+    config: RunConfig, policy: LocalModel, problems: list[Problem], spent: Mapping[str, float]
+) -> Teacher:
+    section, teacher = config.teacher, _plain_teacher(config, policy, problems, spent)
+    return NoisyTeacher(teacher, section.noise, policy.codec, config.run.seed) if section.noise else teacher
+
+
+def _plain_teacher(
+    config: RunConfig, policy: LocalModel, problems: list[Problem], spent: Mapping[str, float]
+) -> Teacher:
+    section = config.teacher
+    if section.model == EXACT:
+        return ExactTeacher(family_of(config))
+    if section.is_served:
+        return _server_teacher(config, policy, problems, spent)
+    model = policy
     if section.model != THE_POLICY:
         model = load_causal(section.model, "teacher.model", inference_dtype())
         require_reader(model.codec.tokenizer, problems, f"the teacher {section.model}")
-    teacher = LocalTeacher(model, policy.codec, Sampling(temperature=section.temperature), section.prompt)
-    return NoisyTeacher(teacher, section.noise, policy.codec, config.run.seed) if section.noise else teacher
+    return LocalTeacher(model, policy.codec, Sampling(temperature=section.temperature), section.prompt)
+
+
+def _server_teacher(
+    config: RunConfig, policy: LocalModel, problems: list[Problem], spent: Mapping[str, float]
+) -> Teacher:
+    section = config.teacher
+    assert section.name is not None, "the configuration asks for the name of a server's model"
+    teacher = ServerTeacher(
+        Client(
+            section.model,
+            section.server,
+            config.run.seed,
+            tokens_spent=int(spent.get("teacher/prompt_tokens", 0) + spent.get("teacher/reply_tokens", 0)),
+            money_spent=spent.get("teacher/money", 0.0),
+        ),
+        section.name,
+        policy.codec,
+        policy.model.get_input_embeddings().num_embeddings,
+        section.interface,
+        temperature=section.temperature,
+        prompt=section.prompt,
+    )
+    teacher.check(problems[0])
+    return teacher

@@ -24,7 +24,8 @@ from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.folder import CHECKPOINT_MARKER, RunFolder, step_of
 from scope_rlvr.run.interruption import Interruption, interruptible
 from scope_rlvr.run.records import group_records
-from scope_rlvr.run.sources import evaluation_sets, training_problems
+from scope_rlvr.run.sources import evaluation_sets, short_enough, training_problems
+from scope_rlvr.run.teacher_watch import TeacherWatch
 from scope_rlvr.types import Problem
 
 SUMMARY_SCHEMA = 1
@@ -58,6 +59,21 @@ _OURS = (
 )
 _CUMULATIVE = ("tokens/sampled", "tokens/teacher", "tokens/continuation")
 """Counts of a step that are reported as the run's total so far."""
+
+_SALVAGE = ("failures", "attempted", "admitted")
+_TEACHER = (
+    "asked",
+    "errors",
+    "requests",
+    "retries",
+    "cache_hits",
+    "request_seconds",
+    "prompt_tokens",
+    "reply_tokens",
+    "money",
+)
+_TOTALS = (*(f"salvage/{name}" for name in _SALVAGE), *(f"teacher/{name}" for name in _TEACHER))
+"""Counts of a step that are added up for the summary."""
 
 
 class Watcher(Protocol):
@@ -93,9 +109,15 @@ class _Progress(TrainerCallback):
     pending: StepResult | None = None
     extra: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        section = self.config.teacher
+        self.teacher_watch = TeacherWatch(section.max_failure_share, section.failure_window)
+
     def on_groups(self, result: StepResult) -> None:
         """A generation batch has its credit: write its rollouts down before anything is trained on them."""
         self.pending = result
+        for line in self.teacher_watch.add(result.step, result.teacher_log):
+            self.watcher.note(line)
         self.folder.append(
             self.folder.rollouts, group_records(result.step, result.groups, result.rewards_PG, self.components.codec)
         )
@@ -107,7 +129,7 @@ class _Progress(TrainerCallback):
             return
         named = {_RENAMED.get(name, name): value for name, value in logs.items()}
         metrics = {name: value for name, value in named.items() if name.startswith(_OURS)}
-        for name in (*_CUMULATIVE, "salvage/failures", "salvage/attempted", "salvage/admitted"):
+        for name in (*_CUMULATIVE, *_TOTALS):
             self.totals[name] = self.totals.get(name, 0.0) + metrics.get(name, 0.0)
         metrics |= {name: self.totals[name] for name in _CUMULATIVE}
         metrics |= self._evaluate_if_due(state.global_step, kw["model"])
@@ -118,6 +140,7 @@ class _Progress(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any
     ) -> TrainerControl:
         self._count_flat_steps()
+        self.stopped_because = self.stopped_because or self.teacher_watch.why_to_stop()
         # Between two passes over the same rollouts nothing can be resumed exactly: finish the passes first.
         is_between_batches = state.global_step % self.config.objective.updates_per_batch == 0
         if is_between_batches and (self.interruption.by or self.stopped_because):
@@ -166,8 +189,12 @@ def train(config: RunConfig, folder: RunFolder, watcher: Watcher, resume_from: P
     torch.set_num_threads(config.run.num_threads)
     set_seed(config.run.seed)
     problems = training_problems(config)
-    components = load_components(config, problems)
     totals = _totals_at(resume_from)
+    components = load_components(config, problems, totals)
+    num_problems = len(problems)
+    problems = short_enough(problems, components.codec, config)
+    if len(problems) < num_problems:
+        watcher.note(f"{num_problems - len(problems)} of {num_problems} problems left out: longer than max_prompt_tokens")
     progress = _Progress(folder, config, components, watcher, totals, evaluation_sets(config, "dev"))
     # The trainer may wrap the policy's forward pass (autocast): before and after are to be measured alike.
     trainer = make_trainer(config, folder, components, problems, progress)
@@ -186,7 +213,8 @@ def train(config: RunConfig, folder: RunFolder, watcher: Watcher, resume_from: P
         "steps": max(trainer.state.global_step, step_of(resume_from)),
         "stopped_because": outcome.message or "finished",
         "seconds": summary["seconds"] + time.perf_counter() - started,
-        "salvage": {name: int(totals.get(f"salvage/{name}", 0)) for name in ("failures", "attempted", "admitted")},
+        "salvage": {name: int(totals.get(f"salvage/{name}", 0)) for name in _SALVAGE},
+        "teacher": {name: round(totals.get(f"teacher/{name}", 0), 6) for name in _TEACHER},
         "tokens": {name: int(totals.get(f"tokens/{name}", 0)) for name in ("sampled", "teacher", "continuation")},
     }
     folder.write_json("summary.json", summary)
@@ -204,6 +232,7 @@ def _new_summary(config: RunConfig) -> dict[str, Any]:
         "before": None,
         "after": None,
         "salvage": {},
+        "teacher": {},
         "tokens": {},
     }
 
@@ -239,7 +268,7 @@ def make_trainer(
 ) -> ScopeTrainer:
     """The trainer that a configuration describes."""
     rows = [
-        {"prompt": p.prompt, "id": p.id, "reference": p.reference, "source": p.source, "level": p.level}
+        {name: getattr(p, name) for name in ("prompt", "id", "reference", "source", "level", "solution")}
         for p in problems
     ]
     trainer = ScopeTrainer(
@@ -249,6 +278,7 @@ def make_trainer(
         step_scorer=components.step_scorer,
         teacher=components.teacher,
         step_rule=config.steps,
+        prompt=config.prompt,
         args=trl_config(config, folder),
         train_dataset=Dataset.from_list(rows),
         processing_class=components.codec.tokenizer,

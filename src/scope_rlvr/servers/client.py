@@ -92,16 +92,26 @@ class _Batch:
 class Client:
     """Asks one server. What it knows of the server (is it up, what has it cost) stays between calls.
 
-    Raises :class:`UserError` where the environment variable of the API key is not set.
+    ``tokens_spent`` and ``money_spent`` are what an earlier part of the run has taken from the budget. Raises
+    :class:`UserError` where the environment variable of the API key is not set.
     """
 
-    def __init__(self, url: str, settings: ServerSettings, seed: int = 0) -> None:
+    def __init__(
+        self, url: str, settings: ServerSettings, seed: int = 0, *, tokens_spent: int = 0, money_spent: float = 0.0
+    ) -> None:
         self.url = url.rstrip("/")
         self.settings = settings
         self.seed = seed
         self.cache = ReplyCache(settings.cache if settings.keeps_replies else None)
         self.breaker = Breaker(settings.pause_after, settings.pause_seconds)
-        self.budget = Budget(settings.max_tokens, settings.max_money, settings.prompt_price, settings.reply_price)
+        self.budget = Budget(
+            max_tokens=settings.max_tokens,
+            max_money=settings.max_money,
+            prompt_price=settings.prompt_price,
+            reply_price=settings.reply_price,
+            num_tokens=tokens_spent,
+            money=money_spent,
+        )
         self._key = _read_key(settings.api_key_env)
 
     def ask(self, path: str, questions: Sequence[Question[T]], *, use_cache: bool = True) -> list[Answer[T]]:

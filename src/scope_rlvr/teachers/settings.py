@@ -102,6 +102,11 @@ class TeacherSection(Settings):
         """Whether the teacher is a server."""
         return self.model.startswith(("http://", "https://"))
 
+    @property
+    def title(self) -> str:
+        """Who the teacher is, in a few words."""
+        return f"{self.name} at {self.model}" if self.is_served else self.model
+
     @model_validator(mode="after")
     def _fits_together(self) -> TeacherSection:
         if self.is_served:
