@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def open_console(*, stderr: bool = False) -> Console:
     """A console that leaves what it is given as it is: no ``:word:`` becomes a picture, no number gets a colour."""
     return Console(stderr=stderr, highlight=False, emoji=False)
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar that is gone when all is done, and never there where nobody looks."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -20,13 +20,13 @@ class Finding(StrEnum):
     """What a scorer's answer to one row comes to. The first five are of rows with a wrong step, the others of rows without."""
 
     EXACT = "exact"
-    EARLY = "too early"
-    LATE = "too late"
+    EARLY = "too_early"
+    LATE = "too_late"
     MISSED = "missed"
-    UNSCORED_WRONG = "unscored, has a wrong step"
-    LEFT_ALONE = "left alone"
-    FALSE_ALARM = "false alarm"
-    UNSCORED_RIGHT = "unscored, all steps right"
+    UNSCORED_WRONG = "unscored_wrong"
+    LEFT_ALONE = "left_alone"
+    FALSE_ALARM = "false_alarm"
+    UNSCORED_RIGHT = "unscored_right"
 
 
 OF_WRONG = (Finding.EXACT, Finding.EARLY, Finding.LATE, Finding.MISSED, Finding.UNSCORED_WRONG)
@@ -40,7 +40,7 @@ class Answer:
     A row that could not be scored is an answer, too: ProcessBench counts a reply that cannot be read as wrong.
 
     >>> Answer(first_wrong=3, found=1).finding.value, Answer(first_wrong=3, found=1).distance
-    ('too early', -2)
+    ('too_early', -2)
     """
 
     first_wrong: int | None

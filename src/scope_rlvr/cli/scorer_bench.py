@@ -1,0 +1,50 @@
+"""``scope scorer bench``: how well a step scorer finds the first wrong step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scope_rlvr.cli.console import open_console, progress_bar
+from scope_rlvr.cli.output_file import write_json
+
+
+def bench(
+    scorer: Annotated[str, typer.Option(metavar="SPEC", help="what scorer.model can name, or always-none, or random")],
+    data: Annotated[list[Path], typer.Option(metavar="FILE", help="labelled solutions; repeatable")],
+    tune_on: Annotated[
+        str | None, typer.Option(metavar="NAME", help="the file to tune on; the first without it")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one key of the configuration; repeatable")
+    ] = None,
+    skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="leave out rows that cannot be used")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="folder for scores, results and pictures")] = None,
+) -> None:
+    """Judge a step scorer on labelled solutions by ProcessBench's protocol, with intervals, confusion and calibration."""
+    from scope_rlvr.report.judged import bench_tables, file_notes, save_plots, throughput_line
+    from scope_rlvr.run import judge_scorer
+
+    spec = judge_scorer.ScorerSpec.parse(scorer, overrides or ())
+    if out is not None:
+        judge_scorer.require_free(out)
+    files = judge_scorer.read_files(data, tune_on=tune_on, skip_bad_rows=skip_bad_rows)
+    live = spec.load([solution for file in files for solution in file.solutions])
+    journal = judge_scorer.journal_of(out, spec, live, files) if out is not None else None
+
+    console = open_console()
+    for file in files:
+        console.print("\n".join(file_notes(file)), markup=False, soft_wrap=True)
+    with progress_bar(console) as progress:
+        task = progress.add_task("scoring", total=sum(len(file.solutions) for file in files))
+        sets, throughput = judge_scorer.score_files(live, files, journal, lambda n: progress.advance(task, n))
+    found = judge_scorer.judged(sets, live, tune_on)
+    for part in bench_tables(found):
+        console.print(part)
+    console.print(throughput_line(throughput), markup=False, soft_wrap=True)
+    if out is not None:
+        save_plots(found, out / judge_scorer.PLOTS)
+        write_json(out / judge_scorer.BENCH_FILE, judge_scorer.bench_record(spec, files, found, throughput))
+        console.print(f"results   {out}", markup=False, soft_wrap=True)

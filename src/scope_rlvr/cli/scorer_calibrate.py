@@ -1,0 +1,47 @@
+"""``scope scorer calibrate``: the decision rule and the map that suit a scorer, from a few labelled solutions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scope_rlvr.cli.console import open_console, progress_bar
+from scope_rlvr.cli.output_file import require_writable, write_json
+
+
+def calibrate(
+    scorer: Annotated[str, typer.Option(metavar="SPEC", help="what scorer.model can name, or always-none, or random")],
+    data: Annotated[Path, typer.Option(metavar="FILE", help="labelled solutions")],
+    late_cost: Annotated[float, typer.Option(help="cost of a cut that came too late; one that came too early costs 1")],
+    out: Annotated[Path, typer.Option(metavar="FILE.json", help="a new JSON file for rule and calibration")],
+    missed_cost: Annotated[float, typer.Option(help="cost of a wrong solution in which no wrong step was found")] = 1.0,
+    false_alarm_cost: Annotated[float, typer.Option(help="cost of a wrong step found where there is none")] = 1.0,
+    rows: Annotated[int, typer.Option(min=1, help="rows drawn at random from the file")] = 200,
+    seed: Annotated[int, typer.Option(help="seed of that draw")] = 0,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one key of the configuration; repeatable")
+    ] = None,
+    skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="leave out rows that cannot be used")] = False,
+) -> None:
+    """Choose a decision rule by what its mistakes cost, and fit a map from scores to probabilities."""
+    from scope_rlvr.report.judged import calibration_lines, file_notes
+    from scope_rlvr.run import calibrate_scorer, judge_scorer
+
+    costs = calibrate_scorer.make_costs(late_cost, missed_cost, false_alarm_cost)
+    spec = judge_scorer.ScorerSpec.parse(scorer, overrides or ())
+    require_writable(out)
+    (whole,) = judge_scorer.read_files([data], tune_on=None, skip_bad_rows=skip_bad_rows)
+    file = calibrate_scorer.draw_rows(whole, rows, seed)
+    live = spec.load(file.solutions)
+
+    console = open_console()
+    console.print("\n".join(file_notes(whole)), markup=False, soft_wrap=True)
+    with progress_bar(console) as progress:
+        task = progress.add_task("scoring", total=len(file.solutions))
+        (scored,), _ = judge_scorer.score_files(live, [file], on_scored=lambda n: progress.advance(task, n))
+    found = calibrate_scorer.calibrate(scored, judge_scorer.own_rule(live), costs)
+    console.print("\n".join(calibration_lines(found)), markup=False, soft_wrap=True)
+    write_json(out, calibrate_scorer.calibration_record(spec, file, found, seed))
+    console.print(f"written   {out}", markup=False, soft_wrap=True)
