@@ -13,6 +13,11 @@ OLDEST_TRL := 1.9.0
 
 export OMP_WAIT_POLICY := PASSIVE
 
+# Benchmarks that lie beside the repository, for the tests that read them; elsewhere those tests are skipped.
+ifneq ($(wildcard ../shared/data),)
+export SCOPE_DATA ?= $(abspath ../shared/data)
+endif
+
 .PHONY: train test test-oldest-trl lint picture help
 
 train: $(VENV)/.installed
