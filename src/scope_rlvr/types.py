@@ -29,9 +29,10 @@ class Origin(StrEnum):
 class Problem:
     """A question whose final answer can be verified.
 
-    ``prompt`` is the text the policy is shown, ``reference`` the answer that the verifier compares with,
+    ``prompt`` is its text, ``reference`` the answer that the verifier compares with,
     ``source`` says where the problem came from, ``level`` is its difficulty in the source's own unit
-    (for the embedded family: how many numbers are to be combined).
+    (for the embedded family: how many numbers are to be combined), ``solution`` a worked solution where the source has
+    one.
 
     >>> Problem(id="p0", prompt="reduce 3 4\\n\\n", reference="7").level is None
     True
@@ -42,6 +43,7 @@ class Problem:
     reference: str
     source: str = ""
     level: int | None = None
+    solution: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

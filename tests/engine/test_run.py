@@ -153,7 +153,7 @@ def test_a_run_that_learns_nothing_stops_and_says_why(tmp_path: Path) -> None:
         "".join(json.dumps({"prompt": f"reduce {i} {i + 1} 3\n\n", "answer": "77"}) + "\n" for i in range(9))
     )
     watcher = Nobody()
-    overrides = ("method.name=grpo", f"problems.file='{problems}'", "run.flat_steps_limit=2")
+    overrides = ("method.name=grpo", f"problems.source='{problems}'", "run.flat_steps_limit=2")
     folder, outcome = run(tmp_path / "run", *overrides, watcher=watcher)
     assert outcome.exit_code is ExitCode.TRAINING_STOPPED
     assert "every rollout is wrong" in outcome.message
@@ -178,7 +178,7 @@ def test_a_model_with_another_vocabulary_is_refused(tmp_path: Path) -> None:
     problems = tmp_path / "words.jsonl"
     problems.write_text("".join(json.dumps({"prompt": f"What is {i}?", "answer": str(i)}) + "\n" for i in range(9)))
     with pytest.raises(UserError, match="another vocabulary"):
-        run(tmp_path / "run", f"problems.file='{problems}'")
+        run(tmp_path / "run", f"problems.source='{problems}'")
 
 
 def test_a_policy_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_run_killed_in_its_last_evaluation_is_completed_without_another_step(t
     problems = tmp_path / "five.jsonl"
     rows = [{"prompt": f"reduce {i} {i + 1} 3 4\n\n", "answer": str((2 * i + 8) % 13)} for i in range(5)]
     problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    overrides = (f"problems.file='{problems}'", "run.steps=3", "run.checkpoint_every=3", "method.name=grpo")
+    overrides = (f"problems.source='{problems}'", "run.steps=3", "run.checkpoint_every=3", "method.name=grpo")
     whole, outcome = run(tmp_path / "whole", *overrides)
     (whole.path / "summary.json").unlink()
     expected = weights(whole)

@@ -84,15 +84,15 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "no model folder": (["--set", "teacher.model=./absent"], ["teacher.model", "absent holds no model"]),
     "empty model folder": (["--set", "model.policy=nothing"], ["model.policy", "config.json", "save_pretrained"]),
     "pickled weights": (["--set", "scorer.model=pickled"], ["scorer.model", "no safetensors weights"]),
-    "no problem file": (["--set", "problems.file=missing.jsonl"], ["missing.jsonl cannot be read"]),
-    "empty problem file": (["--set", "problems.file=empty.jsonl"], ["empty.jsonl holds no problem"]),
-    "too few problems": (["--set", "problems.file=few.jsonl"], ["holds 1 problems", "problems_per_step = 8"]),
+    "no problem file": (["--set", "problems.source=missing.jsonl"], ["missing.jsonl cannot be read", "No such file"]),
+    "empty problem file": (["--set", "problems.source=empty.jsonl"], ["empty.jsonl holds no problem"]),
+    "too few problems": (["--set", "problems.source=few.jsonl"], ["holds 1 problems", "problems_per_step = 8"]),
     "rows that are no problems": (
-        ["--set", "problems.file=rows.jsonl"],
-        ["3 row(s)", "line 2: not JSON", "line 3: no reference", "line 4: no prompt", "['answer']"],
+        ["--set", "problems.source=rows.jsonl"],
+        ["3 row(s)", "line 2: not JSON", "line 3: no answer", "line 4: no problem text", "has answer", "bad_rows"],
     ),
     "evaluation file": (
-        ["--set", 'evaluation.sets=[{role="trained", file="rows.jsonl"}]'],
+        ["--set", 'evaluation.sets=[{role="trained", source="rows.jsonl"}]'],
         ["rows.jsonl has 3 row(s)"],
     ),
     "answer pattern": (["--set", "verifier.answer_pattern=(a)(b)"], ["verifier.answer_pattern", "2 groups"]),
@@ -322,7 +322,7 @@ def steps_of(run: Path) -> list[int]:
 
 def test_a_run_that_learns_nothing_ends_with_code_5(here: Path, scope: Scope, small: Small) -> None:
     write(here / "hard.jsonl", "".join(f'{{"prompt": "reduce {i} 3 4\\n\\n", "answer": "77"}}\n' for i in range(4)))
-    overrides = ("problems.file=hard.jsonl", "run.flat_steps_limit=1")
+    overrides = ("problems.source=hard.jsonl", "run.flat_steps_limit=1")
     ended = scope("train", "--method", "grpo", "--out", "run", *small(*overrides))
     assert ended.code == 5
     assert "nothing could be learned for 1 steps in a row" in ended.out

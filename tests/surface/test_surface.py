@@ -21,6 +21,8 @@ COMMANDS = {
     "eval": [
         "model",
         "--problems",
+        "--config",
+        "--data",
         "--num-problems",
         "--split",
         "--problems-block",
@@ -94,6 +96,7 @@ METHOD_OPTIONS = {
     "vppo": ["cut_back_tokens", "positive_prefix", "prefix_credit"],
 }
 """What each method has beyond the shared options."""
+SOURCE = ["source", "subset", "split", "revision", "columns", "answer_form", "bad_rows"]
 CONFIGURATION = {
     "run": [
         "seed",
@@ -106,7 +109,8 @@ CONFIGURATION = {
         "flat_steps_limit",
     ],
     "model": ["policy"],
-    "problems": ["family", "level", "file"],
+    "problems": [*SOURCE, "family", "level", "folder", "max_prompt_tokens", "allow_overlap"],
+    "prompt": ["template", "system", "format"],
     "sampling": ["temperature", "top_p", "top_k", "min_p", "max_response_tokens"],
     "steps": ["separator", "min_chars", "max_steps", "keep_blocks_whole"],
     "method": [],

@@ -197,7 +197,7 @@ def test_derived_numbers():
         {"method": {"name": "grpo", "drop_flat_groups": True}},
         {
             "run": {"seed": 7, "micro_batch_rows": 9},
-            "problems": {"file": "data/problems.jsonl"},
+            "problems": {"source": "data/problems.jsonl", "columns": {"answer": "x.y"}, "bad_rows": "skip"},
             "steps": {"separator": "\n\n\n", "min_chars": 3},
             "method": {
                 "insertion": "pair",
@@ -210,7 +210,10 @@ def test_derived_numbers():
             "verifier": {"answer_pattern": 'answer "(\\d+)"'},
             "evaluation": {
                 "temperature": 0.6,
-                "sets": [{"role": "trained", "level": 4}, {"role": "out of distribution", "file": "x.jsonl"}],
+                "sets": [
+                    {"role": "trained", "level": 4},
+                    {"role": "out of distribution", "source": "x.jsonl", "samples_per_problem": 32},
+                ],
             },
             "logging": {"report_to": ["trackio"]},
         },

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scope_rlvr.cli.console import open_console
-from scope_rlvr.errors import UserError
+from scope_rlvr.cli.console import open_console, progress_bar
+from scope_rlvr.cli.output_file import require_writable, write_json
 
 
 class HeldOut(StrEnum):
@@ -26,8 +22,10 @@ class HeldOut(StrEnum):
 def evaluate(
     model: Annotated[str, typer.Argument(help="a model folder, a run folder, a Hub name, or embedded:policy")],
     problems: Annotated[
-        list[str] | None, typer.Option(metavar="SPEC", help="family:level or a JSONL file; repeatable")
+        list[str] | None, typer.Option(metavar="SPEC", help="benchmark, file, owner/name or family:level; repeatable")
     ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML configuration whose evaluation is done")] = None,
+    data: Annotated[Path | None, typer.Option(help="folder with local copies of benchmarks")] = None,
     num_problems: Annotated[int | None, typer.Option(min=1, help="problems of each set")] = None,
     split: Annotated[HeldOut, typer.Option(help="split of a family")] = HeldOut.TEST,
     problems_block: Annotated[int | None, typer.Option(min=0, help="which block of a family's problems")] = None,
@@ -49,6 +47,8 @@ def evaluate(
 
     request = Request(
         model=model,
+        config=config,
+        data=data,
         problems=tuple(problems or ()),
         split=split.value,
         num_problems=num_problems,
@@ -64,7 +64,7 @@ def evaluate(
         threads=threads,
     )
     if out is not None:
-        _require_writable(out)
+        require_writable(out)
     plan = make_plan(request)
 
     from scope_rlvr.report.measured import evaluation_table
@@ -76,32 +76,10 @@ def evaluate(
     console = open_console()
     for line in plan.lines():
         console.print(line, markup=False, soft_wrap=True)
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task("sampling", total=plan.num_samples)
         results = list(measurement.results(lambda num_samples: progress.advance(task, num_samples)))
     console.print(evaluation_table(results))
     if out is not None:
-        _write(out, measurement.record(results))
+        write_json(out, measurement.record(results))
         console.print(f"results   {out}", markup=False, soft_wrap=True)
-
-
-def _progress(console: Console) -> Progress:
-    """A bar that is gone when all is done, and never there where nobody looks."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-def _require_writable(out: Path) -> None:
-    """Nothing that was measured before is overwritten, and nothing is measured that could not be written."""
-    if out.exists():
-        raise UserError(f"the output file {out} exists; name another with --out, or remove it")
-    if not out.parent.is_dir():
-        raise UserError(f"the output file {out} cannot be written: there is no folder {out.parent}; make it first")
-    if not os.access(out.parent, os.W_OK):
-        raise UserError(f"the output file {out} cannot be written: no right to write in {out.parent}")
-
-
-def _write(out: Path, record: dict[str, Any]) -> None:
-    beside = out.with_name(f".{out.name}.tmp")
-    beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    beside.replace(out)

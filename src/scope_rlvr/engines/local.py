@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from scope_rlvr.ports import Continuation, Sampling
+from scope_rlvr.prompts import PromptFormat, PromptSection
 from scope_rlvr.steps import PieceReader
 
 _STOP_TEXT_WINDOW = 16
@@ -44,15 +45,23 @@ _Seen = TypeVar("_Seen")
 
 
 class TokenizerCodec:
-    """A Hugging Face tokenizer as the :class:`~scope_rlvr.ports.TextCodec` that methods see."""
+    """A Hugging Face tokenizer as the :class:`~scope_rlvr.ports.TextCodec` that methods see.
+
+    ``prompt`` says how a problem is put to the model; without it, as the text that it is. Raises ``ValueError`` for a
+    tokenizer without end-of-sequence token, and without the chat template that ``prompt`` asks for.
+    """
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> TokenizerCodec:
+    def of(
+        cls, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, prompt: PromptSection | None = None
+    ) -> TokenizerCodec:
         """The codec of a model's tokenizer, with the end-of-sequence ids that only the model's generation config names."""
         ids = getattr(model.generation_config, "eos_token_id", None)
-        return cls(tokenizer, [] if ids is None else [ids] if isinstance(ids, int) else list(ids))
+        return cls(tokenizer, [] if ids is None else [ids] if isinstance(ids, int) else list(ids), prompt)
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, end_ids: Sequence[int] = ()) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, end_ids: Sequence[int] = (), prompt: PromptSection | None = None
+    ) -> None:
         if tokenizer.eos_token_id is None:
             raise ValueError(
                 f"the tokenizer {tokenizer.name_or_path!r} names no end-of-sequence token; set tokenizer.eos_token"
@@ -60,6 +69,8 @@ class TokenizerCodec:
         self.tokenizer = tokenizer
         self.end_id: int = tokenizer.eos_token_id
         self.end_ids = frozenset([tokenizer.eos_token_id, *end_ids])
+        self._prompt = prompt or PromptSection(format=PromptFormat.PLAIN)
+        self._is_chat = self._prompt.is_chat(tokenizer)
         self._reader = PieceReader(
             lambda ids: tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         )
@@ -71,7 +82,12 @@ class TokenizerCodec:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
     def encode_prompt(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text)["input_ids"])
+        if not self._is_chat:
+            return tuple(self.tokenizer(self._prompt.text(text))["input_ids"])
+        chat = self.tokenizer.apply_chat_template(
+            self._prompt.messages(text), add_generation_prompt=True, tokenize=False
+        )
+        return self.encode(chat)
 
 
 def same_vocabulary(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
@@ -124,8 +140,9 @@ class LocalModel:
     """Samples continuations with log-probabilities from a causal language model in this process."""
 
     @classmethod
-    def load(cls, source: str | Path, **kwargs: Any) -> LocalModel:
-        """A model with its own tokenizer; ``kwargs`` go to ``AutoModelForCausalLM.from_pretrained``.
+    def load(cls, source: str | Path, prompt: PromptSection | None = None, **kwargs: Any) -> LocalModel:
+        """A model with its own tokenizer; ``prompt`` is its codec's, ``kwargs`` go to
+        ``AutoModelForCausalLM.from_pretrained``.
 
         Raises ``ValueError`` for weights that are not all there, besides what transformers raises.
         """
@@ -139,7 +156,8 @@ class LocalModel:
         for architecture in model.config.architectures or []:
             if "Classification" in architecture:
                 raise ValueError(f"it is a classifier ({architecture}); name a folder that holds such a model")
-        return cls(model, TokenizerCodec.of(AutoTokenizer.from_pretrained(source, trust_remote_code=False), model))
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        return cls(model, TokenizerCodec.of(tokenizer, model, prompt))
 
     def __init__(self, model: PreTrainedModel, codec: TokenizerCodec) -> None:
         self.model = model

@@ -36,6 +36,7 @@ from scope_rlvr.methods.base import Method
 from scope_rlvr.metrics import Tally, group_tally, why_no_gradient
 from scope_rlvr.objective import Aggregation, Clip, Tokens, aggregate, kl_penalty
 from scope_rlvr.ports import Sampling, StepScorer, Teacher, Verifier
+from scope_rlvr.prompts import PromptSection
 from scope_rlvr.seeds import derive_seed
 from scope_rlvr.steps import StepRule
 from scope_rlvr.toolbox import Stopwatch, TeacherLog, Toolbox
@@ -79,8 +80,8 @@ class StepResult:
     rewards_PG: tuple[tuple[float | None, ...], ...]
     streams_PG: tuple[tuple[Streams, ...], ...]
     no_gradient_because: str | None
-
     teacher_log: TeacherLog = field(default_factory=TeacherLog)
+
 
 @dataclass(slots=True)
 class _Batch:
@@ -91,8 +92,8 @@ class _Batch:
     rows: list[Member | None] = field(default_factory=list)
     clock: Stopwatch = field(default_factory=Stopwatch)
     tokens: Counter[str] = field(default_factory=Counter)
-    rewards: Tensor | None = None
     teacher_log: TeacherLog = field(default_factory=TeacherLog)
+    rewards: Tensor | None = None
 
 
 class ScopeTrainer(GRPOTrainer):
@@ -107,6 +108,8 @@ class ScopeTrainer(GRPOTrainer):
       own (DAPO, ReLIFT) refuses them.
     * ``step_scorer``, ``teacher``: as :mod:`scope_rlvr.ports` describes them.
     * ``step_rule``: how responses are split into steps.
+    * ``prompt``: how the text of a problem is put to the policy; as it is, without it. Conversations in the data set are
+      put to it as they are.
     * ``on_groups``: called with a :class:`StepResult` for every generation batch.
 
     The dataset has the columns ``prompt`` and ``reference`` (or ``answer``, or ``solution``), and may have ``id`` and
@@ -127,6 +130,7 @@ class ScopeTrainer(GRPOTrainer):
         step_scorer: StepScorer | None = None,
         teacher: Teacher | None = None,
         step_rule: StepRule | None = None,
+        prompt: PromptSection | None = None,
         reward_funcs: Sequence[Callable[..., Any]] = (),
         on_groups: Callable[[StepResult], None] | None = None,
         **kwargs: Any,
@@ -174,7 +178,7 @@ class ScopeTrainer(GRPOTrainer):
         )
         _require_whole_groups(args, method, self.accelerator.num_processes)
         self._refuse_unsupported_model()
-        self.codec = TokenizerCodec.of(self.processing_class, self.model)
+        self.codec = TokenizerCodec.of(self.processing_class, self.model, prompt)
         self.add_callback(_GradientGuard(self))
 
     def _refuse_unsupported_model(self) -> None:
@@ -292,11 +296,11 @@ class ScopeTrainer(GRPOTrainer):
             memory=self.memory,
             clock=batch.clock,
             tokens=batch.tokens,
+            teacher_log=batch.teacher_log,
         )
 
     def _batch_number(self) -> int:
         """Tells the generation batches of one optimiser step, or of one evaluation, apart."""
-            teacher_log=batch.teacher_log,
         if self.model.training:
             return self._step % self.args.gradient_accumulation_steps
         self._num_eval_batches += 1
@@ -376,12 +380,12 @@ class ScopeTrainer(GRPOTrainer):
             self._tally.total(f"seconds/{phase}", seconds)
         for writer in ("sampled", "continuation", "teacher"):
             self._tally.total(f"tokens/{writer}", self._batch.tokens[writer])
+        for name, count in self._batch.teacher_log.counts.items():
+            self._tally.total(name, count)
         because = why_no_gradient(groups, streams_PG)
         step = self.state.global_step + 1
         if self.on_groups is not None:
             batch = self._batch_number()
-        for name, count in self._batch.teacher_log.counts.items():
-            self._tally.total(name, count)
             streams, log = tuple(streams_PG), self._batch.teacher_log
             self.on_groups(StepResult(step, batch, tuple(groups), tuple(rewards_PG), streams, because, log))
         elif because is not None:
@@ -570,14 +574,17 @@ def problem_of_row(row: dict[str, Any]) -> Problem:
     """The problem in a dataset row; raises ``ValueError`` for a row without prompt or reference."""
     prompt = row.get("prompt")
     text = prompt if isinstance(prompt, str) else prompt[-1]["content"] if prompt else ""
-    reference = next((str(row[k]) for k in ("reference", "answer", "solution") if row.get(k) not in (None, "")), "")
+    column = next((k for k in ("reference", "answer", "solution") if row.get(k) not in (None, "")), None)
+    reference = "" if column is None else str(row[column])
+    solution = row.get("solution") if column != "solution" else None
     if not text or not reference:
         raise ValueError(
             f"a dataset row needs a prompt and a reference (or answer, or solution); this one has {sorted(row)} with "
             f"prompt {text[:60]!r} and reference {reference[:60]!r}"
         )
     digest = hashlib.blake2b(f"{text}\x1f{reference}".encode(), digest_size=8).hexdigest()
-    return Problem(str(row.get("id") or digest), text, reference, str(row.get("source") or ""), row.get("level"))
+    own_id, source = str(row.get("id") or digest), str(row.get("source") or "")
+    return Problem(own_id, text, reference, source, row.get("level"), solution)
 
 
 _ONLY = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scope_rlvr.diversity import GROUP_MEASURES
@@ -15,12 +15,16 @@ from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Rollout, S
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSet:
-    """Held-out problems with a name, and what they stand for: ``trained`` or ``out of distribution``."""
+    """Held-out problems with a name, and what they stand for: ``trained`` or ``out of distribution``.
+
+    ``samples_per_problem`` takes the place of the evaluator's own number.
+    """
 
     name: str
     role: str
     level: int | None
     problems: tuple[Problem, ...]
+    samples_per_problem: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,9 @@ class Evaluator:
 
         Only numbers are kept of a problem once all its samples are there, so memory does not grow with their number.
         """
+        if evaluation_set.samples_per_problem not in (None, self.samples_per_problem):
+            own = replace(self, samples_per_problem=evaluation_set.samples_per_problem)
+            return own.evaluate(evaluation_set, names, readers, on_progress)
         names = names_in_a_run(self.samples_per_problem) if names is None else names
         done: list[Measured] = []
         for samples in self._sampled(evaluation_set.problems, on_progress):

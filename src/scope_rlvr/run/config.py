@@ -20,12 +20,14 @@ from scope_rlvr.errors import UserError
 from scope_rlvr.methods import AnyMethod, Scope
 from scope_rlvr.objective import Aggregation, Clip
 from scope_rlvr.ports import Sampling
+from scope_rlvr.problems.sources import SourceSettings, name_of
+from scope_rlvr.prompts import PromptSection
 from scope_rlvr.scorers.families import NONE, ScorerSection
 from scope_rlvr.settings import Settings
 from scope_rlvr.steps import StepRule
-
-
 from scope_rlvr.teachers.settings import TeacherSection
+
+
 class RunSection(Settings):
     """Two numbers decide a step's size: problems, and rollouts for each."""
 
@@ -47,12 +49,20 @@ class ModelSection(Settings):
     policy: str = "embedded:policy"
 
 
-class ProblemsSection(Settings):
-    """Training problems: an embedded family at one level, or a JSONL file with ``prompt`` and ``reference``."""
+class ProblemsSection(SourceSettings):
+    """Training problems: an embedded family at one level, or what ``source`` names."""
 
     family: str = "reduction"
     level: int = Field(6, ge=2)
-    file: Path | None = None
+    folder: Path | None = Field(
+        None,
+        description="folder with local copies of benchmarks, `<name>.jsonl`; the environment variable `SCOPE_DATA` names it "
+        "otherwise",
+    )
+    max_prompt_tokens: int | None = Field(
+        None, ge=1, description="problems whose prompt, template included, has more tokens are left out of training"
+    )
+    allow_overlap: bool = Field(False, description="also train where a training problem is in an evaluation set, too")
 
 
 class SamplingSection(Settings):
@@ -106,18 +116,27 @@ class VerifierSection(Settings):
     )
 
 
-class EvaluationSet(Settings):
-    """Held-out problems of the family at a level, or a JSONL file."""
+class EvaluationSet(SourceSettings):
+    """Held-out problems of the family at a level, or what ``source`` names."""
 
     role: Literal["trained", "out of distribution"]
     level: int | None = Field(None, ge=2)
-    file: Path | None = None
+    name: str | None = Field(
+        None, min_length=1, description="what the set is called in figures; its source's name otherwise"
+    )
+    samples_per_problem: int | None = Field(
+        None, ge=1, description="samples for each of its problems; `evaluation.samples_per_problem` by default"
+    )
 
     @model_validator(mode="after")
     def _has_one_source(self) -> EvaluationSet:
-        if (self.level is None) == (self.file is None):
-            raise ValueError("an evaluation set needs either a level of the problem family or a file")
+        if (self.level is None) == (self.source is None):
+            raise ValueError("an evaluation set needs either a level of the problem family or a source")
         return self
+
+    def called(self, family: str) -> str:
+        """What the set is called in figures."""
+        return self.name or (name_of(self.source) if self.source is not None else f"{family}-{self.level}")
 
 
 class EvaluationSection(Settings):
@@ -156,6 +175,7 @@ class RunConfig(Settings):
     run: RunSection = RunSection()
     model: ModelSection = ModelSection()
     problems: ProblemsSection = ProblemsSection()
+    prompt: PromptSection = PromptSection()
     sampling: SamplingSection = SamplingSection()
     steps: StepRule = StepRule()
     method: AnyMethod = Scope()
@@ -184,6 +204,12 @@ class RunConfig(Settings):
                 f"run.checkpoint_every = {self.run.checkpoint_every} is no multiple of objective.updates_per_batch = "
                 f"{self.objective.updates_per_batch}: a checkpoint between two passes over the same rollouts could not be "
                 "resumed exactly"
+            )
+        names = [section.called(self.problems.family) for section in self.evaluation.sets]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"two evaluation sets are called {twice[0]!r}, and one would take the other's figures; give one a name = ..."
             )
         if self.rows_per_step % self.micro_batch_rows:
             raise ValueError(
@@ -219,8 +245,8 @@ class RunConfig(Settings):
         """The run in a few lines, every derived number with the arithmetic that made it."""
         run, objective, reserved = self.run, self.resolved_objective, self.method.num_reserved_rows
         slots = f" + {reserved} reserved rows a problem" if reserved else ""
-        source = self.problems.file or f"{self.problems.family}, level {self.problems.level}"
-        sets = [f"{section.file or f'level {section.level}'} ({section.role})" for section in self.evaluation.sets]
+        source = self.problems.source or f"{self.problems.family}, level {self.problems.level}"
+        sets = [f"{section.source or f'level {section.level}'} ({section.role})" for section in self.evaluation.sets]
         num_batches = -(-run.steps // self.objective.updates_per_batch)
         batches = f"{run.steps} steps"
         if num_batches != run.steps:

@@ -14,11 +14,11 @@ from scope_rlvr.evaluation.estimators import LEVEL, NUM_RESAMPLES
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet, Evaluator
 from scope_rlvr.evaluation.measures import Figure, Reader, choose, figures
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
-from scope_rlvr.problems import families
 from scope_rlvr.problems.family import Split
+from scope_rlvr.run.config import EvaluationSet as SetSettings
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.folder import RunFolder, environment
-from scope_rlvr.run.sources import answer_pattern, evaluation_sets, family_set, file_set, resolve_model
+from scope_rlvr.run.sources import answer_pattern, evaluation_set, evaluation_sets, resolve_model
 from scope_rlvr.types import Problem
 
 if TYPE_CHECKING:
@@ -30,9 +30,14 @@ EVALUATION_SCHEMA = 1
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody asks for; ``None`` is what the run says, or the built-in configuration where ``model`` is no run."""
+    """What somebody asks for; ``None`` is what ``config`` says, or else the run, or else the built-in configuration.
+
+    ``data`` is the folder with local copies of benchmarks.
+    """
 
     model: str
+    config: Path | None = None
+    data: Path | None = None
     problems: tuple[str, ...] = ()
     split: Split = "test"
     num_problems: int | None = None
@@ -56,7 +61,6 @@ class Plan:
     source: str
     config: RunConfig
     sets: tuple[EvaluationSet, ...]
-    metrics: tuple[str, ...]
 
     @property
     def temperature(self) -> float:
@@ -70,16 +74,28 @@ class Plan:
     @property
     def num_samples(self) -> int:
         """Rollouts in all."""
-        return len(self.problems) * self.config.evaluation.samples_per_problem
+        return sum(len(s.problems) * self.samples_of(s) for s in self.sets)
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        """All that is measured on some set."""
+        return frozenset(name for s in self.sets for name in self.metrics_of(s))
+
+    def samples_of(self, held_out: EvaluationSet) -> int:
+        """Samples for each problem of a set."""
+        return held_out.samples_per_problem or self.config.evaluation.samples_per_problem
+
+    def metrics_of(self, held_out: EvaluationSet) -> tuple[str, ...]:
+        """What is measured on a set; :class:`UserError` for a measure that needs more samples."""
+        return choose(self.request.metrics, self.samples_of(held_out))
 
     def lines(self) -> list[str]:
         """What is going to happen, with the arithmetic of its size."""
         evaluation = self.config.evaluation
-        sizes = ", ".join(f"{s.name} ({len(s.problems)})" for s in self.sets)
+        sizes = ", ".join(f"{s.name} ({len(s.problems)} x {self.samples_of(s)})" for s in self.sets)
         return [
             f"model     {self.request.model}",
-            f"problems  {sizes}; {len(self.problems)} x {evaluation.samples_per_problem} samples = "
-            f"{self.num_samples} rollouts",
+            f"problems  {sizes} samples = {self.num_samples} rollouts",
             f"sampling  temperature {self.temperature:g}, at most {evaluation.max_response_tokens} tokens, "
             f"seed {self.config.run.seed}",
         ]
@@ -87,40 +103,51 @@ class Plan:
 
 def make_plan(request: Request) -> Plan:
     """Find every mistake that can be found without loading a model; raises :class:`UserError`."""
-    source, base = _source_of(request.model)
+    source, base = _source_of(request)
     config = _resolved(request, base)
-    metrics = choose(request.metrics, config.evaluation.samples_per_problem)
+    choose(request.metrics, config.evaluation.samples_per_problem)
     if request.problems:
         sets = [_problem_set(spec, config, request.split) for spec in request.problems]
     elif base is not None:
         sets = evaluation_sets(config, request.split)
     else:
-        raise UserError("no problems are named; give --problems reduction:6, or --problems and a JSONL file")
+        raise UserError(
+            "no problems are named; give --problems and a benchmark, a file, a Hub data set or a level of a family, such as "
+            "--problems reduction:6, or --config and a file with [[evaluation.sets]]"
+        )
     try:
         FinalAnswerVerifier(answer_pattern(config))
     except ValueError as error:
         raise UserError(f"--answer-pattern: {error}") from error
     if request.embedding_model is not None:
         resolve_model(request.embedding_model, "--embedding-model")
-    return Plan(request, source, config, tuple(sets), metrics)
+    plan = Plan(request, source, config, tuple(sets))
+    for asked in plan.sets:
+        plan.metrics_of(asked)
+    return plan
 
 
-def _source_of(model: str) -> tuple[str, RunConfig | None]:
-    """The model's folder or Hub name, and the run's configuration where a run folder is named."""
+def _source_of(request: Request) -> tuple[str, RunConfig | None]:
+    """The model's folder or Hub name, and the configuration that is named, or else the run's where a run is named."""
+    given = None if request.config is None else load_config(request.config)
+    model = request.model
     if not (Path(model) / "config.toml").is_file():
-        return resolve_model(model, "MODEL"), None
+        return resolve_model(model, "MODEL"), given
     folder = RunFolder.open(Path(model))
     if not (folder.model / "config.json").is_file():
         raise UserError(
             f"the run {model} has no trained model in {folder.model}: it has not come to its end. Go on with it by "
             f"'scope train --resume {model}', or name one of its checkpoints ({folder.checkpoints}/checkpoint-N)"
         )
-    return resolve_model(str(folder.model), "MODEL"), load_config(folder.path / "config.toml")
+    return resolve_model(str(folder.model), "MODEL"), given or load_config(folder.path / "config.toml")
 
 
 def _resolved(request: Request, base: RunConfig | None) -> RunConfig:
     """The configuration with what was asked for in place of what it says."""
     config = base or RunConfig()
+    sets = config.evaluation.sets
+    if request.samples is not None:
+        sets = tuple(section.model_copy(update={"samples_per_problem": None}) for section in sets)
     if request.temperature is not None and not (math.isfinite(request.temperature) and request.temperature >= 0):
         raise UserError(f"--temperature {request.temperature}: give a number that is 0 (greedy) or more")
     evaluation = {
@@ -128,6 +155,7 @@ def _resolved(request: Request, base: RunConfig | None) -> RunConfig:
         "num_problems_during": request.num_problems,
         "problems_block": request.problems_block,
         "samples_per_problem": request.samples,
+        "sets": sets,
         "temperature": request.temperature,
         "max_response_tokens": request.max_tokens,
     }
@@ -135,6 +163,7 @@ def _resolved(request: Request, base: RunConfig | None) -> RunConfig:
         update={
             "model": config.model.model_copy(update={"policy": request.model}),
             "evaluation": config.evaluation.model_copy(update=_given(evaluation)),
+            "problems": config.problems.model_copy(update=_given({"folder": request.data})),
             "run": config.run.model_copy(update=_given({"seed": request.seed, "num_threads": request.threads})),
             "verifier": config.verifier.model_copy(update=_given({"answer_pattern": request.answer_pattern})),
         }
@@ -146,23 +175,12 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _problem_set(spec: str, config: RunConfig, split: Split) -> EvaluationSet:
-    """The problems that ``<family>:<level>`` or the path of a file stands for."""
-    evaluation = config.evaluation
-    name, _, level = spec.partition(":")
-    if name in families.names() and level:
-        if not level.isdecimal():
-            raise UserError(f"--problems {spec}: a level is a whole number, got {level!r}")
-        try:
-            start = evaluation.problems_block * evaluation.num_problems
-            return family_set(families.get(name), int(level), "", evaluation.num_problems, start, split)
-        except ValueError as error:
-            raise UserError(f"--problems {spec}: {error}") from error
-    if Path(spec).exists() or Path(spec).suffix:
-        return file_set(Path(spec), "", evaluation.num_problems)
-    known = ", ".join(families.names())
-    raise UserError(
-        f"--problems {spec!r} is neither a JSONL file nor <family>:<level>, such as reduction:6; known families: {known}"
-    )
+    """The problems that a source stands for."""
+    try:
+        section = SetSettings(role="trained", source=spec)
+        return replace(evaluation_set(config, section, config.evaluation.num_problems, split), role="")
+    except UserError as error:
+        raise UserError(f"--problems {spec}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -176,8 +194,8 @@ class Measurement:
 
     def results(self, on_progress: Callable[[int], None] = lambda num_samples: None) -> Iterator[EvaluationResult]:
         """One result a set, in order; ``on_progress`` hears how many more rollouts there are."""
-        for evaluation_set in self.plan.sets:
-            yield self.evaluator.evaluate(evaluation_set, self.plan.metrics, self.readers, on_progress)
+        for held_out in self.plan.sets:
+            yield self.evaluator.evaluate(held_out, self.plan.metrics_of(held_out), self.readers, on_progress)
 
     def record(self, results: Sequence[EvaluationResult]) -> dict[str, Any]:
         """The results with everything that is needed to get them again, as docs/formats.md describes it."""
@@ -217,7 +235,7 @@ def prepare(plan: Plan) -> Measurement:
 
     torch.set_num_threads(plan.config.run.num_threads)
     # As a run holds its policy, so that the figures are the run's.
-    local = load_causal(plan.source, "MODEL", torch.float32)
+    local = load_causal(plan.source, "MODEL", torch.float32, plan.config.prompt)
     require_reader(local.codec.tokenizer, plan.problems, f"the model {plan.request.model}")
     _require_room(plan, local)
     verifier = FinalAnswerVerifier(answer_pattern(plan.config))
@@ -280,6 +298,7 @@ def _set_record(result: EvaluationResult) -> dict[str, Any]:
     return {
         "name": result.name,
         "num_problems": len(result.measured),
+        "samples_per_problem": result.samples_per_problem,
         "num_unknown": result.num_unknown,
         "num_truncated": result.num_truncated,
         "figures": _figure_records(result.figures),

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from scope_rlvr.embedded import model_path
 from scope_rlvr.errors import UserError
 from scope_rlvr.evaluation.evaluate import EvaluationSet
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
+from scope_rlvr.ports import TextCodec
 from scope_rlvr.problems import families
 from scope_rlvr.problems.family import Family, Split
-from scope_rlvr.problems.jsonl import read_problems
+from scope_rlvr.problems.rows import ProblemTable
+from scope_rlvr.problems.sources import (
+    SourceSettings,
+    Wanted,
+    is_family,
+    level_of,
+    load_problems,
+    makes_problems,
+    overlap,
+)
+from scope_rlvr.run.config import EvaluationSet as SetSettings
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.scorers.families import EXACT, NONE
 from scope_rlvr.teachers.settings import THE_POLICY
@@ -32,17 +44,43 @@ def answer_pattern(config: RunConfig) -> str:
 
 
 def training_problems(config: RunConfig) -> list[Problem]:
-    """The problems that a run trains on; a family gives as many as the run can use."""
-    if config.problems.file is not None:
-        problems = read_problems(config.problems.file)
-        if len(problems) < config.run.problems_per_step:
-            raise UserError(
-                f"{config.problems.file} holds {len(problems)} problems and a step needs "
-                f"run.problems_per_step = {config.run.problems_per_step}; add problems or lower that number"
-            )
+    """The problems that a run trains on; a source that makes problems gives as many as the run can use."""
+    return list(training_table(config).problems)
+
+
+def training_table(config: RunConfig) -> ProblemTable:
+    """The training problems, with the complaints about rows that were left out."""
+    section, run = config.problems, config.run
+    if section.source is None:
+        count = run.steps * run.problems_per_step
+        return ProblemTable(tuple(family_of(config).sample(section.level, count, run.seed, split="train")))
+    wanted = Wanted("train", seed=run.seed)
+    if makes_problems(section.source):
+        wanted = replace(wanted, count=run.steps * run.problems_per_step)
+    table = load_problems(section, wanted, section.folder)
+    require_enough(len(table.problems), config, section.source)
+    return table
+
+
+def require_enough(num_problems: int, config: RunConfig, source: str) -> None:
+    """Refuse fewer problems than a step needs."""
+    if num_problems < config.run.problems_per_step:
+        raise UserError(
+            f"{source} holds {num_problems} problems and a step needs run.problems_per_step = "
+            f"{config.run.problems_per_step}; add problems or lower that number"
+        )
+
+
+def short_enough(problems: list[Problem], codec: TextCodec, config: RunConfig) -> list[Problem]:
+    """The problems whose prompt, as the policy is shown it, has at most ``problems.max_prompt_tokens`` tokens."""
+    longest = config.problems.max_prompt_tokens
+    if longest is None:
         return problems
-    count = config.run.steps * config.run.problems_per_step
-    return family_of(config).sample(config.problems.level, count, config.run.seed, split="train")
+    kept = [problem for problem in problems if len(codec.encode_prompt(problem.prompt)) <= longest]
+    require_enough(
+        len(kept), config, f"after problems.max_prompt_tokens = {longest}, {config.problems.source or 'the family'}"
+    )
+    return kept
 
 
 def evaluation_sets(config: RunConfig, split: Split = "test") -> list[EvaluationSet]:
@@ -51,31 +89,55 @@ def evaluation_sets(config: RunConfig, split: Split = "test") -> list[Evaluation
     num_problems = evaluation.num_problems
     if split == "dev" and evaluation.num_problems_during is not None:
         num_problems = evaluation.num_problems_during
-    sets = []
-    for section in evaluation.sets:
-        if section.file is not None:
-            sets.append(file_set(section.file, section.role, num_problems))
+    return [evaluation_set(config, section, num_problems, split) for section in evaluation.sets]
+
+
+def evaluation_set(config: RunConfig, section: SetSettings, num_problems: int, split: Split) -> EvaluationSet:
+    """One held-out set with its first ``num_problems`` problems; of what makes problems, those of the block."""
+    name, level = section.called(config.problems.family), section.level
+    settings: SourceSettings = section
+    if level is not None:
+        family_of(config)
+        settings = section.model_copy(update={"source": f"{config.problems.family}:{level}"})
+    elif section.source is not None and is_family(section.source):
+        level = level_of(section.source)
+    start = config.evaluation.problems_block * config.evaluation.num_problems if makes_problems(settings.source) else 0
+    wanted = Wanted(split, num_problems, start, _HELD_OUT_SEED)
+    problems = load_problems(settings, wanted, config.problems.folder).problems
+    return EvaluationSet(name, section.role, level, problems, section.samples_per_problem)
+
+
+def data_lines(config: RunConfig) -> list[str]:
+    """What the data of a run come to, for whoever reads before it starts; :class:`UserError` where they cannot be used.
+
+    Held-out problems that are trained on, too, make what is measured worthless: they are refused unless
+    ``problems.allow_overlap`` says otherwise.
+    """
+    table, sets = training_table(config), evaluation_sets(config)
+    lines = [f"data      {len(table.problems)} training problems{_left_out(table)}"]
+    for held_out in sets:
+        shared = overlap(table.problems, held_out.problems)
+        if not shared:
             continue
-        assert section.level is not None, "a set has a level or a file"
-        start = evaluation.problems_block * evaluation.num_problems
-        sets.append(family_set(family_of(config), section.level, section.role, num_problems, start, split))
-    return sets
-
-
-def family_set(family: Family, level: int, role: str, num_problems: int, start: int, split: Split) -> EvaluationSet:
-    """Held-out problems of a family at a level from the ``start``-th on, the same for every run; ``<family>-<level>``."""
-    drawn = family.sample(level, start + num_problems, _HELD_OUT_SEED, split=split)
-    if start and len({problem.id for problem in drawn}) < len(drawn):
-        raise UserError(
-            f"evaluation.problems_block: {family.name} at level {level} has fewer than {len(drawn)} problems in its {split} "
-            "split, so that blocks would share some; lower the block or the number of problems"
+        mine, theirs = shared[0]
+        told = (
+            f"{len(shared)} training problem(s) are in the evaluation set {held_out.name}, too; the first is {mine.id!r}, "
+            f"there {theirs.id!r}"
         )
-    return EvaluationSet(f"{family.name}-{level}", role, level, tuple(drawn[start:]))
+        if not config.problems.allow_overlap:
+            raise UserError(
+                f"{told}. What is measured there would be worthless: remove them from the training problems, measure on "
+                "another set, or set problems.allow_overlap = true"
+            )
+        lines.append(f"data      {told} (problems.allow_overlap)")
+    is_shared = len(lines) > 1
+    return lines if is_shared else [f"{lines[0]}, none of them in an evaluation set"]
 
 
-def file_set(file: Path, role: str, num_problems: int) -> EvaluationSet:
-    """The first problems of a JSONL file, named after it."""
-    return EvaluationSet(file.stem, role, None, tuple(read_problems(file)[:num_problems]))
+def _left_out(table: ProblemTable) -> str:
+    if not table.left_out:
+        return ""
+    return f" ({len(table.left_out)} row(s) left out; the first: {table.left_out[0]})"
 
 
 def resolve_model(name: str, key: str) -> str:
@@ -123,7 +185,7 @@ def check_sources(config: RunConfig) -> None:
     except ValueError as error:
         raise UserError(f"verifier.answer_pattern: {error}") from error
     evaluation_sets(config)
-    if config.problems.file is not None:
+    if config.problems.source is not None:
         training_problems(config)
     _check_reporters(config)
 
@@ -138,10 +200,10 @@ def _check_exact_helpers(config: RunConfig) -> None:
         (config.method.needs_step_scorer, "scorer.model", config.scorer.model),
         (config.method.needs_teacher, "teacher.model", config.teacher.model),
     ):
-        if is_needed and model == EXACT and config.problems.file is not None:
+        if is_needed and model == EXACT and config.problems.source is not None:
             raise UserError(
                 f"{key} = {EXACT!r} knows the problems of the family {config.problems.family!r}, not those of "
-                f"{config.problems.file}; name a model folder"
+                f"{config.problems.source}; name a model folder"
             )
 
 

@@ -1,0 +1,79 @@
+"""The rows of a local file: JSON lines, Parquet, or CSV with a header."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scope_rlvr.errors import UserError
+from scope_rlvr.problems.rows import Row
+
+SUFFIXES = (".jsonl", ".parquet", ".csv")
+
+
+def read_file(path: Path) -> Iterator[Row]:
+    """Every row, with its line or row number; :class:`UserError` where the file cannot be read at all."""
+    readers = {".jsonl": _json_lines, ".parquet": _parquet, ".csv": _csv}
+    if path.suffix not in readers:
+        raise UserError(f"{path} is not a file of problems: its name must end in {', '.join(SUFFIXES)}")
+    try:
+        yield from readers[path.suffix](path)
+    except OSError as error:
+        raise UserError(f"the problem file {path} cannot be read: {error.strerror or error}") from error
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    # Not splitlines: JSON strings may hold other line separators (U+2028) as they are.
+    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if line.strip():
+            yield Row(f"line {number}", _object(line))
+
+
+def _object(line: bytes) -> dict[str, Any] | str:
+    try:
+        values: Any = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return f"not UTF-8 at byte {error.start + 1}"
+    except (json.JSONDecodeError, RecursionError) as error:
+        return f"not JSON: {getattr(error, 'msg', error)}"
+    return values if isinstance(values, dict) else f"expected an object, got {type(values).__name__}"
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        batches = (values for batch in file.iter_batches() for values in batch.to_pylist())
+        for number, values in enumerate(batches, start=1):
+            yield Row(f"row {number}", values)
+    except pyarrow.ArrowException as error:
+        raise UserError(f"the problem file {path} is not Parquet: {error}") from error
+
+
+def _csv(path: Path) -> Iterator[Row]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"the problem file {path} cannot be read: {error}") from error
+    # A null byte is told row by row, and a problem may be longer than the reader's own limit.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
+    while True:
+        try:
+            values = next(reader, None)
+        except csv.Error as error:
+            yield Row(f"line {reader.line_num}", f"not CSV: {error}")
+            continue
+        if values is None:
+            return
+        beyond = values.pop("", None)  # type: ignore[arg-type]
+        yield Row(
+            f"line {reader.line_num}",
+            f"{len(beyond)} value(s) more than the header has" if isinstance(beyond, list) else values,
+        )
