@@ -1,0 +1,74 @@
+"""A function of the user's as the verifier, in processes that can be killed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from scope_rlvr.grading.pool import WorkerPool
+from scope_rlvr.types import Outcome, Problem, Verdict
+
+_WORDS = {True: (Outcome.RIGHT, "function_said_right"), False: (Outcome.WRONG, "function_said_wrong")}
+
+
+class FunctionVerifier:
+    """Right where a function of yours returns ``True``: ``def is_right(problem, response): ...``.
+
+    ``function`` is ``package.module:name``; it is imported in the worker processes, from where Python finds modules and
+    from the current folder. It is called with a :class:`~scope_rlvr.types.Problem` and the whole response, and returns
+    ``True``, ``False``, or ``None`` where it cannot tell. An exception, a time-out or another value is an unknown verdict
+    with the reason; it is never a zero reward. What the function takes for the answer is not known.
+
+    Raises :class:`~scope_rlvr.grading.pool.WorkerStartError` where the function cannot be imported.
+
+    >>> with FunctionVerifier("operator:eq") as verifier:
+    ...     [verdict] = verifier.verify([(Problem("p", "?", "1"), "1")])
+    >>> verdict.outcome.value, verdict.reason
+    ('wrong', 'function_said_wrong')
+    """
+
+    def __init__(self, function: str, *, workers: int = 2, deadline: float = 5.0, memory_mib: int = 4096) -> None:
+        self.pool = WorkerPool(
+            "scope_rlvr.grading.function:make_judge",
+            {"function": function},
+            num_workers=workers,
+            deadline=deadline,
+            memory_mib=memory_mib,
+        )
+        self.pool.wait_until_ready()
+
+    def __enter__(self) -> FunctionVerifier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self.pool.close()
+
+    def verify(self, attempts: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+        """One verdict for each problem and response, in order."""
+        questions = [{"problem": asdict(problem), "response": response} for problem, response in attempts]
+        return [Verdict(answer.outcome, None, answer.reason) for answer in self.pool.ask(questions)]
+
+
+def make_judge(function: str) -> Callable[..., tuple[str, str]]:
+    """The judge of a worker process: calls the user's function."""
+    sys.path.insert(0, os.getcwd())
+    module, _, name = function.partition(":")
+    user_function: Callable[[Problem, str], Any] = getattr(importlib.import_module(module), name)
+
+    def judge(problem: dict[str, Any], response: str) -> tuple[str, str]:
+        said = user_function(Problem(**problem), response)
+        if said is None:
+            return Outcome.UNKNOWN, "function_does_not_know"
+        if not isinstance(said, bool):
+            return Outcome.UNKNOWN, f"function_returned_other: {type(said).__name__} instead of True, False or None"
+        return _WORDS[said]
+
+    return judge

@@ -1,0 +1,261 @@
+r"""One way to write an answer: what golds and predictions are turned into before anything compares them.
+
+Every rule is a function from text to text; nothing is evaluated. The rules take away what is no part of the value
+(formula signs, spacing, typefaces, units) and rewrite what a LaTeX parser would misread (``4.5e33``, ``1{,}000``).
+Golds and predictions go through the same rules, once each.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from scope_rlvr.grading.boxes import braced
+
+_UNICODE = {
+    "−": "-",
+    "–": "-",
+    "×": r"\times ",
+    "⋅": r"\cdot ",
+    "·": r"\cdot ",
+    "÷": "/",
+    "π": r"\pi ",
+    "θ": r"\theta ",
+    "∞": r"\infty ",
+    "≤": r"\le ",
+    "≥": r"\ge ",
+    "≠": r"\ne ",
+    "≈": r"\approx ",
+    "±": r"\pm ",
+    "∪": r"\cup ",
+    "∈": r"\in ",
+    "°": r"^{\circ}",
+    "²": "^{2}",
+    "³": "^{3}",
+    "½": r"\frac{1}{2}",
+}
+_UPRIGHT = re.compile(r"\\(?:mbox|mathrm|textrm|textnormal|textbf|textit|mathbf|mathit|operatorname|text)\s*(?=\{)")
+_E_NOTATION = re.compile(r"(?<![\w.\\^{])([+-]?(?:\d+\.?\d*|\.\d+))[eE]([+-]?\d{1,6})(?![\w.])")
+_FUNCTIONS = re.compile(
+    r"(?<![\\A-Za-z])(?:np\.|math\.)?(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|log|ln|exp)(?=\s*[({\\])"
+)
+
+_UNITS = {
+    "degree": "degree degrees deg circ",
+    "radian": "radian radians rad",
+    "mm": "mm millimeter millimeters millimetre millimetres",
+    "cm": "cm centimeter centimeters centimetre centimetres",
+    "m": "m meter meters metre metres",
+    "km": "km kilometer kilometers kilometre kilometres",
+    "inch": "in inch inches",
+    "foot": "ft foot feet",
+    "yard": "yd yard yards",
+    "mile": "mi mile miles mph",
+    "second": "s sec secs second seconds",
+    "minute": "min mins minute minutes",
+    "hour": "h hr hrs hour hours",
+    "day": "day days",
+    "week": "week weeks",
+    "month": "month months",
+    "year": "yr yrs year years",
+    "mg": "mg milligram milligrams",
+    "g": "g gram grams",
+    "kg": "kg kilogram kilograms",
+    "pound": "lb lbs pound pounds",
+    "ml": "ml milliliter milliliters",
+    "liter": "l liter liters litre litres",
+    "dollar": "dollar dollars usd",
+    "cent": "cent cents",
+    "unit": "unit units",
+}
+_UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings.split()}
+_POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
+_UNIT_TEXT = re.compile(r"[A-Za-z/.^\s~\d-]{1,40}")
+_NO_UNITS = frozenset(
+    ("or", "and", "but", "not", "maybe", "to", "than", "if", "is", "either", "possibly", "percent", "percentage", "pct")
+)
+_DEGREES = re.compile(r"\s*\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![A-Za-z]))\s*$|\s*\\degree\s*$")
+_LONG_SPELLINGS = "|".join(sorted((s for s in _UNIT_OF if len(s) > 1), key=len, reverse=True))
+_PLAIN_UNIT = re.compile(rf"(?<=[\d}}\s])\s*(?<![A-Za-z\\])((?i:{_LONG_SPELLINGS})){_POWER}$")
+_SHORT_UNIT = re.compile(rf"(?P<value>[+-]?[\d.,]+) (?P<unit>[mshgl]){_POWER}")
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """An answer in its normal form.
+
+    ``latex`` is the value without its unit; ``unit`` one name for each unit that is known, or empty; ``words`` is the
+    text, in small letters, of an answer that is a word and no formula (``\\text{Evelyn}``, ``\\text{(C)}``).
+    """
+
+    latex: str
+    unit: str = ""
+    words: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Equal for answers that differ in nothing but spaces, other than those between digits."""
+        return re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", self.latex)
+
+
+@lru_cache(maxsize=4096)
+def normal(answer: str) -> Normal:
+    r"""The normal form of a gold or of a prediction.
+
+    >>> normal("$4.5e33$").latex, normal(r"\text{(C)}").words, normal(r"\$36").unit
+    ('4.5\\times 10^{33}', 'c', 'dollar')
+    >>> normal(r"864 \mbox{ inches}^2")
+    Normal(latex='864', unit='inch', words=None)
+    """
+    text = answer
+    for rule in (formula_signs, signs_as_commands, spacing, typefaces, decimal_points, e_notation, function_names):
+        text = rule(text)
+    words = words_of(text)
+    if words is not None:
+        return Normal(text, words=words)
+    text, unit = split_unit(text)
+    return Normal(text, unit or ("dollar" if r"\$" in answer else ""))
+
+
+def formula_signs(text: str) -> str:
+    r"""Without what opens and closes formulas, without dollars of either kind, and without a full stop at the end.
+
+    >>> formula_signs("$\\frac12$."), formula_signs(r"\(x\)"), formula_signs(r"\$36"), formula_signs("a+$ $b")
+    ('\\frac12', 'x', '36', 'a+ b')
+    """
+    text = text.replace(r"\$", "").replace("$", "").strip()
+    text = text.removesuffix(".").strip()
+    for opening, closing in ((r"\(", r"\)"), (r"\[", r"\]")):
+        if text.startswith(opening) and text.endswith(closing) and text.count(opening) == 1:
+            text = text[2:-2].strip()
+    return text
+
+
+def signs_as_commands(text: str) -> str:
+    r"""Signs beyond ASCII as LaTeX commands, and every percent sign escaped.
+
+    >>> signs_as_commands("−3×10"), signs_as_commands("50%"), signs_as_commands(r"50\%")
+    ('-3\\times 10', '50\\%', '50\\%')
+    """
+    for sign, latex in _UNICODE.items():
+        text = text.replace(sign, latex)
+    return re.sub(r"(?<!\\)%", r"\\%", text)
+
+
+def spacing(text: str) -> str:
+    r"""Without what only moves things. Thin spaces and braced commas between groups of three digits join a number.
+
+    >>> spacing(r"12\,000"), spacing(r"1{,}000"), spacing(r"10,\! 080"), spacing(r"\left( 3,\; 4 \right)"), spacing("12 000")
+    ('12000', '1,000', '10,080', '( 3, 4 )', '12000')
+    """
+    text = re.sub(r",\s*\\!\s*(?=\d{3}(?!\d))", ",", text.replace("{,}", ",")).replace(r"\!", "")
+    text = re.sub(r"(?<=\d)(?:\\[, ]|~)(?=\d{3}(?!\d))", "", text)
+    if re.fullmatch(r"\s*[+-]?\d{1,3}(?: \d{3})+\s*", text):
+        text = text.replace(" ", "")
+    text = re.sub(r"\\(?:left|right)(?![A-Za-z])\s*\.?", "", text)
+    text = re.sub(r"\\(?:displaystyle|q?quad)(?![A-Za-z])|(?<!\\)\\[,;:> ]|~", " ", text)
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def typefaces(text: str) -> str:
+    r"""One command for fractions and one for upright text; empty text is nothing.
+
+    >>> typefaces(r"\dfrac{1}{2} \mathrm{ cm}"), typefaces(r"5\text{ }")
+    ('\\frac{1}{2} \\text{ cm}', '5')
+    """
+    text = re.sub(r"\\[dtc]frac(?![A-Za-z])", r"\\frac", text)
+    text = _UPRIGHT.sub(r"\\text", text)
+    return re.sub(r"\\text\{\s*\}", "", text).strip()
+
+
+def decimal_points(text: str) -> str:
+    r"""No decimal point without digits on both sides.
+
+    >>> decimal_points(".5"), decimal_points("-1./3"), decimal_points("4."), decimal_points("a.b")
+    ('0.5', '-1/3', '4', 'a.b')
+    """
+    text = re.sub(r"(?<![\d.A-Za-z])\.(?=\d)", "0.", text)
+    return re.sub(r"(?<=\d)\.(?![\d.A-Za-z])", "", text)
+
+
+def e_notation(text: str) -> str:
+    r"""``4.5e33`` as ``4.5\times 10^{33}``: a LaTeX parser reads the e as Euler's number.
+
+    >>> e_notation("4.5e33"), e_notation("1e-5, 2E+3"), e_notation("2e^{x}"), e_notation("3ex")
+    ('4.5\\times 10^{33}', '1\\times 10^{-5}, 2\\times 10^{3}', '2e^{x}', '3ex')
+    """
+    return _E_NOTATION.sub(lambda found: rf"{found[1]}\times 10^{{{int(found[2])}}}", text)
+
+
+def function_names(text: str) -> str:
+    r"""Functions as they are written in programs, as LaTeX commands.
+
+    >>> function_names("np.arcsin(10/13)"), function_names(r"\sin(x)"), function_names("cosine")
+    ('\\arcsin(10/13)', '\\sin(x)', 'cosine')
+    """
+    return _FUNCTIONS.sub(r"\\\1", text)
+
+
+def words_of(text: str) -> str | None:
+    r"""The words of an answer that is nothing but upright text, in small letters; ``None`` for a formula.
+
+    >>> words_of(r"\text{Evelyn}"), words_of(r"\text{(C)}"), words_of(r"(\text{C})"), words_of(r"5\text{ cm}")
+    ('evelyn', 'c', 'c', None)
+    """
+    inner = text[1:-1].strip() if text.startswith("(") and text.endswith(")") else text
+    if not inner.startswith(r"\text{"):
+        return None
+    content = braced(inner, len(r"\text"))
+    if content is None or len(content) + len(r"\text{}") != len(inner) or not re.search("[A-Za-z]", content):
+        return None
+    return plain_words(content)
+
+
+def plain_words(text: str) -> str:
+    r"""Small letters, single spaces, no command for upright text around it, no brackets around one letter.
+
+    >>> plain_words(r"\text{No  solution}."), plain_words("(B)"), plain_words(r"\text{(b)}")
+    ('no solution', 'b', 'b')
+    """
+    text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\s+", " ", text.lower()).strip(" .'\"")
+    return re.sub(r"^\(\s*([a-z])\s*\)$", r"\1", text)
+
+
+def split_unit(text: str) -> tuple[str, str]:
+    r"""The value, and one name for the unit that stands behind it; both bare and squared units count as the same.
+
+    Upright text behind a value is a unit where it is made of letters and powers alone and lists no alternative. Plain
+    letters are one where they spell a unit of more than one letter, or, after a number and a space, ``m s h g l``.
+
+    >>> split_unit(r"15\text{ cm}^2"), split_unit(r"90^\circ"), split_unit("10 m"), split_unit("5t")
+    (('15', 'cm'), ('90', 'degree'), ('10', 'm'), ('5t', ''))
+    >>> split_unit(r"5\text{ or 6}"), split_unit(r"\frac{270}7\text{ degrees}"), split_unit("3 apples")
+    (('5\\text{ or 6}', ''), ('\\frac{270}7', 'degree'), ('3 apples', ''))
+    """
+    degrees = _DEGREES.search(text)
+    if degrees and degrees.start():
+        return text[: degrees.start()].strip(), "degree"
+    value, unit = _split_upright(text)
+    if value is not None:
+        return value, unit
+    plain = _PLAIN_UNIT.search(text)
+    if plain and re.search(r"[\d}]", text[: plain.start()]):
+        return text[: plain.start()].strip(), _UNIT_OF[plain[1].lower()]
+    short = _SHORT_UNIT.fullmatch(text)
+    return (short["value"], _UNIT_OF[short["unit"]]) if short else (text, "")
+
+
+def _split_upright(text: str) -> tuple[str | None, str]:
+    found = re.search(rf"\\text\{{([^{{}}]*)\}}{_POWER}$", text)
+    if found is None or not re.search(r"[\d}]|\\pi|\\infty", text[: found.start()]):
+        return None, ""
+    words = re.findall("[a-z]+", found[1].lower())
+    if not words or _NO_UNITS & set(words) or not _UNIT_TEXT.fullmatch(found[1]) or re.search(r"(?<!\^)\d", found[1]):
+        return None, ""
+    value = text[: found.start()].strip()
+    # A subscript or an exponent that is a word belongs to its variable.
+    if value.endswith(("_", "^", "{")):
+        return None, ""
+    return value, next((_UNIT_OF[word] for word in words if word in _UNIT_OF), "")
