@@ -69,7 +69,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its 95 % percentile bootstrap interval over rows; ``None`` where no row can tell it."""
+    """A figure with its 95 % percentile bootstrap interval over rows; ``None`` where no row, or no resample, can tell it."""
 
     value: float | None
     interval: tuple[float, float] | None
@@ -153,5 +153,7 @@ def estimate(values_R: Floats) -> Estimate:
     value, drawn = float(values_R[0]), values_R[1:]
     if np.isnan(value):
         return Estimate(None, None)
+    if np.isnan(drawn).all():
+        return Estimate(value, None)
     low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(value, (float(low), float(high)))

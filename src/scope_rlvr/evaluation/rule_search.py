@@ -21,6 +21,8 @@ from scope_rlvr.evaluation.first_error import Estimate, Finding, estimate
 from scope_rlvr.locate import AnyRule, ArgMin, Calibrated, Drop, Threshold, TwoInARow
 
 _FINDINGS = tuple(Finding)
+_NARROW = 1e-9
+"""Share of the range of levels below which two of them are the same."""
 _CODE = {finding: code for code, finding in enumerate(_FINDINGS)}
 
 
@@ -157,9 +159,10 @@ def _levels(at_K: Floats, low: float, high: float) -> tuple[Floats, Floats]:
     first = low if math.isfinite(low) else float(nearest[0]) - beyond
     last = high if math.isfinite(high) else float(nearest[-1]) + beyond
     edges = np.concatenate([[first], inner, [last]])
-    middle_L = edges[:-1] + np.diff(edges) / 2
-    # Between neighbouring floats there is no middle; the upper one is in the stretch.
-    return np.where(middle_L > edges[:-1], middle_L, edges[1:]), np.diff(edges)
+    widths = np.diff(edges)
+    # What lies closer together differs by rounding, and a rule rounds in its own way.
+    is_wide = widths > _NARROW * (last - first)
+    return (edges[:-1] + widths / 2)[is_wide], widths[is_wide]
 
 
 def best_f1(kind: RuleKind, rows: Sequence[ScoredRow]) -> AnyRule:

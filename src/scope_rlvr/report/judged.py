@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from scope_rlvr.report.wording import duration, number, percent, visible
 from scope_rlvr.run.calibrate_scorer import Calibration
 from scope_rlvr.run.judge_scorer import Throughput
 from scope_rlvr.scorers.labelled_data import LabelledFile
-from scope_rlvr.study.plots import ARM_COLOURS, GRID, SOFT, Plot
+from scope_rlvr.study.plots import ARM_COLOURS, SOFT, Plot
 
 _FIGURES: dict[str, Callable[[FirstErrorFigures], Estimate]] = {
     "F1": lambda f: f.f1,
@@ -25,7 +26,7 @@ _FIGURES: dict[str, Callable[[FirstErrorFigures], Estimate]] = {
     "  too early": lambda f: f.wrong[Finding.EARLY],
     "  too late": lambda f: f.wrong[Finding.LATE],
     "  missed": lambda f: f.wrong[Finding.MISSED],
-    "all steps right: left alone": lambda f: f.accuracy_right,
+    "without one: left alone": lambda f: f.accuracy_right,
     "  false alarm": lambda f: f.right[Finding.FALSE_ALARM],
 }
 
@@ -60,7 +61,8 @@ def bench_tables(found: Bench) -> Iterator[RenderableType]:
 
 def _table(result: SetResult, *, is_tuned_here: bool) -> Table:
     unscored = f", {result.num_unscored} could not be scored" if result.num_unscored else ""
-    sizes = f"  {result.own.num_wrong} rows with a wrong step, {result.own.num_right} without{unscored}"
+    here = ", tuned here" if is_tuned_here else ""
+    sizes = f"  {result.own.num_wrong} rows with a wrong step, {result.own.num_right} without{unscored}{here}"
     table = Table(
         title=Text.assemble((visible(result.name), "bold"), (sizes, "dim")),
         title_justify="left",
@@ -69,7 +71,7 @@ def _table(result: SetResult, *, is_tuned_here: bool) -> Table:
         header_style="dim",
     )
     table.add_column()
-    for header in ("own rule", "tuned here" if is_tuned_here else "tuned"):
+    for header in ("own rule", "tuned"):
         table.add_column(header, justify="right", no_wrap=True)
         table.add_column("95 % interval", justify="right", no_wrap=True)
     for label, read in _FIGURES.items():
@@ -95,6 +97,8 @@ def file_notes(file: LabelledFile) -> list[str]:
     """What a file holds, and what was left out of it, in lines."""
     num_wrong = sum(solution.first_wrong is not None for solution in file.solutions)
     lines = [f"data      {visible(str(file.path))}: {len(file.solutions)} solutions, {num_wrong} with a wrong step"]
+    if num_wrong and all(s.first_wrong in (None, len(s.steps) - 1) for s in file.solutions):
+        lines.append("          the wrong step is always the last one: no cut can come too late, so F1 is no ProcessBench figure")
     lines += [f"          left out: {count} rows, {reason}" for reason, count in sorted(file.left_out.items())]
     if file.bad_rows:
         lines.append(f"          left out: {len(file.bad_rows)} bad rows; the first: {visible(file.bad_rows[0])}")
@@ -150,6 +154,8 @@ _BANDS = {
     Finding.UNSCORED_WRONG: ARM_COLOURS[7],
 }
 _GROUP = "bench"
+_WIDE = 48
+"""Characters that stand side by side in a picture."""
 
 
 def save_plots(found: Bench, folder: Path) -> list[Path]:
@@ -167,7 +173,7 @@ def _outcomes(found: Bench) -> Plot:
     results = [result for result in found.results if result.own.num_wrong]
 
     def draw(axes: Any) -> None:
-        names = [visible(result.name) for result in results]
+        names = [_wrapped(result.name, _WIDE // len(results)) for result in results]
         below = [0.0] * len(results)
         for finding, colour in _BANDS.items():
             shares = [result.own.wrong[finding].value or 0.0 for result in results]
@@ -189,25 +195,38 @@ def _distances(found: Bench) -> Plot:
             shares = [count / result.own.num_wrong for count in result.own.distances.values()]
             axes.bar(places, shares, width, color=_colour(i), label=visible(result.name))
 
-    return Plot(
-        "distances", _GROUP, "How far off, own rule", draw, "steps too early (below 0) or too late", is_share=True
-    )
+    label = "steps too early (below 0) or too late"
+    return Plot("distances", _GROUP, "How far off, own rule", draw, label, True, legend_columns=_legend_columns(found))
 
 
 def _reliability_plot(found: Bench) -> Plot:
     """The share of right steps over the score; a scorer that means what it says lies on the diagonal."""
 
     def draw(axes: Any) -> None:
-        axes.plot([0, 1], [0, 1], color=GRID, linewidth=1.6, label="means what it says")
+        axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=":", label="means what it says")
         for i, result in enumerate(found.results):
-            bins = [b for b in result.reliability.bins if b.num_steps] if result.reliability is not None else []
+            if result.reliability is None:
+                continue
+            bins = [b for b in result.reliability.bins if b.num_steps]
             xs, ys = [b.mean_score for b in bins], [b.share_right for b in bins]
-            axes.plot(xs, ys, color=_colour(i), linewidth=1.8, marker="o", markersize=4, label=visible(result.name))
+            areas = [6 + 94 * b.num_steps / result.reliability.num_steps for b in bins]
+            axes.plot(xs, ys, color=_colour(i), linewidth=1.2, label=visible(result.name))
+            axes.scatter(xs, ys, s=areas, color=_colour(i))
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylabel("steps that are right", color=SOFT)
 
-    what = "calibrated score of a step" if isinstance(found.own_rule, Calibrated) else "score of a step"
-    return Plot("reliability", _GROUP, "Reliability", draw, what, is_share=True)
+    label = "calibrated score of a step" if isinstance(found.own_rule, Calibrated) else "score of a step"
+    label += "; larger points are more steps"
+    return Plot("reliability", _GROUP, "Reliability", draw, label, True, legend_columns=_legend_columns(found))
+
+
+def _legend_columns(found: Bench) -> int:
+    """Names of files side by side where they are short enough."""
+    return max(1, min(3, _WIDE // max(len(result.name) + 4 for result in found.results)))
+
+
+def _wrapped(name: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(visible(name), max(4, width)))
 
 
 def _colour(i: int) -> str:

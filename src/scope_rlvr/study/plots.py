@@ -45,6 +45,7 @@ class Plot:
     x_label: str
     is_share: bool
     counts_tokens: bool = False
+    legend_columns: int = 3
 
     def save(self, folder: Path) -> str:
         """Write ``<name>.svg`` and ``<name>.png``; returns the SVG for the page."""
@@ -78,7 +79,8 @@ class Plot:
             axes.xaxis.set_major_formatter(FuncFormatter(_tokens))
         if not axes.xaxis.get_converter():
             axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-        figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=INK, fontsize=8, handlelength=2.6)
+        look: Any = {"frameon": False, "labelcolor": INK, "fontsize": 8, "handlelength": 2.6}
+        figure.legend(loc="outside lower center", ncols=self.legend_columns, **look)
         return figure
 
 
