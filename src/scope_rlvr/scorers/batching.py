@@ -1,15 +1,24 @@
-"""Many rows in few model passes: rows of like length share a pass, and answers come back in the order of the rows."""
+"""Many rows in few model passes: rows of like length share a pass, rows of one problem what they begin with.
+
+Answers come back in the order of the rows, and nothing here changes them by more than rounding.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+import copy
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
 
-Row = TypeVar("Row")
+Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+Inputs = dict[str, Any]
+"""Keyword arguments of a model's forward pass, for rows padded at the right."""
 
 TOKENS_ON_CPU = 512
 """Tokens of a pass on a processor: what a layer writes then stays in its caches (measured, see docs/performance.md)."""
@@ -17,10 +26,10 @@ TOKENS_ON_CPU = 512
 TOKENS_ON_ACCELERATOR = 16_384
 """Tokens of a pass on an accelerator, which small passes would leave idle."""
 
+WORTH_SHARING = 0.25
+"""Share of a group's tokens that must be saved before a pass of its own for what they share is faster (measured)."""
 
-def token_budget(device: torch.device) -> int:
-    """How many tokens, padding included, one pass should hold."""
-    return TOKENS_ON_CPU if device.type == "cpu" else TOKENS_ON_ACCELERATOR
+_TRIED_TOKENS = 4
 
 
 def batches_within(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
@@ -40,20 +49,20 @@ def batches_within(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
 
 
 def in_batches(
-    rows: Sequence[Row],
+    items: Sequence[Item],
     lengths: Sequence[int],
     max_tokens: int,
-    answer: Callable[[list[Row]], Sequence[Answer]],
+    answer: Callable[[list[Item]], Sequence[Answer]],
 ) -> list[Answer]:
-    """What ``answer`` says of each row, one answer a row, asked in batches and given in the order of ``rows``.
+    """What ``answer`` says of each item, one answer an item, asked in batches and given in the order of ``items``.
 
-    >>> in_batches(["ccc", "a", "bb"], [3, 1, 2], max_tokens=4, answer=lambda rows: [(row, len(rows)) for row in rows])
+    >>> in_batches(["ccc", "a", "bb"], [3, 1, 2], max_tokens=4, answer=lambda batch: [(x, len(batch)) for x in batch])
     [('ccc', 1), ('a', 2), ('bb', 2)]
     """
     answers: dict[int, Answer] = {}
     for batch in batches_within(lengths, max_tokens):
-        answers.update(zip(batch, answer([rows[i] for i in batch]), strict=True))
-    return [answers[i] for i in range(len(rows))]
+        answers.update(zip(batch, answer([items[i] for i in batch]), strict=True))
+    return [answers[i] for i in range(len(items))]
 
 
 def right_padded(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -67,3 +76,123 @@ def right_padded(rows: Sequence[Sequence[int]], pad_id: int, device: torch.devic
     ids = [[*row, *[pad_id] * (width - len(row))] for row in rows]
     mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+class Row(Protocol):
+    """Token ids, and the positions, in rising order, at which something is read: one at least."""
+
+    @property
+    def token_ids(self) -> list[int]: ...
+
+    @property
+    def positions(self) -> list[int]: ...
+
+
+def shared_length(rows: Sequence[Row]) -> int:
+    """How many tokens at the start all rows have in common; none of those is read in any.
+
+    >>> from types import SimpleNamespace as Row
+    >>> shared_length([Row(token_ids=[5, 6, 7, 8], positions=[3]), Row(token_ids=[5, 6, 9], positions=[1, 2])])
+    1
+    """
+    # Whatever the least and the greatest row begin with, those between them begin with, too.
+    ids = [row.token_ids for row in rows]
+    pairs = enumerate(zip(min(ids), max(ids), strict=False))
+    unread = min(row.positions[0] for row in rows)
+    return next((i for i, (a, b) in pairs if a != b or i == unread), min(unread, *map(len, ids)))
+
+
+@dataclass
+class Passes:
+    """Reads rows through a model, in as few and as small passes as its device likes.
+
+    ``read`` runs one forward pass with the keyword arguments that it is given, and returns for each row what stands at
+    the row's positions, counted from the first token of the pass. ``max_tokens`` bounds a pass; the device decides
+    without it. Rows of a group share the keys and values of the beginning that they have in common, where that saves
+    enough and the model can do it, unless ``share_prefixes`` is false.
+    """
+
+    model: PreTrainedModel
+    read: Callable[[Inputs, list[list[int]]], Sequence[Tensor]]
+    pad_id: int
+    max_tokens: int | None = None
+    share_prefixes: bool = True
+
+    @torch.inference_mode()
+    def __call__(self, rows: Sequence[Row], groups: Sequence[Hashable]) -> list[Tensor]:
+        """What is read of each row; ``groups`` names the group that each belongs to."""
+        members: dict[Hashable, list[int]] = {}
+        for index, group in enumerate(groups):
+            members.setdefault(group, []).append(index)
+        found: dict[int, Tensor] = {}
+        unshared: list[int] = []
+        for indices in members.values():
+            prefix = self._shared_prefix([rows[i] for i in indices])
+            if prefix:
+                cache = self._cache_of(prefix)
+                found.update(zip(indices, self._read([rows[i] for i in indices], len(prefix), cache), strict=True))
+            else:
+                unshared += indices
+        found.update(zip(unshared, self._read([rows[i] for i in unshared]), strict=True))
+        return [found[i] for i in range(len(rows))]
+
+    def _shared_prefix(self, rows: Sequence[Row]) -> list[int]:
+        """What the rows begin with, if that is to be computed once for all of them."""
+        if not self.share_prefixes or len(rows) == 1:
+            return []
+        length = shared_length(rows)
+        num_saved, num_tokens = length * (len(rows) - 1), sum(len(row.token_ids) for row in rows)
+        if num_saved < WORTH_SHARING * num_tokens or not self._can_share:
+            return []
+        return rows[0].token_ids[:length]
+
+    def _cache_of(self, prefix: list[int]) -> DynamicCache:
+        cache = DynamicCache(config=self.model.config)
+        input_ids = torch.tensor([prefix], device=self.model.device)
+        self.model.base_model(input_ids=input_ids, past_key_values=cache, use_cache=True)
+        return cache
+
+    def _read(self, rows: Sequence[Row], start: int = 0, cache: DynamicCache | None = None) -> list[Tensor]:
+        """Read rows from token ``start`` on; ``cache`` holds what stands before it in all of them."""
+        budget = self.max_tokens or (TOKENS_ON_CPU if self.model.device.type == "cpu" else TOKENS_ON_ACCELERATOR)
+
+        def read_batch(batch: list[Row]) -> Sequence[Tensor]:
+            inputs = self._inputs([row.token_ids[start:] for row in batch], start, cache)
+            return self.read(inputs, [[position - start for position in row.positions] for row in batch])
+
+        return in_batches(rows, [len(row.token_ids) - start for row in rows], budget, read_batch)
+
+    def _inputs(self, rows: list[list[int]], start: int, cache: DynamicCache | None) -> Inputs:
+        ids_BT, mask_BT = right_padded(rows, self.pad_id, self.model.device)
+        if cache is None:
+            return {"input_ids": ids_BT, "attention_mask": mask_BT, "use_cache": False}
+        copied = copy.deepcopy(cache)
+        copied.batch_repeat_interleave(len(rows))
+        return {
+            "input_ids": ids_BT,
+            "attention_mask": torch.cat([mask_BT.new_ones(len(rows), start), mask_BT], dim=1),
+            "position_ids": torch.arange(start, start + ids_BT.size(1), device=ids_BT.device)[None],
+            "past_key_values": copied,
+            "use_cache": True,
+        }
+
+    @cached_property
+    def _can_share(self) -> bool:
+        """Whether two halves of a row, one after the other, give what the whole row gives.
+
+        They do not where a token sees what comes after it. Tried out, since no configuration says it for all models.
+        """
+        row = list(range(1, 1 + 2 * _TRIED_TOKENS))
+        first, second = row[:_TRIED_TOKENS], row[_TRIED_TOKENS:]
+        try:
+            whole = self._states(self._inputs([row], 0, None))
+            cached = self._states(self._inputs([second], len(first), self._cache_of(first)))
+        # Code of all kinds of models runs here, and may say in its own way that it keeps no such cache.
+        except Exception:
+            return False
+        alone = self._states(self._inputs([first], 0, None))
+        error = (torch.cat([alone, cached], dim=1) - whole).abs().max()
+        return bool(error <= torch.finfo(whole.dtype).eps ** 0.5 * whole.abs().max())
+
+    def _states(self, inputs: Inputs) -> Tensor:
+        return self.model.base_model(**inputs)[0]
