@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from statistics import fmean
 from types import TracebackType
@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scope_rlvr.report.evaluations import evaluation_tables
-from scope_rlvr.report.wording import GROUP_CLASSES, duration, number, percent, visible
+from scope_rlvr.report.wording import GROUP_CLASSES, duration, number, percent, teacher_failures, visible
 from scope_rlvr.types import GroupClass
 
 PLAIN_LINE_EVERY = 10
@@ -33,6 +33,7 @@ _CLASS_STYLE = {
     GroupClass.UNUSABLE: "bright_black",
 }
 _CLASS_BAR_WIDTH = 24
+_TEACHER_COUNTS = ("teacher/asked", "teacher/errors")
 
 
 def sparkline(values: Sequence[float], width: int = _SPARK_WIDTH, blocks: str = _BLOCKS) -> str:
@@ -77,6 +78,7 @@ class LiveDisplay:
         self._smooth_accuracy: list[float] = []
         self._entropy: list[float] = []
         self._attempted = self._admitted = 0.0
+        self._teacher: Counter[str] = Counter()
         self._blocks = _BLOCKS if console.encoding.startswith("utf") else _ASCII_BLOCKS
         self._live = Live(console=console, get_renderable=self._view, refresh_per_second=4, auto_refresh=True)
 
@@ -104,6 +106,7 @@ class LiveDisplay:
         self._step_ends.append(self._clock())
         self._attempted += metrics.get("salvage/attempted", 0)
         self._admitted += metrics.get("salvage/admitted", 0)
+        self._teacher.update({key: int(n) for key, n in metrics.items() if key.startswith(_TEACHER_COUNTS)})
         if "accuracy" in metrics:
             self._accuracy.append(metrics["accuracy"])
             self._smooth_accuracy.append(fmean(self._accuracy))
@@ -153,6 +156,8 @@ class LiveDisplay:
         parts += [f"{name} {percent(value)}" for name, (value, step) in self._held_out.items() if step == self._step]
         if self._attempted:
             parts.append(f"salvages {number(self._admitted)} of {number(self._attempted)} tried")
+        if failing := teacher_failures(self._teacher):
+            parts.append(failing)
         if "gradient/token_share" in metrics:
             parts.append(f"gradient on {percent(metrics['gradient/token_share'])} of tokens")
         if "policy/entropy" in metrics:
@@ -192,6 +197,8 @@ class LiveDisplay:
             rows.append(("groups", self._classes()))
         if "salvage/attempted" in metrics:
             rows.append(("salvages", self._salvages()))
+        if failing := teacher_failures(self._teacher):
+            rows.append(("teacher", Text(failing, style=f"bold {_CLASS_STYLE[GroupClass.ALL_WRONG]}")))
         if "gradient/token_share" in metrics:
             rows.append(("tokens with gradient", Text(percent(metrics["gradient/token_share"]), style="bold")))
         if self._entropy:

@@ -40,7 +40,7 @@ def render_page(run: RunData) -> str:
     """The whole page; every string that comes from the run is shown inert."""
     rollouts = run.rollouts
     found = survey(rollouts)
-    notes = [*run.notes, *rollouts.notes()]
+    notes = [*run.notes, *rollouts.notes(), *_teacher_notes(run)]
     if found.num_foreign:
         notes.append(f"{found.num_foreign} rollouts are of another format version than this report reads.")
     admitted, not_admitted = choose_cases(rollouts, found)
@@ -68,6 +68,13 @@ def render_page(run: RunData) -> str:
         environment=_tables(run.environment),
     )
     return page.lstrip()
+
+
+def _teacher_notes(run: RunData) -> list[str]:
+    """That the teacher failed, where it did."""
+    keys = {key for row in run.metrics for key in row if key.startswith("teacher/")}
+    failures = wording.teacher_failures({key: run.total(key) for key in keys})
+    return [f"{failures}. What it was asked about stayed as it was."] if failures else []
 
 
 def _finalize(value: Any) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
+from scope_rlvr.ports import Fault
 from scope_rlvr.salvage import SalvageOutcome
 from scope_rlvr.types import GroupClass
 
@@ -24,6 +26,20 @@ OUTCOME_MEANING = {
     SalvageOutcome.STILL_WRONG: "the policy continued from the correction and ended wrong again",
     SalvageOutcome.VERDICT_UNKNOWN: "the verifier could not decide on the result",
     SalvageOutcome.ADMITTED: "the result joined its group and trains",
+}
+
+FAULT_MEANING = {
+    Fault.CONNECTION: "the connection was refused or broke off",
+    Fault.TIMEOUT: "no whole reply came in time",
+    Fault.RATE_LIMIT: "the server asks for fewer requests",
+    Fault.SERVER: "the server says that it failed",
+    Fault.REFUSED: "the server calls the request wrong",
+    Fault.REPORTED: "the reply holds an error",
+    Fault.MALFORMED: "the reply is not what was asked for",
+    Fault.EMPTY: "the reply is empty",
+    Fault.PAUSED: "not asked, after too many failures in a row",
+    Fault.BUDGET: "not asked, the budget is spent",
+    Fault.OTHER: "for another reason",
 }
 
 GROUP_CLASSES = {
@@ -47,6 +63,21 @@ def visible(text: str) -> str:
     'a⟨U+0000⟩b⟨U+001B⟩[31m'
     """
     return _NOT_SHOWN_AS_IS.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", text)
+
+
+def teacher_failures(counts: Mapping[str, float]) -> str:
+    """How many questions a teacher did not answer and why, from counts by metric; empty where it answered all.
+
+    >>> teacher_failures({"teacher/asked": 40, "teacher/errors": 12, "teacher/errors/timeout": 12})
+    '12 of 40 questions to the teacher unanswered: no whole reply came in time (timeout) 12'
+    """
+    if not counts.get("teacher/errors"):
+        return ""
+    kinds = [(fault, counts.get(f"teacher/errors/{fault}", 0)) for fault in Fault]
+    kinds = sorted((kind for kind in kinds if kind[1]), key=lambda kind: -kind[1])
+    why = ", ".join(f"{FAULT_MEANING[fault]} ({fault}) {number(count)}" for fault, count in kinds)
+    total = f"{number(counts['teacher/errors'])} of {number(counts['teacher/asked'])}"
+    return f"{total} questions to the teacher unanswered: {why}"
 
 
 def meaning(outcome: str) -> str:

@@ -144,7 +144,8 @@ class Client:
     async def _ask_all(self, path: str, questions: Sequence[Question[T]], use_cache: bool) -> list[Answer[T]]:
         deadline = time.monotonic() + self.settings.batch_seconds
         limiter = anyio.CapacityLimiter(self.settings.concurrency)
-        limits = httpx2.Limits(max_connections=self.settings.concurrency)
+        # A connection for each request: where one is used again, a reply that a server sends twice answers the next request.
+        limits = httpx2.Limits(max_connections=self.settings.concurrency, max_keepalive_connections=0)
         answers: dict[int, Answer[T]] = {}
 
         async def ask(number: int, question: Question[T]) -> None:
@@ -182,8 +183,9 @@ class Client:
         attempt: _Attempt[T] = _Attempt(fault=Fault.TIMEOUT, message="not asked: the batch's time was up")
         while time.monotonic() < batch.deadline:
             if not self.breaker.allows(time.monotonic()):
-                told = f"{self.breaker.num_failures} requests in a row had failed (the last: {self.breaker.cause})"
-                attempt = _Attempt(fault=Fault.PAUSED, message=f"not asked: {told}")
+                if not num_requests:
+                    told = f"{self.breaker.num_failures} requests in a row had failed (the last: {self.breaker.cause})"
+                    attempt = _Attempt(fault=Fault.PAUSED, message=f"not asked: {told}")
                 break
             if not self.budget.set_aside(question.num_prompt_tokens, question.num_reply_tokens):
                 attempt = _Attempt(
@@ -242,8 +244,8 @@ class Client:
             return _Attempt(fault=Fault.MALFORMED, message=f"a reply of more than {MAX_REPLY_BYTES} bytes")
         try:
             reply = json.loads(body, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError):
-            return _Attempt(fault=Fault.MALFORMED, message=f"the reply is not JSON: {self._excerpt(body)}")
+        except (ValueError, RecursionError) as error:
+            return _Attempt(fault=Fault.MALFORMED, message=f"the reply is not JSON ({error}): {self._excerpt(body)}")
         if isinstance(reply, dict) and reply.get("error"):
             code = reply["error"].get("code") if isinstance(reply["error"], dict) else None
             is_passing = isinstance(code, int) and _fault_of(code) in _WORTH_REPEATING

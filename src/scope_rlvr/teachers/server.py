@@ -139,9 +139,10 @@ class ServerTeacher:
     def _read(self, request: TeacherRequest, body: dict[str, Any], reply: Any) -> TeacherReply:
         choice = _only_choice(reply)
         ending = choice.get("finish_reason")
+        if not isinstance(ending, str):
+            raise BadReply(Fault.MALFORMED, "the reply's choice has no finish_reason")
         if ending != "length" and ending not in _STOP_REASONS:
-            fault = Fault.MALFORMED if ending is None else Fault.REPORTED
-            raise BadReply(fault, f"the reply ended for the reason {ending!r}, neither stop nor length")
+            raise BadReply(Fault.REPORTED, f"the reply ended for the reason {ending!r}, neither stop nor length")
         is_cut_off = ending == "length"
         if isinstance(self.interface, Chat):
             return read_chat(_text_of(_object_in(choice, "message"), "content"), request, is_cut_off)

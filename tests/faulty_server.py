@@ -1,0 +1,251 @@
+"""A real HTTP server on a thread that speaks the OpenAI dialect and, as often as it is told to, fails in a chosen way.
+
+What it writes where it does not fail comes from a function, by default the exact solver of the family ``reduction``.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from random import Random
+from types import TracebackType
+from typing import Any, Self
+
+from scope_rlvr.problems.reduction import Reduction
+from scope_rlvr.types import Problem
+
+MODEL = "solver"
+OTHERS_PROBLEM = "reduce 1 2 4 8\n\n"
+
+FAULTS = (
+    "refused",
+    "reset in the body",
+    "hang",
+    "drip",
+    "429",
+    "429 with a delay",
+    "500",
+    "503",
+    "truncated JSON",
+    "wrong schema",
+    "wrong count",
+    "NaN log-probabilities",
+    "somebody else's reply",
+    "the same reply twice",
+    "200 with an error inside",
+    "empty text",
+    "HTML page",
+)
+
+Codec = tuple[Callable[[Sequence[int]], str], Callable[[str], Sequence[int]]]
+"""How a server turns ids into text and text into ids."""
+
+
+@dataclass
+class FaultyServer:
+    """``with FaultyServer(fault="hang", rate=0.1) as server: server.url``
+
+    ``seed`` draws which requests fail: a share of ``rate``. ``codec`` makes it take and give token ids, as vLLM does.
+    ``write`` maps the text before the cut to what comes after it.
+    """
+
+    fault: str | None = None
+    rate: float = 1.0
+    seed: int = 0
+    codec: Codec | None = None
+    write: Callable[[str], str] | None = None
+    delay: float = 0.05
+    """Seconds that the fault "429 with a delay" asks to wait."""
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    num_faults: int = 0
+
+    def __post_init__(self) -> None:
+        self._rng = Random(self.seed)
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._http = _QuietServer(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    @property
+    def num_requests(self) -> int:
+        return len(self.bodies)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._closing.set()
+        self._http.shutdown()
+        self._http.server_close()
+
+    # --- right replies --------------------------------------------------------------------------------------------
+
+    def _text_before(self, body: dict[str, Any]) -> str:
+        if "messages" in body:
+            asked = body["messages"][-1]["content"]
+            _, _, rest = asked.partition("The problem:\n")
+            problem, _, prefix = rest.partition("\n\nThe solution so far:\n")
+            prefix = "" if prefix == "(nothing yet)" else prefix.split("\n\nThe step that stood here")[0]
+            return f"{problem.strip()}\n\n{prefix}" + ("\n\n" if prefix else "")
+        prompt = body["prompt"]
+        return prompt if isinstance(prompt, str) else self._decode(prompt)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        assert self.codec is not None, "this server reads no token ids"
+        return self.codec[0](ids)
+
+    def reply_to(self, body: dict[str, Any], before: str | None = None) -> dict[str, Any]:
+        """A complete reply: to the request's own prompt, or to the text that is given."""
+        before = self._text_before(body) if before is None else before
+        text = (self.write or solve)(before)
+        finish, is_stopped = "stop", False
+        for stop in body.get("stop", ()):
+            head, found, _ = text.partition(stop)
+            text, is_stopped = head + found * bool(body.get("include_stop_str_in_output")), bool(found)
+        usage = {"prompt_tokens": len(before.split()), "completion_tokens": len(text.split())}
+        if "messages" in body:
+            is_step = "Write that one step" in body["messages"][-1]["content"]
+            step, _, more = text.partition("\n\n")
+            content = (step if more else f"{step}\n[end]") if is_step else text
+            choice: dict[str, Any] = {"message": {"role": "assistant", "content": content}}
+        else:
+            choice = {"text": text, "stop_reason": "stop" if is_stopped else None}
+        if body.get("return_token_ids") and self.codec is not None:
+            ids = list(self.codec[1](text))
+            choice |= {"token_ids": ids, "prompt_token_ids": list(self.codec[1](before))}
+            choice |= {"logprobs": {"token_logprobs": [-0.25] * len(ids)}} if body.get("logprobs") else {}
+        return {
+            "id": "cmpl-1",
+            "model": body["model"],
+            "choices": [choice | {"index": 0, "finish_reason": finish}],
+            "usage": usage,
+        }
+
+    # --- the wire -------------------------------------------------------------------------------------------------
+
+    def _draw(self) -> bool:
+        with self._lock:
+            fails = self.fault is not None and self._rng.random() < self.rate
+            self.num_faults += fails
+            return fails
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+            def do_GET(self) -> None:
+                self.send(200, json.dumps({"data": [{"id": MODEL}]}).encode())
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with server._lock:
+                    server.bodies.append(body)
+                    server.headers.append(dict(self.headers))
+                try:
+                    if server._draw():
+                        server._fail(self, body)
+                    elif body["model"] != MODEL:
+                        self.send(404, json.dumps({"error": {"message": f"no model {body['model']}"}}).encode())
+                    else:
+                        self.send(200, json.dumps(server.reply_to(body)).encode())
+                except OSError:
+                    self.close_connection = True
+
+            def send(self, status: int, content: bytes, kind: str = "application/json", **headers: str) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                for name, value in headers.items():
+                    self.send_header(name.replace("_", "-"), value)
+                self.end_headers()
+                self.wfile.write(content)
+
+            def reset(self) -> None:
+                """End the connection as a dying process does."""
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.close_connection = True
+
+        return Handler
+
+    def _fail(self, http: Any, body: dict[str, Any]) -> None:
+        right = self.reply_to(body)
+        content = json.dumps(right).encode()
+        if self.fault == "refused":
+            http.reset()
+        elif self.fault == "reset in the body":
+            http.send_response(200)
+            http.send_header("Content-Length", str(len(content)))
+            http.end_headers()
+            http.wfile.write(content[: len(content) // 2])
+            http.reset()
+        elif self.fault == "hang":
+            self._closing.wait()
+        elif self.fault == "drip":
+            http.send_response(200)
+            http.send_header("Content-Length", str(len(content)))
+            http.end_headers()
+            for byte in content:
+                http.wfile.write(bytes([byte]))
+                if self._closing.wait(0.05):
+                    return
+        elif self.fault in ("429", "429 with a delay"):
+            headers = {"Retry_After": str(self.delay)} if self.fault.endswith("delay") else {}
+            http.send(429, b'{"error": {"message": "too many requests"}}', **headers)
+        elif self.fault in ("500", "503"):
+            http.send(int(self.fault), b"worker died")
+        elif self.fault == "truncated JSON":
+            http.send(200, content[: len(content) // 2])
+        elif self.fault == "HTML page":
+            http.send(200, b"<!doctype html><title>Sign in</title>", "text/html")
+        elif self.fault == "the same reply twice":
+            http.send(200, content)
+            http.send(200, content)
+        else:
+            http.send(200, json.dumps(self._altered(right, body)).encode())
+
+    def _altered(self, right: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+        (choice,) = right["choices"]
+        if self.fault == "wrong schema":
+            return {"choices": [{"words": choice.get("text")}], "object": "list"}
+        if self.fault == "wrong count":
+            return right | {"choices": [choice, choice]}
+        if self.fault == "NaN log-probabilities":
+            return right | {"choices": [choice | {"logprobs": {"token_logprobs": [float("nan")]}}]}
+        if self.fault == "somebody else's reply":
+            return self.reply_to(body, OTHERS_PROBLEM)
+        if self.fault == "200 with an error inside":
+            return {"error": {"message": "the engine is dead", "code": 400}}
+        assert self.fault == "empty text", f"there is no fault {self.fault!r}"
+        empty = {"message": {"content": ""}} if "message" in choice else {"text": ""}
+        return right | {"choices": [{**empty, "index": 0, "finish_reason": "stop"}]}
+
+
+class _QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is gone is no error of the test."""
+
+
+def solve(before: str) -> str:
+    """The right rest of a solution of the family ``reduction``, after its prompt and its beginning."""
+    prompt, separator, prefix = before.partition("\n\n")
+    problem = Problem("?", prompt + separator, "?")
+    return Reduction().canonical_rest(problem, prefix) or "answer 0"
