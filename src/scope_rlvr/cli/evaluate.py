@@ -38,7 +38,7 @@ def evaluate(
     ] = None,
     embedding_model: Annotated[str | None, typer.Option(help="whose embeddings; the model's own without it")] = None,
     answer_pattern: Annotated[str | None, typer.Option(help="regular expression with one group, the answer")] = None,
-    batch_rows: Annotated[int, typer.Option(min=1, help="rollouts sampled at a time")] = 256,
+    batch_rows: Annotated[int | None, typer.Option(min=1, help="rollouts sampled at a time")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
     out: Annotated[Path | None, typer.Option(help="a new JSON file for the results")] = None,
 ) -> None:

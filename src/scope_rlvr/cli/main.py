@@ -15,7 +15,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 import typer
 
 from scope_rlvr import __version__
-from scope_rlvr.cli import embedded, evaluate, methods, report, scorer, show, study, train
+from scope_rlvr.cli import check, doctor, embedded, evaluate, methods, report, scorer, show, study, train
 from scope_rlvr.cli.console import open_console
 from scope_rlvr.errors import ExitCode, UserError
 
@@ -28,6 +28,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("train")(train.train)
+app.command("check")(check.check)
+app.command("doctor")(doctor.doctor)
 app.command("methods")(methods.methods)
 app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)

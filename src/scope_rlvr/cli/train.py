@@ -34,7 +34,7 @@ def train(
     if resume is not None:
         if any(given is not None for given in (config, set_ or None, method, steps, eval_every, out)):
             raise UserError("--resume goes on with a run as it was configured; give no other argument with it")
-        folder = RunFolder.open(resume)
+        folder, found = RunFolder.open(resume), []
         settings = load_config(folder.path / "config.toml")
         check_sources(settings)
         _require_unfinished(settings, folder)
@@ -45,9 +45,10 @@ def train(
         settings = load_config(config, overrides, method)
         check_sources(settings)
         out = out or Path("runs") / f"{settings.method.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        found = _checked(settings, out)
         folder = RunFolder.create(out, dump_config(settings))
     try:
-        exit_code = _run(settings, folder, is_resumed=resume is not None)
+        exit_code = _run(settings, folder, found, is_resumed=resume is not None)
     except UserError:
         if resume is None:
             folder.discard_unused()
@@ -69,9 +70,27 @@ def _require_unfinished(settings: RunConfig, folder: RunFolder) -> None:
         )
 
 
-def _run(settings: RunConfig, folder: RunFolder, *, is_resumed: bool) -> ExitCode:
+def _checked(settings: RunConfig, out: Path) -> list[str]:
+    """What the quick part of ``scope check`` has to say before the run starts; its errors end the command."""
+    from scope_rlvr.run.check import quick_findings
+    from scope_rlvr.run.findings import Severity
+
+    findings = list(quick_findings(settings, out))
+    errors = [
+        f"{f.subject}: {f.message}{f'; {f.remedy}' if f.remedy else ''}"
+        for f in findings
+        if f.severity is Severity.ERROR
+    ]
+    if errors:
+        raise UserError("; ".join(errors))
+    data = [f"data      {f.message}" for f in findings if f.subject == "data" and f.severity is Severity.OK]
+    warned = [f for f in findings if f.severity is Severity.WARNING]
+    return [*data, *(f"warning   {f.subject}: {f.message}; {f.remedy}" for f in warned)]
+
+
+def _run(settings: RunConfig, folder: RunFolder, found: list[str], *, is_resumed: bool) -> ExitCode:
     console = open_console()
-    for line in settings.plan():
+    for line in [*settings.plan(), *found]:
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"run       {folder.path}", markup=False, soft_wrap=True)
     checkpoint = folder.last_checkpoint() if is_resumed else None

@@ -29,6 +29,7 @@ from transformers import (
 
 from scope_rlvr.ports import Continuation, Sampling
 from scope_rlvr.prompts import PromptFormat, PromptSection
+from scope_rlvr.seeds import derive_seed
 from scope_rlvr.steps import PieceReader
 
 _STOP_TEXT_WINDOW = 16
@@ -159,9 +160,11 @@ class LocalModel:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         return cls(model, TokenizerCodec.of(tokenizer, model, prompt))
 
-    def __init__(self, model: PreTrainedModel, codec: TokenizerCodec) -> None:
+    def __init__(self, model: PreTrainedModel, codec: TokenizerCodec, batch_rows: int | None = None) -> None:
+        """``batch_rows`` rows are sampled at a time, all of a call's without it; another number gives other draws."""
         self.model = model
         self.codec = codec
+        self.batch_rows = batch_rows
 
     @torch.inference_mode()
     def extend(
@@ -176,9 +179,12 @@ class LocalModel:
         logprobs: list[list[float]] = [[] for _ in prefixes]
         ends = ["" for _ in prefixes]
         rows = [i for i, budget in enumerate(max_tokens) if budget > 0]
-        if rows:
-            with _evaluating(self.model):
-                self._write(prefixes, rows, sampling, max_tokens, seed, ids, logprobs, ends)
+        size = self.batch_rows or max(1, len(rows))
+        with _evaluating(self.model):
+            for start in range(0, len(rows), size):
+                own_seed = derive_seed(seed, "rows", start) if start else seed
+                batch = rows[start : start + size]
+                self._write(prefixes, batch, sampling, max_tokens, own_seed, ids, logprobs, ends)
         return [
             Continuation(tuple(i), tuple(p), finished=end == "finished", stopped=end == "stopped")
             for i, p, end in zip(ids, logprobs, ends, strict=True)

@@ -108,6 +108,7 @@ class ScopeTrainer(GRPOTrainer):
       own (DAPO, ReLIFT) refuses them.
     * ``step_scorer``, ``teacher``: as :mod:`scope_rlvr.ports` describes them.
     * ``step_rule``: how responses are split into steps.
+    * ``sampling_rows``: rollouts sampled at a time; all of a generation batch without it.
     * ``prompt``: how the text of a problem is put to the policy; as it is, without it. Conversations in the data set are
       put to it as they are.
     * ``on_groups``: called with a :class:`StepResult` for every generation batch.
@@ -131,6 +132,7 @@ class ScopeTrainer(GRPOTrainer):
         teacher: Teacher | None = None,
         step_rule: StepRule | None = None,
         prompt: PromptSection | None = None,
+        sampling_rows: int | None = None,
         reward_funcs: Sequence[Callable[..., Any]] = (),
         on_groups: Callable[[StepResult], None] | None = None,
         **kwargs: Any,
@@ -154,6 +156,7 @@ class ScopeTrainer(GRPOTrainer):
         self.teacher = teacher
         self.step_rule = step_rule or StepRule()
         self.on_groups = on_groups
+        self.sampling_rows = sampling_rows
         given_clip = Clip(low=args.epsilon, high=args.epsilon if args.epsilon_high is None else args.epsilon_high)
         self.aggregation = method.aggregation or AGGREGATIONS[args.loss_type]
         self.normalisation = method.normalisation or NORMALISATIONS[str(args.scale_rewards)]
@@ -274,7 +277,7 @@ class ScopeTrainer(GRPOTrainer):
         rank = self.accelerator.process_index
         args = self.args
         return Toolbox(
-            policy=LocalModel(policy, self.codec),
+            policy=LocalModel(policy, self.codec, self.sampling_rows),
             verifier=self.verifier,
             codec=self.codec,
             sampling=Sampling(args.temperature, args.top_p, args.top_k or 0, args.min_p or 0.0),

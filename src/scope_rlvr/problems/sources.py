@@ -149,10 +149,11 @@ def _file_of(settings: SourceSettings, wanted: Wanted, folder: Path | None) -> P
     if source in BENCHMARKS:
         given = folder or (Path(os.environ[DATA_FOLDER]) if os.environ.get(DATA_FOLDER) else None)
         ending = "-train" if wanted.split == _TRAIN else ""
-        local = given / f"{source}{ending}.jsonl" if given is not None else None
         # Who names a split or a revision means the Hub's.
-        is_meant = local is not None and settings.split is None and settings.revision is None
-        return local if is_meant and local.is_file() else None
+        if given is None or settings.split is not None or settings.revision is not None:
+            return None
+        local = given / f"{source}{ending}.jsonl"
+        return local if local.is_file() else None
     if path.is_dir() or (source.count("/") == 1 and not path.exists() and not source.startswith((".", "/", "~"))):
         return None
     raise UserError(

@@ -44,15 +44,23 @@ def load_components(config: RunConfig, problems: list[Problem], spent: Mapping[s
 
     ``spent`` are the totals of the part of the run that is already done, by the names of the metrics.
     """
+    policy = load_policy(config, problems)
+    teacher = load_teacher(config, policy, problems, spent) if config.method.needs_teacher else None
+    scorer = load_step_scorer(config, problems) if config.method.needs_step_scorer else None
+    return Components(policy.model, policy.codec, FinalAnswerVerifier(answer_pattern(config)), scorer, teacher)
+
+
+def load_policy(config: RunConfig, problems: list[Problem]) -> LocalModel:
+    """The policy; :class:`UserError` where it cannot be loaded, or cannot read these problems."""
     # Trained weights stay in float32, also where a GPU computes in bfloat16: small updates would be rounded away.
     policy = load_causal(config.model.policy, "model.policy", torch.float32, config.prompt)
     require_reader(policy.codec.tokenizer, problems, f"the policy {config.model.policy}")
-    teacher = _load_teacher(config, policy, problems, spent or {}) if config.method.needs_teacher else None
-    scorer = None
-    if config.method.needs_step_scorer:
-        family = family_of(config)
-        scorer = load_scorer(config.scorer, problems=problems, problem_family=family, seed=config.run.seed)
-    return Components(policy.model, policy.codec, FinalAnswerVerifier(answer_pattern(config)), scorer, teacher)
+    return policy
+
+
+def load_step_scorer(config: RunConfig, problems: list[Problem]) -> StepScorer:
+    """The step scorer, tested; :class:`UserError` where it cannot be used."""
+    return load_scorer(config.scorer, problems=problems, problem_family=family_of(config), seed=config.run.seed)
 
 
 def make_evaluator(config: RunConfig, components: Components, model: PreTrainedModel | None = None) -> Evaluator:
@@ -67,6 +75,7 @@ def make_evaluator(config: RunConfig, components: Components, model: PreTrainedM
         samples_per_problem=section.samples_per_problem,
         max_response_tokens=section.max_response_tokens,
         seed=config.run.seed,
+        batch_rows=section.batch_rows,
     )
 
 
@@ -84,10 +93,11 @@ def load_causal(name: str, key: str, dtype: torch.dtype, prompt: PromptSection |
     return local
 
 
-def _load_teacher(
-    config: RunConfig, policy: LocalModel, problems: list[Problem], spent: Mapping[str, float]
+def load_teacher(
+    config: RunConfig, policy: LocalModel, problems: list[Problem], spent: Mapping[str, float] | None = None
 ) -> Teacher:
-    section, teacher = config.teacher, _plain_teacher(config, policy, problems, spent)
+    """The teacher; :class:`UserError` where it cannot be loaded or reached. ``spent`` as in :func:`load_components`."""
+    section, teacher = config.teacher, _plain_teacher(config, policy, problems, spent or {})
     return NoisyTeacher(teacher, section.noise, policy.codec, config.run.seed) if section.noise else teacher
 
 

@@ -39,6 +39,11 @@ class RunSection(Settings):
         None, ge=1, description="rows in one backward pass; all of a step's by default"
     )
     num_threads: int = Field(1, ge=1, description="CPU threads of the tensor library")
+    gradient_checkpointing: bool = Field(
+        False,
+        description="compute activations a second time in the backward pass instead of keeping them: slower, and "
+        "far less memory",
+    )
     checkpoint_every: int = Field(100, ge=1)
     flat_steps_limit: int = Field(30, ge=1, description="steps in a row without any gradient after which a run stops")
 
@@ -73,6 +78,11 @@ class SamplingSection(Settings):
     top_k: int = Field(0, ge=0)
     min_p: float = Field(0.0, ge=0, lt=1)
     max_response_tokens: int = Field(96, ge=2)
+    batch_rows: int | None = Field(
+        None,
+        ge=1,
+        description="rollouts sampled at a time; all of a step's by default. Another number gives other rollouts",
+    )
 
     def sampling(self) -> Sampling:
         return Sampling(self.temperature, self.top_p, self.top_k, self.min_p)
@@ -154,6 +164,9 @@ class EvaluationSection(Settings):
     samples_per_problem: int = Field(8, ge=1)
     max_response_tokens: int = Field(160, ge=2)
     temperature: float | None = Field(None, ge=0)
+    batch_rows: int = Field(
+        256, ge=1, description="rollouts sampled at a time while measuring. Another number gives other rollouts"
+    )
     before: bool = Field(True, description="also measure the policy before training")
     every: int = Field(
         0, ge=0, description="held-out evaluation during the run, every so many steps and at the last; 0 is never"

@@ -49,7 +49,7 @@ class Request:
     metrics: tuple[str, ...] = ()
     embedding_model: str | None = None
     answer_pattern: str | None = None
-    batch_rows: int = 256
+    batch_rows: int | None = None
     threads: int | None = None
 
 
@@ -155,6 +155,7 @@ def _resolved(request: Request, base: RunConfig | None) -> RunConfig:
         "num_problems_during": request.num_problems,
         "problems_block": request.problems_block,
         "samples_per_problem": request.samples,
+        "batch_rows": request.batch_rows,
         "sets": sets,
         "temperature": request.temperature,
         "max_response_tokens": request.max_tokens,
@@ -214,7 +215,7 @@ class Measurement:
                 "temperature": plan.temperature,
                 "samples_per_problem": config.evaluation.samples_per_problem,
                 "max_response_tokens": config.evaluation.max_response_tokens,
-                "batch_rows": request.batch_rows,
+                "batch_rows": config.evaluation.batch_rows,
                 "threads": config.run.num_threads,
             },
             "answer_pattern": answer_pattern(config),
@@ -240,7 +241,7 @@ def prepare(plan: Plan) -> Measurement:
     _require_room(plan, local)
     verifier = FinalAnswerVerifier(answer_pattern(plan.config))
     components = Components(local.model, local.codec, verifier, None, None)
-    evaluator = replace(make_evaluator(plan.config, components), batch_rows=plan.request.batch_rows)
+    evaluator = make_evaluator(plan.config, components)
     readers: list[Reader] = []
     own = {name for name in ("policy_entropy", "embedding") if name in plan.metrics}
     if "embedding" in own and plan.request.embedding_model is not None:

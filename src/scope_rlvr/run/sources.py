@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scope_rlvr.embedded import model_path
@@ -24,7 +24,7 @@ from scope_rlvr.problems.sources import (
 )
 from scope_rlvr.run.config import EvaluationSet as SetSettings
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.scorers.families import EXACT, NONE
+from scope_rlvr.scorers.families import EXACT, NONE, ChosenRule
 from scope_rlvr.teachers.settings import THE_POLICY
 from scope_rlvr.types import Problem
 
@@ -107,37 +107,42 @@ def evaluation_set(config: RunConfig, section: SetSettings, num_problems: int, s
     return EvaluationSet(name, section.role, level, problems, section.samples_per_problem)
 
 
-def data_lines(config: RunConfig) -> list[str]:
-    """What the data of a run come to, for whoever reads before it starts; :class:`UserError` where they cannot be used.
+@dataclass(frozen=True)
+class RunData:
+    """The data of a run: training problems, held-out sets, and what is in both, by the name of the set."""
+
+    training: ProblemTable
+    held_out: tuple[EvaluationSet, ...]
+    shared: dict[str, str]
+
+    def lines(self) -> list[str]:
+        """What there is, for whoever reads before a run starts."""
+        left_out = self.training.left_out
+        some = f"; {len(left_out)} row(s) left out, the first: {left_out[0]}" if left_out else ""
+        clean = "" if self.shared else ", none of them in an evaluation set"
+        return [f"{len(self.training.problems)} training problems{clean}{some}", *self.shared.values()]
+
+
+def run_data(config: RunConfig) -> RunData:
+    """Read all data of a run; :class:`UserError` where they cannot be used.
 
     Held-out problems that are trained on, too, make what is measured worthless: they are refused unless
     ``problems.allow_overlap`` says otherwise.
     """
-    table, sets = training_table(config), evaluation_sets(config)
-    lines = [f"data      {len(table.problems)} training problems{_left_out(table)}"]
-    for held_out in sets:
-        shared = overlap(table.problems, held_out.problems)
-        if not shared:
-            continue
-        mine, theirs = shared[0]
-        told = (
-            f"{len(shared)} training problem(s) are in the evaluation set {held_out.name}, too; the first is {mine.id!r}, "
-            f"there {theirs.id!r}"
+    training, held_out = training_table(config), evaluation_sets(config)
+    pairs = {one.name: overlap(training.problems, one.problems) for one in held_out}
+    shared = {
+        name: f"{len(found)} training problem(s) are in the evaluation set {name}, too; the first is {found[0][0].id!r}, "
+        f"there {found[0][1].id!r}"
+        for name, found in pairs.items()
+        if found
+    }
+    if shared and not config.problems.allow_overlap:
+        raise UserError(
+            f"{next(iter(shared.values()))}. What is measured there would be worthless: remove them from the training "
+            "problems, measure on another set, or set problems.allow_overlap = true"
         )
-        if not config.problems.allow_overlap:
-            raise UserError(
-                f"{told}. What is measured there would be worthless: remove them from the training problems, measure on "
-                "another set, or set problems.allow_overlap = true"
-            )
-        lines.append(f"data      {told} (problems.allow_overlap)")
-    is_shared = len(lines) > 1
-    return lines if is_shared else [f"{lines[0]}, none of them in an evaluation set"]
-
-
-def _left_out(table: ProblemTable) -> str:
-    if not table.left_out:
-        return ""
-    return f" ({len(table.left_out)} row(s) left out; the first: {table.left_out[0]})"
+    return RunData(training, tuple(held_out), shared)
 
 
 def resolve_model(name: str, key: str) -> str:
@@ -179,6 +184,8 @@ def check_sources(config: RunConfig) -> None:
     for key, name in names:
         if (key, name) not in _NOT_MODELS and name != NONE:
             resolve_model(name, key)
+    if config.method.needs_step_scorer and config.scorer.calibration is not None:
+        ChosenRule.read(config.scorer.calibration)
     _check_exact_helpers(config)
     try:
         FinalAnswerVerifier(answer_pattern(config))

@@ -279,6 +279,7 @@ def make_trainer(
         teacher=components.teacher,
         step_rule=config.steps,
         prompt=config.prompt,
+        sampling_rows=config.sampling.batch_rows,
         args=trl_config(config, folder),
         train_dataset=Dataset.from_list(rows),
         processing_class=components.codec.tokenizer,
@@ -331,7 +332,7 @@ def trl_config(config: RunConfig, folder: RunFolder) -> GRPOConfig:
         report_to=list(config.logging.report_to) or "none",
         use_cpu=not on_gpu,
         bf16=on_gpu,
-        gradient_checkpointing=False,
+        gradient_checkpointing=run.gradient_checkpointing,
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,
     )

@@ -1,0 +1,55 @@
+"""``scope check``: everything that can fail in a run, tried before anybody pays for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scope_rlvr.cli.console import open_console
+from scope_rlvr.errors import ExitCode
+from scope_rlvr.run.config import load_config
+
+CHECK_SCHEMA = 1
+
+
+def check(
+    config: Annotated[Path | None, typer.Argument(help="TOML configuration; the embedded recipe without one")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, as often as needed")] = None,
+    method: Annotated[str | None, typer.Option(help="the method, see scope methods")] = None,
+    out: Annotated[Path | None, typer.Option(help="where the run would be written")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="only what needs no model")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON in the place of the table")] = False,
+) -> None:
+    """Try a run without doing it. Exit codes: 0 nothing that stops it was found, 2 something was."""
+    settings = load_config(config, list(set_ or []), method)
+
+    import torch
+
+    from scope_rlvr.report.findings import findings_table
+    from scope_rlvr.run.check import is_passed, model_findings, quick_findings
+    from scope_rlvr.run.quiet import quiet_libraries
+
+    quiet_libraries(settings)
+    torch.set_num_threads(settings.run.num_threads)
+    findings = list(quick_findings(settings, out or Path("runs") / "check"))
+    is_complete = not quick and is_passed(findings)
+    if is_complete:
+        findings += model_findings(settings)
+    passed = is_passed(findings)
+    if as_json:
+        record = {
+            "schema": CHECK_SCHEMA,
+            "passed": passed,
+            "models_tried": is_complete,
+            "findings": [finding.record() for finding in findings],
+        }
+        print(json.dumps(record, indent=2))
+    else:
+        console = open_console()
+        console.print(findings_table(findings))
+        if not is_complete and not quick:
+            console.print("The models were not tried: mend the errors first.", markup=False)
+    raise typer.Exit(ExitCode.OK if passed else ExitCode.BAD_INPUT)

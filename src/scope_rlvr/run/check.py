@@ -1,0 +1,320 @@
+"""Everything that can fail in a run is tried before anybody pays for it.
+
+:func:`quick_findings` needs no model and is what ``scope train`` begins with. :func:`model_findings` loads what the run
+would load, asks each helper something, and runs the longest step there can be.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scope_rlvr.errors import UserError
+from scope_rlvr.grading.final_answer import FinalAnswerVerifier
+from scope_rlvr.ports import TeacherRequest
+from scope_rlvr.run.config import RunConfig
+from scope_rlvr.run.findings import Finding, Severity, error, ok, warning
+from scope_rlvr.run.gold import spread, unverifiable
+from scope_rlvr.run.memory import GIB, estimate, shape_of
+from scope_rlvr.run.packages import package_findings
+from scope_rlvr.run.sources import RunData, answer_pattern, check_sources, run_data, training_table
+from scope_rlvr.types import Problem
+
+if TYPE_CHECKING:
+    from scope_rlvr.engines.local import LocalModel, TokenizerCodec
+    from scope_rlvr.ports import StepScorer, Teacher
+
+SAMPLED_GOLDS = 200
+"""References of each set that are graded against themselves."""
+
+_MANY_BAD_GOLDS = 0.1
+"""Above this share the verifier is the wrong one for the data."""
+
+_JOURNAL_BYTES_PER_TOKEN = 16
+_KEPT_CHECKPOINTS = 3
+"""Two are kept, and a third is there while it is written."""
+
+_TEACHER_TOKENS = 200
+_GUESSED_PROMPT_TOKENS = 1024
+
+
+def is_passed(findings: list[Finding]) -> bool:
+    """Whether nothing was found that would stop the run."""
+    return not any(finding.severity is Severity.ERROR for finding in findings)
+
+
+# --- without models -------------------------------------------------------------------------------------------------
+
+
+def quick_findings(config: RunConfig, out: Path) -> Iterator[Finding]:
+    """What can be found without loading a model: packages, the output folder, data, references, memory by arithmetic."""
+    yield from package_findings()
+    yield _folder(out)
+    yield _disk(config, out)
+    try:
+        check_sources(config)
+        data = run_data(config)
+    except UserError as found:
+        yield error("configuration", str(found))
+        return
+    yield ok("data", data.lines()[0])
+    for said in data.shared.values():
+        yield warning("data", said, "remove them from the training problems, or measure on another set")
+    yield from _references(config, data)
+    yield from _memory(config)
+
+
+def _folder(out: Path) -> Finding:
+    """Whether something can be written where the run would write."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        remedy = f"name another with --out, or go on with that run by 'scope train --resume {out}'"
+        return error("folder", f"the output folder {out} exists and is not empty", remedy)
+    parent = _existing(out)
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            return ok("folder", f"{out} can be written")
+    except OSError as found:
+        said = f"the output folder {out} cannot be written: {found.strerror or found} ({parent})"
+        return error("folder", said, "name another with --out")
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above that is there."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+
+
+def _disk(config: RunConfig, out: Path) -> Finding:
+    """Checkpoints hold 12 bytes a parameter (weights and two moments), the model 4, the journal some for every token."""
+    shape = shape_of(config.model.policy, "model.policy")
+    journal = config.run.steps * config.rows_per_step * config.sampling.max_response_tokens * _JOURNAL_BYTES_PER_TOKEN
+    model = 0 if shape is None else shape.num_parameters * (12 * _KEPT_CHECKPOINTS + 4)
+    free = shutil.disk_usage(_existing(out)).free
+    size = f"up to {(model + journal) / GIB:.1f} GiB ({model / GIB:.1f} checkpoints and model, {journal / GIB:.1f} rollouts)"
+    if model + journal > free:
+        return warning(
+            "disk",
+            f"{free / GIB:.1f} GiB are free and a run writes {size}",
+            "name a folder on another disk with --out, or free some space",
+        )
+    known = "" if shape is not None else "; the size of the policy is not known before it is loaded"
+    return ok("disk", f"{free / GIB:.1f} GiB are free; a run writes {size}{known}")
+
+
+def _references(config: RunConfig, data: RunData) -> Iterator[Finding]:
+    """References graded against themselves, a sample of each set."""
+    pattern = answer_pattern(config)
+    verifier = FinalAnswerVerifier(pattern)
+    sets = {"training problems": data.training.problems}
+    sets |= {f"evaluation set {held_out.name}": held_out.problems for held_out in data.held_out}
+    for name, problems in sets.items():
+        tried = spread(problems, SAMPLED_GOLDS)
+        bad = unverifiable(verifier, tried, pattern)
+        if not bad:
+            yield ok("answers", f"{name}: {len(tried)} of {len(problems)} references are right against themselves")
+            continue
+        first = next(iter(bad))
+        said = f"{name}: {len(bad)} of {len(tried)} references are not right against themselves; {first}: {bad[first]}"
+        if len(bad) > _MANY_BAD_GOLDS * len(tried):
+            yield error(
+                "answers", said, "choose a verifier that reads these answers, or mend problems.columns / answer_form"
+            )
+        else:
+            yield warning("answers", said, "remove or mend these rows: no response to them can be called right")
+
+
+def _memory(config: RunConfig) -> Iterator[Finding]:
+    """The arithmetic of memory against what there is; without a graphics processor, the machine's own."""
+    shape = shape_of(config.model.policy, "model.policy")
+    if shape is None:
+        return
+    device, room = device_memory()
+    needed = estimate(config, shape, prompt_tokens_of(config), on_gpu=device != "cpu")
+    said = (
+        f"about {needed.total / GIB:.1f} GiB of {room / GIB:.1f} on {device} ({', '.join(needed.lines()) or 'little'})"
+    )
+    if needed.total > room:
+        yield warning(
+            "memory",
+            said,
+            "lower run.micro_batch_rows, sampling.batch_rows, evaluation.batch_rows or sampling.max_response_tokens, set "
+            "run.gradient_checkpointing = true, or take a smaller model",
+        )
+    else:
+        yield ok("memory", said)
+
+
+def prompt_tokens_of(config: RunConfig) -> int:
+    """The longest prompt that arithmetic counts with: the limit, else a guess."""
+    return config.problems.max_prompt_tokens or min(_GUESSED_PROMPT_TOKENS, config.sampling.max_response_tokens)
+
+
+def device_memory() -> tuple[str, int]:
+    """The device that a run would use, and its memory in bytes."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        return properties.name, int(properties.total_memory)
+    return "cpu", int(psutil.virtual_memory().total)
+
+
+# --- with models ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Loaded:
+    """What could be loaded."""
+
+    policy: LocalModel
+    teacher: Teacher | None = None
+    scorer: StepScorer | None = None
+
+
+def model_findings(config: RunConfig) -> Iterator[Finding]:
+    """Load what the run would load, and try it: prompts, tokenizers, scorer, teacher, the longest step."""
+    from scope_rlvr.run.components import load_policy, load_step_scorer, load_teacher
+
+    problems = list(training_table(config).problems)
+    try:
+        loaded = _Loaded(load_policy(config, problems))
+    except UserError as found:
+        yield error("policy", str(found))
+        return
+    yield ok("policy", f"{config.model.policy}: {loaded.policy.model.num_parameters():,} parameters")
+    yield from _prompts(config, loaded.policy.codec, problems)
+    if config.method.needs_step_scorer:
+        try:
+            loaded.scorer = load_step_scorer(config, problems)
+            yield ok("scorer", f"{config.scorer.model} is loaded and passed its self-test")
+        except UserError as found:
+            yield error("scorer", str(found))
+    if config.method.needs_teacher:
+        try:
+            loaded.teacher = load_teacher(config, loaded.policy, problems)
+            yield _teacher(config, loaded, problems[0])
+        except UserError as found:
+            yield error("teacher", str(found))
+    yield from _vocabularies(config, loaded)
+    longest = _longest(problems, loaded.policy.codec, config)
+    yield from _room(config, loaded.policy, longest)
+    yield _longest_step(config, loaded, longest)
+
+
+def _prompts(config: RunConfig, codec: TokenizerCodec, problems: list[Problem]) -> Iterator[Finding]:
+    """The first prompt as the policy reads it, and how long prompts are."""
+    shown = codec.tokenizer.decode(list(codec.encode_prompt(problems[0].prompt)), skip_special_tokens=False)
+    yield ok("prompt", f"the policy is shown:\n{shown}")
+    lengths = sorted(len(codec.encode_prompt(problem.prompt)) for problem in problems)
+    said = f"{lengths[len(lengths) // 2]} tokens in the middle, {lengths[-1]} at most"
+    limit = config.problems.max_prompt_tokens
+    if limit is not None and lengths[-1] > limit:
+        left_out = sum(length > limit for length in lengths)
+        said += f"; {left_out} of {len(lengths)} problems are left out by problems.max_prompt_tokens = {limit}"
+    yield ok("prompt", said)
+
+
+def _teacher(config: RunConfig, loaded: _Loaded, problem: Problem) -> Finding:
+    """One question to the teacher, as training would ask it for a whole solution."""
+    assert loaded.teacher is not None
+    codec, separator = loaded.policy.codec, config.steps.separator
+    request = TeacherRequest(
+        problem, codec.encode_prompt(problem.prompt), (), "", _TEACHER_TOKENS, separator, reference=problem.reference
+    )
+    (reply,) = loaded.teacher.continue_from([request], seed=config.run.seed)
+    if reply.error is not None:
+        return error(
+            "teacher",
+            f"{config.teacher.model} was asked for a first step and failed: {reply.error}",
+            "look at the section [teacher] and at what listens there",
+        )
+    text = reply.text if reply.text is not None else "".join(codec.pieces(reply.token_ids or ()))
+    if not text.strip():
+        return warning("teacher", f"{config.teacher.model} wrote nothing", "look at teacher.prompt and its template")
+    return ok("teacher", f"{config.teacher.model} was asked for a first step and wrote:\n{text.strip()}")
+
+
+def _vocabularies(config: RunConfig, loaded: _Loaded) -> Iterator[Finding]:
+    """Whether policy, teacher and scorer read the same tokens."""
+    from scope_rlvr.engines.local import same_vocabulary
+
+    own = loaded.policy.codec.tokenizer
+    for name, helper in (("teacher", loaded.teacher), ("scorer", loaded.scorer)):
+        tokenizer = _tokenizer_of(helper)
+        if tokenizer is None or tokenizer is own:
+            continue
+        if same_vocabulary(own, tokenizer):
+            yield ok("tokenizers", f"the {name} has the policy's vocabulary")
+        else:
+            passed = "its corrections are passed as text" if name == "teacher" else "it is shown text"
+            yield ok("tokenizers", f"the {name} has another vocabulary than the policy: {passed}")
+
+
+def _tokenizer_of(helper: Any) -> Any:
+    """The tokenizer of a helper or of the one inside it, ``None`` where it reads text alone."""
+    while helper is not None:
+        codec = getattr(getattr(helper, "model", None), "codec", None)
+        tokenizer = getattr(helper, "tokenizer", None) or getattr(codec, "tokenizer", None)
+        if tokenizer is not None:
+            return tokenizer
+        helper = getattr(helper, "teacher", None) or getattr(helper, "scorer", None)
+    return None
+
+
+def _longest(problems: list[Problem], codec: TokenizerCodec, config: RunConfig) -> list[Problem]:
+    """The problems of the longest step: those with the longest prompts that training admits."""
+    limit = config.problems.max_prompt_tokens
+    sized = [(len(codec.encode_prompt(problem.prompt)), problem) for problem in problems]
+    admitted = [(size, problem) for size, problem in sized if limit is None or size <= limit]
+    admitted.sort(key=lambda item: -item[0])
+    return [problem for _, problem in admitted[: config.run.problems_per_step]]
+
+
+def _room(config: RunConfig, policy: LocalModel, longest: list[Problem]) -> Iterator[Finding]:
+    """Whether the longest prompt and the longest response fit into the policy's context."""
+    if len(longest) < config.run.problems_per_step:
+        yield error(
+            "context",
+            f"{len(longest)} problems are left and a step needs run.problems_per_step = {config.run.problems_per_step}",
+            "raise problems.max_prompt_tokens, or lower run.problems_per_step",
+        )
+        return
+    room = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None)
+    prompt = len(policy.codec.encode_prompt(longest[0].prompt))
+    response = max(config.sampling.max_response_tokens, config.evaluation.max_response_tokens)
+    said = f"a prompt of {prompt} tokens and a response of {response} are {prompt + response}"
+    if room is not None and prompt + response > room:
+        yield error(
+            "context",
+            f"{said}, more than the {room} positions of {config.model.policy}",
+            "lower sampling.max_response_tokens, evaluation.max_response_tokens or problems.max_prompt_tokens",
+        )
+    else:
+        yield ok("context", f"{said}{f' of {room} positions' if room is not None else ''}")
+
+
+def _longest_step(config: RunConfig, loaded: _Loaded, longest: list[Problem]) -> Finding:
+    """One whole step on the longest prompts whose every response runs to the budget, and the memory that it took."""
+    from scope_rlvr.run.longest_step import OutOfMemory, run_longest_step
+
+    if len(longest) < config.run.problems_per_step:
+        return error("longest step", "not run: there are too few problems", "see context")
+    rows = f"{config.rows_per_step} rows of {config.sampling.max_response_tokens} response tokens"
+    try:
+        measured = run_longest_step(config, loaded.policy, longest)
+    except OutOfMemory as found:
+        return error(
+            "longest step",
+            f"{rows} do not fit: {found}",
+            "lower run.micro_batch_rows, sampling.batch_rows or sampling.max_response_tokens, or set "
+            "run.gradient_checkpointing = true",
+        )
+    return ok(
+        "longest step",
+        f"{rows}, sampled and trained on in {measured.seconds:.1f} s; at most {measured.peak_bytes / GIB:.2f} GiB of "
+        f"{measured.where}",
+    )

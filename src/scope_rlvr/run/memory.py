@@ -1,0 +1,179 @@
+"""How much memory a run needs, by arithmetic from the shape of its models; docs/recipes.md explains each term.
+
+These are estimates before anything is loaded. ``scope check`` runs the longest step there can be, and measures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from scope_rlvr.run.config import RunConfig
+from scope_rlvr.run.sources import resolve_model
+from scope_rlvr.scorers.families import EXACT, NONE
+from scope_rlvr.teachers.settings import THE_POLICY
+
+GIB = 2**30
+
+_FLOAT, _HALF = 4, 2
+_ADAM_MOMENTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """A decoder of the Llama and Qwen2 kind. ``head_width`` is the width of one attention head.
+
+    >>> round(KNOWN_SHAPES["Qwen/Qwen2.5-Math-1.5B"].num_parameters / 1e9, 2)
+    1.54
+    """
+
+    layers: int
+    width: int
+    inner_width: int
+    heads: int
+    key_heads: int
+    head_width: int
+    vocabulary: int
+    is_tied: bool
+    has_bias: bool = True
+    """Biases of queries, keys and values, as in Qwen2."""
+
+    @property
+    def num_parameters(self) -> int:
+        """``V·h·(1 or 2) + L·(2·h·a + 2·h·k + 3·h·f + 2·h [+ a + 2·k]) + h`` with ``a`` and ``k`` the width of all heads
+        and of all key heads."""
+        queries, keys = self.heads * self.head_width, self.key_heads * self.head_width
+        layer = 2 * self.width * (queries + keys) + 3 * self.width * self.inner_width + 2 * self.width
+        layer += (queries + 2 * keys) * self.has_bias
+        return self.vocabulary * self.width * (2 - self.is_tied) + self.layers * layer + self.width
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> ModelShape | None:
+        """The shape that a ``config.json`` describes, ``None`` where it is of another kind."""
+        config = config.get("text_config") or config
+        try:
+            heads = int(config["num_attention_heads"])
+            return cls(
+                layers=int(config["num_hidden_layers"]),
+                width=int(config["hidden_size"]),
+                inner_width=int(config["intermediate_size"]),
+                heads=heads,
+                key_heads=int(config.get("num_key_value_heads") or heads),
+                head_width=int(config.get("head_dim") or config["hidden_size"] // heads),
+                vocabulary=int(config["vocab_size"]),
+                is_tied=bool(config.get("tie_word_embeddings")),
+                has_bias=bool(config.get("attention_bias", config.get("model_type") == "qwen2")),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+KNOWN_SHAPES = {
+    "Qwen/Qwen2.5-0.5B-Instruct": ModelShape(24, 896, 4864, 14, 2, 64, 151_936, is_tied=True),
+    "Qwen/Qwen2.5-Math-1.5B": ModelShape(28, 1536, 8960, 12, 2, 128, 151_936, is_tied=True),
+    "Qwen/Qwen2.5-Math-7B": ModelShape(28, 3584, 18_944, 28, 4, 128, 152_064, is_tied=False),
+    "Qwen/Qwen2.5-Math-PRM-7B": ModelShape(28, 3584, 18_944, 28, 4, 128, 152_064, is_tied=False),
+    "Qwen/Qwen2.5-Math-7B-Instruct": ModelShape(28, 3584, 18_944, 28, 4, 128, 152_064, is_tied=False),
+}
+"""Models of the recipes, whose shape is to be known without a network. UNVERIFIED here beyond their published sizes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes on the device of a run, by what they hold."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    half_copies: float
+    reference: float
+    helpers: float
+    activations: float
+    logits: float
+    cache: float
+
+    @property
+    def total(self) -> float:
+        """The most there is at once: what always stays, and the larger of a training pass and a sampling pass.
+
+        >>> Memory(4, 4, 8, 2, 0, 1, 10, 5, 20).total
+        34
+        """
+        training = self.half_copies + self.activations + self.logits
+        return (
+            self.weights + self.optimizer + self.reference + self.helpers + max(self.gradients + training, self.cache)
+        )
+
+    def lines(self) -> list[str]:
+        """Every term that is not nothing, in GiB."""
+        named = ((field.name.replace("_", " "), getattr(self, field.name)) for field in fields(self))
+        return [f"{name} {size / GIB:.1f}" for name, size in named if size >= GIB / 20]
+
+
+def shape_of(name: str, key: str) -> ModelShape | None:
+    """The shape of a model by its name; ``None`` where that cannot be known without loading it."""
+    source = Path(resolve_model(name, key))
+    if not source.is_dir():
+        return KNOWN_SHAPES.get(name)
+    try:
+        return ModelShape.of(json.loads((source / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def estimate(config: RunConfig, shape: ModelShape, prompt_tokens: int, *, on_gpu: bool) -> Memory:
+    """What a run needs on its device, in bytes, with ``P`` parameters and rows of ``T`` tokens:
+
+    * weights, gradients and the two moments of AdamW: ``4·P + 4·P + 8·P``; a KL penalty adds ``4·P``;
+    * on a GPU, the copies that autocast makes: ``2·P``;
+    * activations of one micro-batch: ``rows·T·L·(34·h + 8·f)``, and with gradient checkpointing
+      ``rows·T·(L·4·h + 34·h + 8·f)`` (width ``h``, inner width ``f``);
+    * logits of one micro-batch, their logarithms and gradients: ``rows·responses·V·12``;
+    * keys and values while sampling: ``rows·T·L·k·8`` (all key heads together ``k`` wide, float32);
+    * a teacher and a step scorer that run here: 2 bytes a parameter on a GPU, 4 on a CPU.
+    """
+    num_parameters = shape.num_parameters
+    response = config.sampling.max_response_tokens
+    rows, tokens = config.micro_batch_rows, prompt_tokens + response
+    inner = 34 * shape.width + 8 * shape.inner_width
+    if config.run.gradient_checkpointing:
+        activations = rows * tokens * (shape.layers * _FLOAT * shape.width + inner)
+    else:
+        activations = rows * tokens * shape.layers * inner
+    token_cache = 2 * _FLOAT * shape.layers * shape.key_heads * shape.head_width
+    return Memory(
+        weights=_FLOAT * num_parameters,
+        gradients=_FLOAT * num_parameters,
+        optimizer=_ADAM_MOMENTS * _FLOAT * num_parameters,
+        half_copies=_HALF * num_parameters if on_gpu else 0,
+        reference=_FLOAT * num_parameters if config.objective.kl else 0,
+        helpers=_helpers(config) * (_HALF if on_gpu else _FLOAT),
+        activations=activations,
+        logits=rows * response * shape.vocabulary * 3 * _FLOAT,
+        cache=token_cache * max(_sampled_tokens(config, prompt_tokens)),
+    )
+
+
+def _sampled_tokens(config: RunConfig, prompt_tokens: int) -> tuple[int, int]:
+    """Most tokens held at once while sampling: in a step, and while measuring."""
+    rows = config.rows_per_step
+    training_rows = min(rows, config.sampling.batch_rows or rows)
+    evaluation = config.evaluation
+    return (
+        training_rows * (prompt_tokens + config.sampling.max_response_tokens),
+        evaluation.batch_rows * (prompt_tokens + evaluation.max_response_tokens) if evaluation.sets else 0,
+    )
+
+
+def _helpers(config: RunConfig) -> int:
+    """Parameters of the teacher and the step scorer that run on the same device, as far as their shape is known."""
+    named = []
+    if config.method.needs_teacher and config.teacher.model != THE_POLICY and not config.teacher.is_served:
+        named.append((config.teacher.model, "teacher.model"))
+    if config.method.needs_step_scorer:
+        named.append((config.scorer.model, "scorer.model"))
+    shapes = [shape_of(name, key) for name, key in named if name not in (EXACT, NONE)]
+    return sum(shape.num_parameters for shape in shapes if shape is not None)
