@@ -39,8 +39,8 @@ _NAME = re.compile(
 """What may stand on the left of ``=`` and get a value: ``x``, ``x_1``, ``\\theta``, ``f(2)``, ``(x, y)``, upright text."""
 _MEMBER = re.compile(rf"^(?:{_NAME.pattern})\s*\\in(?![A-Za-z])\s*")
 _BASE = re.compile(r"_\{?(\d+)\}?$")
-_INDEXED_E, _NO_CONSTANT = re.compile(r"(?<![A-Za-z\\])E(?=_)"), r"\\Xi"
-"""An E with an index is a quantity; the parser knows Euler's number alone, and gives up."""
+_UNREADABLE = ((re.compile(r"(?<![A-Za-z\\])E(?=_)"), r"\\Xi"), (re.compile(r"_(?:\{\\odot\}|\\odot)"), "_{sun}"))
+"""Names that the parser gives up on: an E with an index (it knows Euler's number alone), and the mark of the sun."""
 _WARM_UP = (
     (r"\frac{3\sqrt{2}}{4}", "0.75"),
     (r"(-\infty, 2) \cup [3, \infty)", "x = 3"),
@@ -103,9 +103,9 @@ def _units_differ(a: str, b: str) -> bool:
 
 def _parsed(latex: str) -> Any | None:
     """What math-verify reads in a formula, by its LaTeX parser alone; ``None`` where it reads nothing."""
-    found = parse(
-        f"${_INDEXED_E.sub(_NO_CONSTANT, latex)}$", list(_EXTRACTION), fallback_mode="no_fallback", parsing_timeout=None
-    )  # type: ignore[arg-type]
+    for name, readable in _UNREADABLE:
+        latex = name.sub(readable, latex)
+    found = parse(f"${latex}$", list(_EXTRACTION), fallback_mode="no_fallback", parsing_timeout=None)
     return found[0] if found else None
 
 
