@@ -9,9 +9,7 @@ import pytest
 
 from scope_rlvr.embedded import model_path
 from scope_rlvr.evaluation import scorer_bench
-from scope_rlvr.locate import CalibrationMap
 from scope_rlvr.problems.reduction import SEPARATOR, Reduction
-from scope_rlvr.run.config import RunConfig
 from tests.benchmark_data import benchmark_file
 from tests.surface.conftest import run_scope
 
@@ -167,12 +165,37 @@ def test_a_calibration_round_trips(scope, embedded_rows, tmp_path):
     low, high = found["level_interval"]
     assert 0 < low <= high < 1
     assert sum(found["rule_shares"].values()) == pytest.approx(1)
-    # What was written is what a configuration takes.
-    section = RunConfig.model_validate({"scorer": {"rule": found["rule"]}}).scorer
-    assert section.rule is not None
-    assert section.rule.model_dump(mode="json") == found["rule"]
-    map_ = CalibrationMap.model_validate(found["calibration"])
-    assert map_.model_dump(mode="json") == found["calibration"]
+    # A configuration that names the file reads scores as the file says.
+    own = ("bench", "--scorer", "embedded:step_scorer", "--data", embedded_rows, "--set", f"scorer.calibration={out}")
+    assert scope("scorer", *own, "--out", tmp_path / "chosen").code == 0
+    assert results(tmp_path / "chosen")["scorer"]["rule"] == found["rule"]
+    assert scope("scorer", *own, "--set", "scorer.rule=calibrated", "--out", tmp_path / "mapped").code == 0
+    assert results(tmp_path / "mapped")["scorer"]["rule"]["map"] == found["calibration"]
+
+
+def test_a_run_names_a_calibration_or_hears_why_not(scope, small, tmp_path):
+    file = tmp_path / "calibration.json"
+    run = ("train", "--steps", "1", *small(f"scorer.calibration={file}"), "--out", tmp_path / "run")
+    for text, message in (
+        (None, "cannot be read"),
+        ("{}", "is no file of 'scope scorer calibrate': rule"),
+        ('{"rule": "threshold", "calibration": {"scores": [1, 0], "probabilities": [0, 1]}}', "must rise"),
+    ):
+        if text is not None:
+            file.write_text(text, encoding="utf-8")
+        ended = scope(*run)
+        assert ended.code == 2
+        assert message in ended.err
+        assert not (tmp_path / "run").exists()
+    # A threshold of 1 calls the first step of every failure wrong: there is nothing to keep.
+    rule = {"rule": {"kind": "threshold", "threshold": 1.0}, "calibration": {"scores": [0], "probabilities": [0]}}
+    file.write_text(json.dumps(rule), encoding="utf-8")
+    ended = scope(*run)
+    assert ended.code == 0, ended.err
+    lines = map(json.loads, (tmp_path / "run" / "rollouts.jsonl").read_text(encoding="utf-8").splitlines())
+    cut = [line["salvage"]["first_wrong_step"] for line in lines if line["salvage"] and line["salvage"]["step_scores"]]
+    assert cut
+    assert set(cut) == {0}
 
 
 def test_the_same_calibration_twice(scope, embedded_rows, tmp_path):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from scope_rlvr.errors import UserError
 from scope_rlvr.locate import AnyRule, Calibrated, CalibrationMap, Threshold
@@ -62,6 +62,7 @@ class ScorerSection(Settings):
     model: str = "embedded:step_scorer"
     family: AnyFamily = Auto()
     rule: AnyRule | None = None
+    calibration: Path | None = None
     noise: float = Field(
         0.0, ge=0, le=1, description="share of the solutions whose first wrong step is moved at random"
     )
@@ -86,14 +87,7 @@ class ScorerDescription(Settings):
         file = folder / DESCRIPTION
         if not file.is_file():
             return None
-        try:
-            return cls.model_validate(json.loads(file.read_text(encoding="utf-8")))
-        except ValidationError as error:
-            mistake = error.errors()[0]
-            where = ".".join(str(part) for part in mistake["loc"])
-            raise UserError(f"{file} describes no step scorer: {where or 'it'}: {mistake['msg']}") from error
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise UserError(f"{file} cannot be read as JSON: {error}") from error
+        return _read(cls, file, "describes no step scorer")
 
     def write(self, folder: Path) -> None:
         """Write ``scorer.json`` into a model folder."""
@@ -101,21 +95,51 @@ class ScorerDescription(Settings):
         (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
 
 
+class ChosenRule(Settings):
+    """What a run takes from a file of ``scope scorer calibrate``; the rest of the file says how it was chosen."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    rule: AnyRule
+    calibration: CalibrationMap
+
+    @classmethod
+    def read(cls, file: Path) -> ChosenRule:
+        """Raises :class:`UserError` for a file that cannot be read or is no calibration."""
+        return _read(cls, file, "is no file of 'scope scorer calibrate'")
+
+
+_SettingsT = TypeVar("_SettingsT", bound=Settings)
+
+
+def _read(settings: type[_SettingsT], file: Path, what_else: str) -> _SettingsT:
+    try:
+        return settings.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        mistake = error.errors()[0]
+        where = ".".join(str(part) for part in mistake["loc"])
+        raise UserError(f"{file} {what_else}: {where or 'it'}: {mistake['msg']}") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{file} cannot be read as JSON: {error}") from error
+
+
 def rule_of(section: ScorerSection, family: Family, description: ScorerDescription | None) -> AnyRule:
-    """The decision rule: the section's, else the description's, else the family's own.
+    """The decision rule: the section's, else that of its calibration file, else the description's, else the family's own.
 
     >>> rule_of(ScorerSection(), TokenClassifier(), None).threshold
     0.5
     """
-    described = description.rule if description is not None else None
-    rule = section.rule or described or family.default_rule
+    chosen = ChosenRule.read(section.calibration) if section.calibration is not None else None
+    named = [source.rule for source in (section, chosen, description) if source is not None and source.rule is not None]
+    rule = named[0] if named else family.default_rule
     if isinstance(rule, Calibrated) and rule.map is None:
-        if description is None or description.calibration is None:
+        maps = [source.calibration for source in (chosen, description) if source is not None]
+        if not any(maps):
             raise UserError(
-                f"scorer.rule = 'calibrated', and neither the rule nor the {DESCRIPTION} of {section.model!r} holds a "
-                "calibration; calibrate the scorer on labelled steps first, or name another rule"
+                f"scorer.rule = 'calibrated', and there is no calibration in the rule, in scorer.calibration, or in the "
+                f"{DESCRIPTION} of {section.model!r}; make one by 'scope scorer calibrate', or name another rule"
             )
-        rule = rule.model_copy(update={"map": description.calibration})
+        rule = rule.model_copy(update={"map": next(map_ for map_ in maps if map_ is not None)})
     require_in_range(rule, family)
     return rule
 
