@@ -1,0 +1,403 @@
+"""The client against a real server that fails: deadlines, repetitions, pauses, budgets, what is kept, what is never said."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scope_rlvr.errors import UserError
+from scope_rlvr.ports import Fault
+from scope_rlvr.servers import client as client_module
+from scope_rlvr.servers.client import Answer, BadReply, Client, Question
+from scope_rlvr.servers.settings import NO_CACHE, ServerSettings
+from tests.faulty_server import MODEL, FaultyServer
+
+PATH = "/completions"
+
+
+def settings(**changes: Any) -> ServerSettings:
+    values: dict[str, Any] = {
+        "cache": NO_CACHE,
+        "request_seconds": 10.0,
+        "batch_seconds": 20.0,
+        "backoff_seconds": 0.01,
+    }
+    return ServerSettings(**(values | changes))
+
+
+def text_of(reply: Any) -> str:
+    try:
+        return str(reply["choices"][0]["text"])
+    except (KeyError, TypeError, IndexError) as error:
+        raise BadReply(Fault.MALFORMED, "no text") from error
+
+
+def question(number: int = 0, read: Callable[[Any], str] = text_of) -> Question[str]:
+    body = {"model": MODEL, "prompt": "reduce 1 2 3\n\n", "max_tokens": 9, "number": number}
+    return Question(body, num_prompt_tokens=10, num_reply_tokens=40, read=read)
+
+
+def ask(client: Client, *questions: Question[str], **how: Any) -> list[Answer[str]]:
+    return client.ask(PATH, list(questions) or [question()], **how)
+
+
+@contextmanager
+def raw_server(*payloads: bytes) -> Iterator[str]:
+    """A server that sends these bytes, one payload a connection (the last one again and again), and hangs up."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for number in range(1000):
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(5)
+                try:
+                    data = b""
+                    while b"\r\n\r\n" not in data:
+                        data += connection.recv(65536)
+                    connection.sendall(payloads[min(number, len(payloads) - 1)])
+                except OSError:
+                    continue
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.close()
+
+
+def http(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+RIGHT = json.dumps({"choices": [{"text": "fine"}]}).encode()
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+def test_answers_come_in_the_order_of_the_questions() -> None:
+    with FaultyServer(write=lambda before: before.split()[1]) as server:
+        client = Client(server.url, settings())
+        questions = [Question({"model": MODEL, "prompt": f"reduce {i} 1\n\n"}, 1, 1, text_of) for i in range(40)]
+        assert [answer.value for answer in client.ask(PATH, questions)] == [str(i) for i in range(40)]
+
+
+def test_no_more_questions_are_under_way_than_allowed() -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def write(before: str) -> str:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+        return "x"
+
+    with FaultyServer(write=write) as server:
+        ask(Client(server.url, settings(concurrency=3)), *(question(i) for i in range(20)))
+    assert most <= 3
+
+
+def test_equal_questions_are_asked_once_and_read_each_in_its_own_way() -> None:
+    def refuse(reply: Any) -> str:
+        raise BadReply(Fault.EMPTY, "I wanted something else")
+
+    with FaultyServer() as server:
+        answers = ask(Client(server.url, settings()), question(), question(), question(read=refuse), question(1))
+        assert server.num_requests == 2
+    assert answers[0].value == answers[1].value
+    assert [answer.effort.num_requests for answer in answers] == [1, 0, 0, 1]
+    assert answers[2].fault is Fault.EMPTY
+
+
+def test_a_running_event_loop_is_no_obstacle() -> None:
+    with FaultyServer() as server:
+        client = Client(server.url, settings())
+
+        async def in_a_notebook() -> list[Answer[str]]:
+            return ask(client)
+
+        (answer,) = asyncio.run(in_a_notebook())
+    assert answer.fault is None
+
+
+def test_no_question_is_no_request() -> None:
+    assert Client("http://127.0.0.1:9", settings()).ask(PATH, []) == []
+
+
+# --- failures -------------------------------------------------------------------------------------------------------
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    (answer,) = ask(Client(f"http://127.0.0.1:{port}", settings(retries=2)))
+    assert answer.fault is Fault.CONNECTION
+    assert answer.effort.num_requests == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "num_requests"),
+    [
+        ("refused", Fault.CONNECTION, 3),
+        ("reset in the body", Fault.CONNECTION, 3),
+        ("429", Fault.RATE_LIMIT, 3),
+        ("500", Fault.SERVER, 3),
+        ("503", Fault.SERVER, 3),
+        ("truncated JSON", Fault.MALFORMED, 1),
+        ("wrong schema", Fault.MALFORMED, 1),
+        ("200 with an error inside", Fault.REPORTED, 1),
+        ("HTML page", Fault.MALFORMED, 1),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(fault: str, kind: Fault, num_requests: int) -> None:
+    with FaultyServer(fault) as server:
+        (answer,) = ask(Client(server.url, settings(retries=2)))
+        assert (answer.fault, server.num_requests) == (kind, num_requests)
+    assert answer.value is None
+    assert answer.message
+
+
+def test_a_failure_that_passes_leaves_nothing_but_a_retry() -> None:
+    with raw_server(http(b"busy", status="503 Busy"), http(RIGHT)) as url:
+        (answer,) = ask(Client(url, settings()))
+    assert (answer.value, answer.effort.num_requests) == ("fine", 2)
+
+
+@pytest.mark.parametrize("fault", ["hang", "drip"])
+def test_a_request_ends_at_its_deadline(fault: str) -> None:
+    with FaultyServer(fault) as server:
+        started = time.monotonic()
+        (answer,) = ask(Client(server.url, settings(request_seconds=0.3, retries=0)))
+        assert time.monotonic() - started < 5
+    assert answer.fault is Fault.TIMEOUT
+    assert "0.3 s" in answer.message
+
+
+def test_a_batch_ends_at_its_deadline_whatever_is_still_to_be_asked() -> None:
+    with FaultyServer("hang") as server:
+        started = time.monotonic()
+        patience = settings(request_seconds=60, batch_seconds=0.5, concurrency=2, pause_after=1000)
+        answers = ask(Client(server.url, patience), *(question(i) for i in range(20)))
+        assert time.monotonic() - started < 5
+        assert server.num_requests <= 2
+    assert {answer.fault for answer in answers} == {Fault.TIMEOUT}
+
+
+def test_retry_after_is_honoured() -> None:
+    with raw_server(http(b"", "Retry-After: 0.7", status="429 Slow"), http(RIGHT)) as url:
+        started = time.monotonic()
+        (answer,) = ask(Client(url, settings()))
+        assert time.monotonic() - started >= 0.7
+    assert answer.value == "fine"
+
+
+def test_a_wait_beyond_the_deadline_is_not_begun() -> None:
+    with raw_server(http(b"", "Retry-After: 3600", status="429 Slow")) as url:
+        started = time.monotonic()
+        (answer,) = ask(Client(url, settings(batch_seconds=5)))
+        assert time.monotonic() - started < 4
+    assert answer.fault is Fault.RATE_LIMIT
+    assert "3.6e+03 s later" in answer.message
+
+
+def test_a_redirection_is_not_followed() -> None:
+    with raw_server(http(b"", "Location: http://127.0.0.1:9/", status="307 Elsewhere")) as url:
+        (answer,) = ask(Client(url, settings()))
+    assert (answer.fault, answer.effort.num_requests) == (Fault.REFUSED, 1)
+
+
+def test_an_error_inside_that_passes_is_tried_again() -> None:
+    with raw_server(http(b'{"error": {"code": 502, "message": "upstream"}}'), http(RIGHT)) as url:
+        (answer,) = ask(Client(url, settings()))
+    assert answer.value == "fine"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"3",
+        b"[" * 200_000,
+        b'{"choices": NaN}',
+        b"\xff\xfe\x00",
+        b'{"choices": [{"text": ' + b"9" * 9999,
+    ],
+)
+def test_hostile_bodies_are_malformed_replies(body: bytes) -> None:
+    with raw_server(http(body)) as url:
+        (answer,) = ask(Client(url, settings()))
+    assert answer.fault is Fault.MALFORMED
+
+
+def test_a_reply_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "MAX_REPLY_BYTES", 10_000)
+    with raw_server(http(b" " * 100_000)) as url:
+        (answer,) = ask(Client(url, settings()))
+    assert answer.fault is Fault.MALFORMED
+    assert "10000 bytes" in answer.message
+
+
+def test_a_small_reply_that_unpacks_to_a_large_one_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "MAX_REPLY_BYTES", 10_000)
+    with raw_server(http(gzip.compress(b" " * 10_000_000), "Content-Encoding: gzip")) as url:
+        (answer,) = ask(Client(url, settings()))
+    assert answer.fault is Fault.MALFORMED
+
+
+def test_a_reply_that_comes_twice_answers_one_question() -> None:
+    with FaultyServer("the same reply twice", write=lambda before: before.split()[1]) as server:
+        client = Client(server.url, settings(concurrency=1))
+        questions = [Question({"model": MODEL, "prompt": f"reduce {i} 1\n\n"}, 1, 1, text_of) for i in range(10)]
+        assert [answer.value for answer in client.ask(PATH, questions)] == [str(i) for i in range(10)]
+
+
+# --- pauses and budgets ---------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_down_is_left_alone_and_found_again() -> None:
+    with FaultyServer("500") as server:
+        client = Client(server.url, settings(retries=0, pause_after=3, pause_seconds=0.5, concurrency=1))
+        answers = ask(client, *(question(i) for i in range(10)))
+        assert server.num_requests == 3
+        assert [answer.fault for answer in answers] == [Fault.SERVER] * 3 + [Fault.PAUSED] * 7
+        assert "3 requests in a row" in answers[-1].message
+        assert "HTTP 500: worker died" in answers[-1].message
+        server.fault = None
+        time.sleep(0.5)
+        assert [answer.fault for answer in ask(client, *(question(i) for i in range(10)))] == [None] * 10
+
+
+def test_a_busy_server_is_not_taken_for_a_broken_one() -> None:
+    with FaultyServer("429") as server:
+        client = Client(server.url, settings(retries=0, pause_after=2, concurrency=1))
+        assert {answer.fault for answer in ask(client, *(question(i) for i in range(6)))} == {Fault.RATE_LIMIT}
+        assert server.num_requests == 6
+
+
+def test_nothing_is_asked_beyond_the_budget() -> None:
+    with FaultyServer(write=lambda before: "word " * 5) as server:
+        client = Client(server.url, settings(max_tokens=200, concurrency=4))
+        answers = ask(client, *(question(i) for i in range(40)))
+    # A question may cost 50; a reply says that it cost 4 + 5.
+    spent = sum(answer.effort.num_prompt_tokens + answer.effort.num_reply_tokens for answer in answers)
+    assert spent == client.budget.num_tokens <= 200
+    assert {answer.fault for answer in answers} == {None, Fault.BUDGET}
+    assert "of 200 tokens" in next(answer.message for answer in answers if answer.fault)
+
+
+def test_money_is_counted_by_what_the_server_says() -> None:
+    with FaultyServer(write=lambda before: "word " * 5) as server:
+        client = Client(server.url, settings(prompt_price=1_000_000.0, reply_price=2_000_000.0))
+        (answer,) = ask(client)
+    assert answer.effort.money == 4 * 1.0 + 5 * 2.0
+    assert client.budget.money == answer.effort.money
+
+
+def test_what_an_earlier_part_of_the_run_spent_counts() -> None:
+    with FaultyServer() as server:
+        (answer,) = ask(Client(server.url, settings(max_tokens=100), tokens_spent=60))
+    assert answer.fault is Fault.BUDGET
+
+
+# --- what is kept ---------------------------------------------------------------------------------------------------
+
+
+def test_a_repeated_run_asks_nothing_twice(tmp_path: Path) -> None:
+    with FaultyServer() as server:
+        first = ask(Client(server.url, settings(cache=tmp_path)), question(1), question(2))
+        again = ask(Client(server.url, settings(cache=tmp_path)), question(2), question(1), question(3))
+        assert server.num_requests == 3
+    assert [answer.value for answer in again[:2]] == [first[1].value, first[0].value]
+    assert [answer.effort.num_requests for answer in again] == [0, 0, 1]
+
+
+def test_failures_are_not_kept(tmp_path: Path) -> None:
+    for fault in ("wrong schema", "500", "empty text"):
+        with FaultyServer(fault) as server:
+            ask(
+                Client(server.url, settings(cache=tmp_path, retries=0)), question(read=lambda r: text_of(r) or refuse())
+            )
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def refuse() -> str:
+    raise BadReply(Fault.EMPTY, "nothing")
+
+
+def test_a_live_question_is_not_answered_from_the_cache(tmp_path: Path) -> None:
+    with FaultyServer() as server:
+        client = Client(server.url, settings(cache=tmp_path))
+        ask(client)
+        ask(client, use_cache=False)
+        assert server.num_requests == 2
+
+
+def test_another_server_is_another_question(tmp_path: Path) -> None:
+    for _ in range(2):
+        with FaultyServer() as server:
+            ask(Client(server.url, settings(cache=tmp_path)))
+            assert server.num_requests == 1
+
+
+# --- the key --------------------------------------------------------------------------------------------------------
+
+KEY = "sk-canary-7c1f"
+
+
+def test_the_key_is_sent_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    with FaultyServer() as server:
+        client = Client(server.url, settings(api_key_env="TEACHER_KEY", cache=tmp_path))
+        ask(client)
+        assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+    assert all(KEY not in file.read_text() for file in tmp_path.rglob("*") if file.is_file())
+    assert KEY not in repr(client)
+
+
+def test_a_key_that_a_server_quotes_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    with raw_server(http(f"Incorrect API key provided: {KEY}".encode(), status="401 No")) as url:
+        (answer,) = ask(Client(url, settings(api_key_env="TEACHER_KEY")))
+    assert answer.message == "HTTP 401: Incorrect API key provided: ***"
+
+
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_a_missing_key_is_said_at_once(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEACHER_KEY", raising=False)
+    if value is not None:
+        monkeypatch.setenv("TEACHER_KEY", value)
+    with pytest.raises(UserError, match="'TEACHER_KEY', and there is no such environment variable"):
+        Client("http://127.0.0.1:9", settings(api_key_env="TEACHER_KEY"))
+
+
+def test_an_interruption_ends_what_is_under_way() -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    with FaultyServer("hang") as server:
+        client = Client(server.url, settings(request_seconds=60, batch_seconds=60))
+        timer = threading.Timer(0.5, lambda: signal.pthread_kill(main, signal.SIGINT))
+        timer.start()
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            ask(client)
+        assert time.monotonic() - started < 10
