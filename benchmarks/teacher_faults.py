@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -84,6 +85,11 @@ class ExactPolicy:
         return [(0.0,) * len(response) for response in responses]
 
 
+@cache
+def policy_codec() -> TokenizerCodec:
+    return TokenizerCodec(AutoTokenizer.from_pretrained(model_path("policy"), trust_remote_code=False))
+
+
 def failed_groups(count: int, seed: int, codec: TokenizerCodec, verifier: FinalAnswerVerifier) -> list[Group]:
     """Groups of one rollout each that goes wrong at a step drawn at random, not the first."""
     family, rng = Reduction(), Random(seed)
@@ -118,8 +124,7 @@ def measure(
     seed: int = 0,
 ) -> Cell:
     """One cell of the table."""
-    codec = TokenizerCodec(AutoTokenizer.from_pretrained(model_path("policy"), trust_remote_code=False))
-    verifier, family = FinalAnswerVerifier(), Reduction()
+    codec, verifier, family = policy_codec(), FinalAnswerVerifier(), Reduction()
     groups = failed_groups(num_questions, seed, codec, verifier)
     ids: tuple[Callable[[Sequence[int]], str], Callable[[str], Sequence[int]]]
     ids = (lambda token_ids: "".join(codec.pieces(token_ids)), codec.encode)
