@@ -39,7 +39,7 @@ SECTIONS = {
     "optimizer": "AdamW and its learning rate.",
     "scorer": "The process reward model that scores steps and finds the first wrong one. Only methods that ask for step scores use it.",
     "teacher": "The model that writes corrections and whole solutions. Only methods with a teacher use it.",
-    "verifier": "What reads the final answer and compares it with the reference. It alone pays reward. The pattern must match the whole last line of a response.",
+    "verifier": "What reads the final answer and compares it with the reference. It alone pays reward. `docs/grading.md` describes every kind.",
     "evaluation": "What is measured on held-out problems before and after training, and during it if wanted. Always unaided.",
     "logging": "Where figures go besides the run folder.",
 }
@@ -108,6 +108,13 @@ MEANINGS = {
     "scorer.family": "How the scorer reads a solution and what its scores mean; `auto` asks its `scorer.json`, then its name and class. `docs/scorers.md` describes every family.",
     "scorer.rule": "How scores lead to the first wrong step. Without it, the rule of `scorer.calibration` counts, then that in the model folder's `scorer.json`, then the family's own.",
     "scorer.calibration": "A file that `scope scorer calibrate` wrote for this scorer: its rule counts where `scorer.rule` is not given, its map serves the rule `calibrated`.",
+    "verifier.kind": "What judges: the other keys depend on it. `--set verifier=math` chooses a kind with its defaults.",
+    "pattern": "The answer in the last line of a response, by a regular expression; integers by value, anything else as text.",
+    "math": "A mathematical answer in the last box, by `math-verify`, in processes that are killed at a deadline.",
+    "choice": "The letter of a multiple-choice question.",
+    "exact": "The reference, letter for letter.",
+    "numeric": "A number within a tolerance.",
+    "function": "A function of your own, `is_right(problem, response)`, in processes that are killed at a deadline.",
     "teacher.model": "A causal language model folder, a Hub name, `embedded:teacher`, or `none`. Another vocabulary than the policy's is fine: text is passed instead of ids.",
     "teacher.temperature": "Temperature of the teacher; 0 is greedy.",
     "evaluation.sets": "The held-out sets.",
@@ -335,6 +342,8 @@ def reference() -> str:
         lines += [f"## [{section}]", "", *_wrapped(SECTIONS[section]), ""]
         if section == "method":
             lines += list(_method_lines(used))
+        elif kinds := rules_of(RunConfig.model_fields[section]):
+            lines += list(_kind_lines(section, kinds, used))
         else:
             lines += [*_table(_rows(section, kind, used)), ""]
             for name, field in _fields(kind):
@@ -344,6 +353,17 @@ def reference() -> str:
     if unknown or set(SECTIONS) != set(section_types()):
         raise ReferenceGap(f"explained, and not in the configuration: {sorted(unknown)}; sections: {sorted(SECTIONS)}")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _kind_lines(section: str, kinds: list[type[Settings]], used: set[str]) -> Iterator[str]:
+    """A section whose ``kind`` decides which other keys it has."""
+    names = ", ".join(f"`{kind_of(kind)}`" for kind in kinds)
+    default = kind_of(type(RunConfig.model_fields[section].default))
+    yield "| key | type | default | meaning |"
+    yield "|---|---|---|---|"
+    yield f'| `kind` | one of {names} | `"{default}"` | {meaning_of(f"{section}.kind", None, used)} |'
+    yield ""
+    yield from _rule_lines(section, kinds, used)
 
 
 def _method_lines(used: set[str]) -> Iterator[str]:

@@ -120,7 +120,7 @@ def _unread(members: Sequence[Member]) -> str:
     unread = [m.verdict.reason for m in ended if m.verdict.answer is None and m.verdict.reward is None]
     if 2 * len(unread) <= len(ended):
         return ""
-    return f"; no answer was read in {len(unread)} of {len(ended)} responses that ended ({unread[0]}): check verifier.answer_pattern"
+    return f"; no answer was read in {len(unread)} of {len(ended)} responses that ended ({unread[0]}): check the section [verifier]"
 
 
 def why_no_gradient(groups: Sequence[Group], streams_PG: Sequence[Sequence[Streams]]) -> str | None:

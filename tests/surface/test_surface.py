@@ -32,6 +32,7 @@ COMMANDS = {
         "--seed",
         "--metrics",
         "--embedding-model",
+        "--verifier",
         "--answer-pattern",
         "--batch-rows",
         "--threads",
@@ -154,7 +155,7 @@ CONFIGURATION = {
     "optimizer": ["learning_rate", "schedule", "warmup_steps", "weight_decay", "max_grad_norm"],
     "scorer": ["model", "family", "rule", "calibration", "noise"],
     "teacher": ["model", "temperature", "prompt", "noise"],
-    "verifier": ["answer_pattern"],
+    "verifier": ["kind", "answer_pattern"],
     "evaluation": [
         "sets",
         "num_problems",

@@ -37,6 +37,9 @@ def evaluate(
         list[str] | None, typer.Option(metavar="NAMES", help="names with commas between; all without it")
     ] = None,
     embedding_model: Annotated[str | None, typer.Option(help="whose embeddings; the model's own without it")] = None,
+    verifier: Annotated[
+        str | None, typer.Option(metavar="KIND", help="pattern, math, choice, exact or numeric")
+    ] = None,
     answer_pattern: Annotated[str | None, typer.Option(help="regular expression with one group, the answer")] = None,
     batch_rows: Annotated[int | None, typer.Option(min=1, help="rollouts sampled at a time")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
@@ -59,6 +62,7 @@ def evaluate(
         seed=seed,
         metrics=tuple(name.strip() for names in metrics or () for name in names.split(",")),
         embedding_model=embedding_model,
+        verifier=verifier,
         answer_pattern=answer_pattern,
         batch_rows=batch_rows,
         threads=threads,

@@ -18,7 +18,7 @@ _WORDS = {True: (Outcome.RIGHT, "function_said_right"), False: (Outcome.WRONG, "
 class FunctionVerifier:
     """Right where a function of yours returns ``True``: ``def is_right(problem, response): ...``.
 
-    ``function`` is ``package.module:name``; it is imported in the worker processes, from where Python finds modules and
+    ``path`` is ``package.module:name``; the function is imported in the worker processes, from where Python finds modules and
     from the current folder. It is called with a :class:`~scope_rlvr.types.Problem` and the whole response, and returns
     ``True``, ``False``, or ``None`` where it cannot tell. An exception, a time-out or another value is an unknown verdict
     with the reason; it is never a zero reward. What the function takes for the answer is not known.
@@ -31,10 +31,10 @@ class FunctionVerifier:
     ('wrong', 'function_said_wrong')
     """
 
-    def __init__(self, function: str, *, workers: int = 2, deadline: float = 5.0, memory_mib: int = 4096) -> None:
+    def __init__(self, path: str, *, workers: int = 2, deadline: float = 5.0, memory_mib: int = 4096) -> None:
         self.pool = WorkerPool(
             "scope_rlvr.grading.function:make_judge",
-            {"function": function},
+            {"path": path},
             num_workers=workers,
             deadline=deadline,
             memory_mib=memory_mib,
@@ -57,10 +57,10 @@ class FunctionVerifier:
         return [Verdict(answer.outcome, None, answer.reason) for answer in self.pool.ask(questions)]
 
 
-def make_judge(function: str) -> Callable[..., tuple[str, str]]:
+def make_judge(path: str) -> Callable[..., tuple[str, str]]:
     """The judge of a worker process: calls the user's function."""
     sys.path.insert(0, os.getcwd())
-    module, _, name = function.partition(":")
+    module, _, name = path.partition(":")
     user_function: Callable[[Problem, str], Any] = getattr(importlib.import_module(module), name)
 
     def judge(problem: dict[str, Any], response: str) -> tuple[str, str]:

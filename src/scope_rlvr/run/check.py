@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scope_rlvr.errors import UserError
-from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.ports import TeacherRequest
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.findings import Finding, Severity, error, ok, warning
 from scope_rlvr.run.gold import spread, unverifiable
 from scope_rlvr.run.memory import GIB, estimate, shape_of
 from scope_rlvr.run.packages import package_findings
-from scope_rlvr.run.sources import RunData, answer_pattern, check_sources, run_data, training_table
+from scope_rlvr.run.sources import RunData, answer_pattern, check_sources, make_verifier, run_data, training_table
 from scope_rlvr.types import Problem
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def _disk(config: RunConfig, out: Path) -> Finding:
 def _references(config: RunConfig, data: RunData) -> Iterator[Finding]:
     """References graded against themselves, a sample of each set."""
     pattern = answer_pattern(config)
-    verifier = FinalAnswerVerifier(pattern)
+    verifier = make_verifier(config)
     sets = {"training problems": data.training.problems}
     sets |= {f"evaluation set {held_out.name}": held_out.problems for held_out in data.held_out}
     for name, problems in sets.items():

@@ -12,11 +12,10 @@ from scope_rlvr.engines.loading import UNLOADABLE, device, first_line, inference
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec
 from scope_rlvr.errors import UserError
 from scope_rlvr.evaluation.evaluate import Evaluator
-from scope_rlvr.grading.final_answer import FinalAnswerVerifier
-from scope_rlvr.ports import Sampling, StepScorer, Teacher
+from scope_rlvr.ports import Sampling, StepScorer, Teacher, Verifier
 from scope_rlvr.prompts import PromptSection
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.run.sources import answer_pattern, family_of, resolve_model
+from scope_rlvr.run.sources import family_of, make_verifier, resolve_model
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.servers.client import Client
 from scope_rlvr.teachers.exact import ExactTeacher
@@ -33,7 +32,7 @@ class Components:
 
     policy: PreTrainedModel
     codec: TokenizerCodec
-    verifier: FinalAnswerVerifier
+    verifier: Verifier
     step_scorer: StepScorer | None
     teacher: Teacher | None
 
@@ -44,10 +43,11 @@ def load_components(config: RunConfig, problems: list[Problem], spent: Mapping[s
 
     ``spent`` are the totals of the part of the run that is already done, by the names of the metrics.
     """
+    verifier = make_verifier(config)
     policy = load_policy(config, problems)
     teacher = load_teacher(config, policy, problems, spent) if config.method.needs_teacher else None
     scorer = load_step_scorer(config, problems) if config.method.needs_step_scorer else None
-    return Components(policy.model, policy.codec, FinalAnswerVerifier(answer_pattern(config)), scorer, teacher)
+    return Components(policy.model, policy.codec, verifier, scorer, teacher)
 
 
 def load_policy(config: RunConfig, problems: list[Problem]) -> LocalModel:

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from scope_rlvr.credit import Normalisation
 from scope_rlvr.errors import UserError
+from scope_rlvr.grading.settings import KINDS, AnyVerifier, PatternKind
 from scope_rlvr.methods import AnyMethod, Scope
 from scope_rlvr.objective import Aggregation, Clip
 from scope_rlvr.ports import Sampling
@@ -118,14 +119,6 @@ class OptimizerSection(Settings):
     max_grad_norm: float = Field(1.0, gt=0)
 
 
-class VerifierSection(Settings):
-    """The final-answer verifier. The pattern must match the whole last line and have one group, the answer."""
-
-    answer_pattern: str | None = Field(
-        None, description="regular expression with one group, the answer; the problem family's own by default"
-    )
-
-
 class EvaluationSet(SourceSettings):
     """Held-out problems of the family at a level, or what ``source`` names."""
 
@@ -196,7 +189,7 @@ class RunConfig(Settings):
     optimizer: OptimizerSection = OptimizerSection()
     scorer: ScorerSection = ScorerSection()
     teacher: TeacherSection = TeacherSection()
-    verifier: VerifierSection = VerifierSection()
+    verifier: AnyVerifier = PatternKind()
     evaluation: EvaluationSection = EvaluationSection()
     logging: LoggingSection = LoggingSection()
 
@@ -316,6 +309,10 @@ def validate_config(values: dict[str, Any], where: str) -> RunConfig:
         values["method"] = {"name": values["method"]}
     if isinstance(values.get("method"), dict):
         values["method"] = {"name": "scope"} | values["method"]
+    if isinstance(values.get("verifier"), str):
+        values["verifier"] = {"kind": values["verifier"]}
+    if isinstance(values.get("verifier"), dict):
+        values["verifier"] = {"kind": "pattern"} | values["verifier"]
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -397,6 +394,8 @@ def _known_keys(path: list[str]) -> list[str]:
         return list(RunConfig.model_fields)
     if path[0] == "method" and len(path) == 2 and path[1] in METHODS:
         return list(METHODS[path[1]].model_fields)
+    if path[0] == "verifier" and len(path) == 2 and path[1] in KINDS:
+        return list(KINDS[path[1]].model_fields)
     field = RunConfig.model_fields.get(path[0])
     section = field.default if field is not None else None
     for key in path[1:]:

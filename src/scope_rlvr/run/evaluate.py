@@ -13,12 +13,13 @@ from scope_rlvr.errors import UserError
 from scope_rlvr.evaluation.estimators import LEVEL, NUM_RESAMPLES
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet, Evaluator
 from scope_rlvr.evaluation.measures import Figure, Reader, choose, figures
-from scope_rlvr.grading.final_answer import FinalAnswerVerifier
+from scope_rlvr.grading.reading import one_group
+from scope_rlvr.grading.settings import PLAIN_KINDS, AnyVerifier
 from scope_rlvr.problems.family import Split
 from scope_rlvr.run.config import EvaluationSet as SetSettings
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.folder import RunFolder, environment
-from scope_rlvr.run.sources import answer_pattern, evaluation_set, evaluation_sets, resolve_model
+from scope_rlvr.run.sources import answer_pattern, evaluation_set, evaluation_sets, make_verifier, resolve_model
 from scope_rlvr.types import Problem
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Request:
     seed: int | None = None
     metrics: tuple[str, ...] = ()
     embedding_model: str | None = None
+    verifier: str | None = None
     answer_pattern: str | None = None
     batch_rows: int | None = None
     threads: int | None = None
@@ -115,10 +117,6 @@ def make_plan(request: Request) -> Plan:
             "no problems are named; give --problems and a benchmark, a file, a Hub data set or a level of a family, such as "
             "--problems reduction:6, or --config and a file with [[evaluation.sets]]"
         )
-    try:
-        FinalAnswerVerifier(answer_pattern(config))
-    except ValueError as error:
-        raise UserError(f"--answer-pattern: {error}") from error
     if request.embedding_model is not None:
         resolve_model(request.embedding_model, "--embedding-model")
     plan = Plan(request, source, config, tuple(sets))
@@ -166,9 +164,29 @@ def _resolved(request: Request, base: RunConfig | None) -> RunConfig:
             "evaluation": config.evaluation.model_copy(update=_given(evaluation)),
             "problems": config.problems.model_copy(update=_given({"folder": request.data})),
             "run": config.run.model_copy(update=_given({"seed": request.seed, "num_threads": request.threads})),
-            "verifier": config.verifier.model_copy(update=_given({"answer_pattern": request.answer_pattern})),
+            "verifier": _verifier(request, config.verifier),
         }
     )
+
+
+def _verifier(request: Request, given: AnyVerifier) -> AnyVerifier:
+    """The verifier that is asked for, with its defaults where it is another kind than the configuration's."""
+    if request.verifier is not None and request.verifier != given.kind:
+        if request.verifier not in PLAIN_KINDS:
+            raise UserError(
+                f"--verifier {request.verifier!r}: name one of {', '.join(PLAIN_KINDS)}, or describe another in a "
+                "configuration and give that with --config"
+            )
+        given = PLAIN_KINDS[request.verifier]()
+    if request.answer_pattern is None:
+        return given
+    if "answer_pattern" not in type(given).model_fields:
+        raise UserError(f"--answer-pattern: the verifier {given.kind!r} reads no pattern; name --verifier pattern, too")
+    try:
+        one_group(request.answer_pattern)
+    except ValueError as error:
+        raise UserError(f"--answer-pattern: {error}") from error
+    return given.model_copy(update={"answer_pattern": request.answer_pattern})
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
@@ -218,6 +236,7 @@ class Measurement:
                 "batch_rows": config.evaluation.batch_rows,
                 "threads": config.run.num_threads,
             },
+            "verifier": config.verifier.model_dump(mode="json"),
             "answer_pattern": answer_pattern(config),
             "embedding_model": request.embedding_model,
             "interval": {"kind": "percentile bootstrap over problems", "level": LEVEL, "num_resamples": NUM_RESAMPLES},
@@ -239,8 +258,7 @@ def prepare(plan: Plan) -> Measurement:
     local = load_causal(plan.source, "MODEL", torch.float32, plan.config.prompt)
     require_reader(local.codec.tokenizer, plan.problems, f"the model {plan.request.model}")
     _require_room(plan, local)
-    verifier = FinalAnswerVerifier(answer_pattern(plan.config))
-    components = Components(local.model, local.codec, verifier, None, None)
+    components = Components(local.model, local.codec, make_verifier(plan.config), None, None)
     evaluator = make_evaluator(plan.config, components)
     readers: list[Reader] = []
     own = {name for name in ("policy_entropy", "embedding") if name in plan.metrics}

@@ -13,10 +13,9 @@ from typing import Any
 
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec
 from scope_rlvr.errors import UserError
-from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.ports import Sampling
 from scope_rlvr.run.config import RunConfig, load_config
-from scope_rlvr.run.sources import answer_pattern, resolve_model
+from scope_rlvr.run.sources import make_verifier, resolve_model
 from scope_rlvr.scorers.labelling import Attempt, Estimate, Labeller
 from scope_rlvr.seeds import derive_seed
 from scope_rlvr.steps import split_steps
@@ -112,10 +111,6 @@ def make_plan(request: Request) -> Plan:
     overrides = [*request.overrides, f"model.policy={json.dumps(request.policy)}"]
     config = load_config(of_run if is_run else None, overrides)
     resolve_model(request.policy, "--policy")
-    try:
-        FinalAnswerVerifier(answer_pattern(config))
-    except ValueError as error:
-        raise UserError(f"verifier.answer_pattern: {error}") from error
     responses, bad_rows, left_out = _read(file)
     if bad_rows and not request.skip_bad_rows:
         shown = "\n".join(f"  {mistake}" for mistake in bad_rows[:_MAX_SHOWN])
@@ -264,7 +259,7 @@ def load_labeller(plan: Plan) -> Labeller:
     return Labeller(
         policy=local,
         codec=local.codec,
-        verifier=FinalAnswerVerifier(answer_pattern(config)),
+        verifier=make_verifier(config),
         sampling=Sampling(sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p),
         num_samples=request.samples,
         max_tokens=sampling.max_response_tokens,

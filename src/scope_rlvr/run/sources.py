@@ -8,8 +8,8 @@ from pathlib import Path
 from scope_rlvr.embedded import model_path
 from scope_rlvr.errors import UserError
 from scope_rlvr.evaluation.evaluate import EvaluationSet
-from scope_rlvr.grading.final_answer import FinalAnswerVerifier
-from scope_rlvr.ports import TextCodec
+from scope_rlvr.grading.settings import pattern_of, verifier_of
+from scope_rlvr.ports import TextCodec, Verifier
 from scope_rlvr.problems import families
 from scope_rlvr.problems.family import Family, Split
 from scope_rlvr.problems.rows import ProblemTable
@@ -39,8 +39,14 @@ def family_of(config: RunConfig) -> Family:
         raise UserError(f"problems.family: {error}") from error
 
 
-def answer_pattern(config: RunConfig) -> str:
-    return config.verifier.answer_pattern or family_of(config).answer_pattern
+def make_verifier(config: RunConfig) -> Verifier:
+    """The verifier that a configuration describes."""
+    return verifier_of(config.verifier, family_of(config).answer_pattern)
+
+
+def answer_pattern(config: RunConfig) -> str | None:
+    """The regular expression that answers are read with; ``None`` where they are read from the last box."""
+    return pattern_of(config.verifier, family_of(config).answer_pattern)
 
 
 def training_problems(config: RunConfig) -> list[Problem]:
@@ -187,10 +193,6 @@ def check_sources(config: RunConfig) -> None:
     if config.method.needs_step_scorer and config.scorer.calibration is not None:
         ChosenRule.read(config.scorer.calibration)
     _check_exact_helpers(config)
-    try:
-        FinalAnswerVerifier(answer_pattern(config))
-    except ValueError as error:
-        raise UserError(f"verifier.answer_pattern: {error}") from error
     evaluation_sets(config)
     if config.problems.source is not None:
         training_problems(config)

@@ -1,0 +1,210 @@
+"""The mathematical verifier: hand-made cases, the golds of real benchmarks, hostile answers, and what it remembers."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from scope_rlvr.grading.boxes import MAX_ANSWER_CHARS, last_box
+from scope_rlvr.grading.math_answer import MathVerifier
+from scope_rlvr.grading.math_judge import judge
+from scope_rlvr.types import Outcome, Problem, Verdict
+from tests.benchmark_data import benchmark_file
+from tests.grading_cases import HOSTILE, OVERLONG, Case, bare_math_verify, cases
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[MathVerifier]:
+    with MathVerifier(workers=1, deadline=30.0) as opened:
+        yield opened
+
+
+def graded(verifier: MathVerifier, *pairs: tuple[str, str]) -> list[Verdict]:
+    return verifier.verify([(Problem("p", "?", gold), response) for gold, response in pairs])
+
+
+def boxed(answer: str) -> str:
+    return rf"The answer is $\boxed{{{answer}}}$."
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+def test_every_case_of_the_table_gets_the_verdict_it_deserves(verifier: MathVerifier) -> None:
+    table = cases()
+    assert len(table) >= 150
+    verdicts = graded(verifier, *((case.gold, boxed(case.answer)) for case in table))
+    found = [(case, v.reason) for case, v in zip(table, verdicts, strict=True) if v.outcome.value != case.expected]
+    assert not found
+
+
+def agreement(table: list[Case]) -> dict[str, tuple[int, int, int, int]]:
+    """By group: cases, those where bare math-verify agrees, its false accepts, its false rejects."""
+    rows = {group: [0, 0, 0, 0] for group in dict.fromkeys(case.group for case in table)}
+    for case in table:
+        said = bare_math_verify(case.gold, case.answer)
+        row = rows[case.group]
+        row[0] += 1
+        row[1 if said == case.expected else 2 if said == "right" else 3] += 1
+    return {group: (n, agrees, accepts, rejects) for group, (n, agrees, accepts, rejects) in rows.items()}
+
+
+def test_the_page_says_how_often_bare_math_verify_agrees() -> None:
+    from tests.surface.test_docs import doc
+
+    rows = agreement(cases())
+    rows["all"] = tuple(map(sum, zip(*rows.values(), strict=True)))  # type: ignore[assignment]
+    for group, counts in rows.items():
+        assert f"| {group} | {' | '.join(map(str, counts))} |" in doc("grading.md")
+
+
+# --- golds ----------------------------------------------------------------------------------------------------------
+
+MALFORMED: frozenset[str] = frozenset()
+"""Golds that no rule can mend, by id."""
+
+
+def golds(name: str) -> dict[str, str]:
+    lines = benchmark_file(f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return {row["id"]: row["answer"] for row in map(json.loads, lines)}
+
+
+@pytest.mark.parametrize("name", ["math500", "minerva", "gsm8k", "aime24", "amc23"])
+def test_every_gold_is_equal_to_itself(name: str, verifier: MathVerifier) -> None:
+    found = golds(name)
+    verdicts = graded(verifier, *((gold, boxed(gold)) for gold in found.values()))
+    assert {id_ for id_, v in zip(found, verdicts, strict=True) if not v.is_right} == MALFORMED & set(found)
+
+
+@pytest.mark.parametrize("name", ["math500", "minerva"])
+def test_every_gold_can_be_parsed(name: str, verifier: MathVerifier) -> None:
+    """Equal text is right without parsing; against another answer the gold must be understood."""
+    found = golds(name)
+    verdicts = graded(verifier, *((gold, boxed("123456.789")) for gold in found.values()))
+    assert {id_ for id_, v in zip(found, verdicts, strict=True) if v.outcome is not Outcome.WRONG} <= MALFORMED
+
+
+def test_golds_in_e_notation_accept_the_ordinary_form_and_no_other_number(verifier: MathVerifier) -> None:
+    numbers = [re.fullmatch(r"([\d.]+)e(-?\d+)", gold.strip()) for gold in golds("minerva").values()]
+    found = [(match[0], match[1], int(match[2])) for match in numbers if match]
+    assert len(found) == 58
+    right = [(gold, boxed(rf"{a} \times 10^{{{b}}}")) for gold, a, b in found]
+    wrong = [(gold, boxed(rf"{a} \times 10^{{{b + 1}}}")) for gold, a, b in found]
+    twice = [(gold, boxed(rf"{2 * float(a):g} \times 10^{{{b}}}")) for gold, a, b in found]
+    assert all(v.is_right for v in graded(verifier, *right))
+    assert all(v.outcome is Outcome.WRONG for v in graded(verifier, *wrong, *twice))
+
+
+# --- where the answer is --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("response", "answer", "reason"),
+    [
+        (r"\boxed{5}", "5", ""),
+        (r"<think> \boxed{4} </think> \boxed{5}", "5", ""),
+        (r"thinking \boxed{4} </think> \boxed{5}", "5", ""),
+        (r"<think> \boxed{5} </think> It is 5.", None, "no_box"),
+        (r"<think> \boxed{5}", None, "unfinished_thinking"),
+        (r"\boxed{5} </think> <think> \boxed{6}", None, "unfinished_thinking"),
+        (r"\boxed{5}, or rather \boxed{6}", "6", ""),
+        (r"\boxed{5} \boxed{}", None, "empty_box"),
+        (r"\boxed{5} \boxed{  }", None, "empty_box"),
+        (r"\boxed{5} \boxed{6", None, "malformed_box"),
+        (r"\boxed{5} \boxed 6", None, "malformed_box"),
+        (r"\boxed{\frac{1}{2}", None, "malformed_box"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}", ""),
+        (r"\boxed{\left\{ x \right.}", r"\left\{ x \right.", ""),
+        (r"\fbox{5}", "5", ""),
+        (r"\boxed {5}", "5", ""),
+        (r"\boxed{\boxed{5}}", "5", ""),
+        ("the answer is 5", None, "no_box"),
+        ("", None, "no_box"),
+        (r"\boxedanswer{5}", None, "no_box"),
+        (rf"\boxed{{{'1' * MAX_ANSWER_CHARS}}}", "1" * MAX_ANSWER_CHARS, ""),
+        (rf"\boxed{{{'1' * (MAX_ANSWER_CHARS + 1)}}}", None, "too_long"),
+    ],
+)
+def test_the_answer_is_the_last_box_and_nothing_mends_it(response: str, answer: str | None, reason: str) -> None:
+    found = last_box(response)
+    assert (found.answer, found.reason) == (answer, reason)
+
+
+def test_without_an_answer_the_verdict_is_wrong_and_names_none(verifier: MathVerifier) -> None:
+    assert graded(verifier, ("5", "5"), ("5", r"\boxed{5")) == [
+        Verdict(Outcome.WRONG, None, "no_box"),
+        Verdict(Outcome.WRONG, None, "malformed_box"),
+    ]
+
+
+def test_a_gold_that_nobody_can_read_is_unknown_and_never_right_or_wrong(verifier: MathVerifier) -> None:
+    verdicts = graded(verifier, ("", boxed("5")), ("  ", "5"), (r"\frac{", boxed("5")), (r"\frac{1}{0}", boxed("5")))
+    assert [v.outcome for v in verdicts] == [Outcome.UNKNOWN] * 4
+    assert [v.reason for v in verdicts] == ["no_gold", "no_gold", "gold_unparsable", "gold_unparsable"]
+    assert [v.pay for v in verdicts] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "verdict"),
+    [
+        ("5", "5", ("right", "same_text")),
+        ("5", "5.0", ("right", "equal")),
+        ("5", "6", ("wrong", "unequal")),
+        ("5", "4=5", ("wrong", "unequal_chain")),
+        ("5", r"\frac{", ("wrong", "answer_unparsable")),
+        (r"10\text{ cm}", r"10\text{ m}", ("wrong", "other_unit")),
+        ("12_8", "12_9", ("wrong", "other_base")),
+        (r"\text{east}", "East", ("right", "same_words")),
+        (r"\text{east}", "west", ("wrong", "other_words")),
+        (r"\frac{", "5", ("unknown", "gold_unparsable")),
+    ],
+)
+def test_every_reason_of_the_judge(gold: str, answer: str, verdict: tuple[str, str]) -> None:
+    assert judge(gold, answer) == verdict
+
+
+# --- hostile answers ------------------------------------------------------------------------------------------------
+
+
+def test_hostile_answers_are_never_right_and_cost_no_healthy_one_its_verdict() -> None:
+    deadline = 1.5
+    with MathVerifier(workers=2, deadline=deadline) as verifier:
+        verifier.pool.wait_until_ready()
+        hostile = ["power tower", "factorial", "nested brackets", "huge powers that cancel", "improper integral"]
+        pairs = [pair for name in hostile for pair in (("8", boxed(HOSTILE[name])), (r"\frac{1}{2}", boxed("2/4")))]
+        started = time.monotonic()
+        verdicts = graded(verifier, *pairs, *(("8", boxed(long)) for long in OVERLONG.values()))
+        seconds = time.monotonic() - started
+        assert Counter(v.outcome for v in verdicts[1:10:2]) == {Outcome.RIGHT: 5}
+        assert not any(v.is_right for v in verdicts[:10:2])
+        assert [v.reason for v in verdicts[10:]] == ["too_long"] * len(OVERLONG)
+        # Two workers share five, and each costs its deadline and half a second at most; the rest is for the healthy.
+        assert seconds < 3 * (deadline + 0.5) + 2
+        started = time.monotonic()
+        assert graded(verifier, *pairs) == verdicts[:10]
+        assert time.monotonic() - started < 0.5, "a time-out is remembered"
+
+
+def test_what_is_too_long_for_the_verifier_hangs_no_worker_either() -> None:
+    with MathVerifier(workers=1, deadline=1.0) as verifier:
+        questions = [{"gold": "8", "answer": long} for long in OVERLONG.values()]
+        healthy = {"gold": "8", "answer": "2^3"}
+        answers = verifier.pool.ask([question for hostile in questions for question in (hostile, healthy)])
+        assert not any(answer.outcome is Outcome.RIGHT for answer in answers[::2])
+        assert all(answer.outcome is Outcome.RIGHT for answer in answers[1::2])
+        assert all(answer.seconds < 1.5 for answer in answers)
+
+
+def test_equal_questions_are_asked_once(verifier: MathVerifier) -> None:
+    pair = (r"\sqrt{50}", boxed(r"5\sqrt{2}"))
+    first = graded(verifier, *[pair] * 5)
+    assert len(set(first)) == 1
+    verifier.close()
+    started = time.monotonic()
+    assert graded(verifier, pair) == first[:1]
+    assert time.monotonic() - started < 0.2
