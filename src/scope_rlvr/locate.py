@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -131,9 +132,9 @@ class CalibrationMap(Settings):
             raise ValueError(
                 f"{len(self.scores)} scores and {len(self.probabilities)} probabilities; give one for each"
             )
-        if any(b <= a for a, b in zip(self.scores, self.scores[1:], strict=False)):
+        if any(b <= a for a, b in pairwise(self.scores)):
             raise ValueError("the scores of a calibration must rise from point to point")
-        if any(b < a for a, b in zip(self.probabilities, self.probabilities[1:], strict=False)):
+        if any(b < a for a, b in pairwise(self.probabilities)):
             raise ValueError("a calibration must not fall: a higher score cannot mean a lower probability")
         return self
 

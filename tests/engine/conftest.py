@@ -24,7 +24,8 @@ from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.locate import Threshold
 from scope_rlvr.methods import Grpo, Method
 from scope_rlvr.problems import families
-from scope_rlvr.scorers.token_classifier import TokenClassifierScorer
+from scope_rlvr.scorers.families import TokenClassifier
+from scope_rlvr.scorers.token_classifier import TokenClassifierScorer, load_token_classifier
 from scope_rlvr.teachers.local import LocalTeacher
 
 torch.set_num_threads(1)
@@ -47,7 +48,7 @@ def load_policy() -> tuple[Any, Any]:
 
 @pytest.fixture(scope="session")
 def scorer() -> TokenClassifierScorer:
-    return TokenClassifierScorer.load(model_path("step_scorer"), Threshold())
+    return load_token_classifier(model_path("step_scorer"), TokenClassifier(), Threshold())
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,10 @@ import pytest
 from datasets import Dataset
 
 from scope_rlvr.cli.main import main
-from scope_rlvr.embedded import model_path
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
-from scope_rlvr.scorers.token_classifier import TokenClassifierScorer
+from scope_rlvr.scorers.families import ScorerSection
+from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.teachers.local import LocalTeacher
 from tests.engine.conftest import grpo_config, load_policy
 
@@ -98,7 +98,7 @@ def test_the_python_snippet_trains(tmp_path: Path) -> None:
         "grpo_config": grpo_config(tmp_path, max_steps=1),
         "dataset": Dataset.from_list(rows),
         "verifier": FinalAnswerVerifier(),
-        "step_scorer": TokenClassifierScorer.load(model_path("step_scorer")),
+        "step_scorer": load_scorer(ScorerSection()),
         "teacher": LocalTeacher(LocalModel(teacher, codec), codec),
     }
     exec(compile(snippet, "README.md", "exec"), world)

@@ -7,13 +7,14 @@ written and read here, that names its family, its decision rule and its calibrat
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from scope_rlvr.errors import UserError
-from scope_rlvr.locate import AnyRule, Calibrated, CalibrationMap, Threshold
+from scope_rlvr.locate import AnyRule, Calibrated, CalibrationMap, Drop, Threshold
 from scope_rlvr.settings import BARE_NAME, BY_KIND, Settings
 
 NONE = "none"
@@ -44,15 +45,131 @@ class Auto(Family):
     kind: Literal["auto"] = "auto"
 
 
-class TokenClassifier(Family):
+class TooLong(StrEnum):
+    """What becomes of a solution that is longer than the scorer's context."""
+
+    UNSCORED = "unscored"
+    """It gets no scores, which is counted as a failure of the scorer."""
+    FIRST_STEPS = "first_steps"
+    """The steps that fit are scored; the others get the highest score, as nobody has read them."""
+
+
+class LocalFamily(Family):
+    """Models that run here."""
+
+    too_long: TooLong = Field(
+        TooLong.UNSCORED,
+        description="what becomes of a longer solution: no scores, or scores of the steps that fit while the others count as right",
+    )
+    max_tokens: int | None = Field(
+        None, ge=1, description="longest input in tokens; the context that the model's configuration names by default"
+    )
+
+
+class TokenClassifier(LocalFamily):
     """A token classifier with two labels, label 1 meaning right, read at the last token of the separator after a step."""
 
     kind: Literal["token_classifier"] = "token_classifier"
     separator: str = Field("\n\n", min_length=1, description="text between steps; a step is scored at its last token")
+    after_prompt: bool = Field(False, description="the separator also stands between the problem and the first step")
+    bos: bool = Field(False, description="begin with the tokenizer's begin-of-sequence token, where it has one")
     rule_source: ClassVar[str] = "the likelier label decides, as in TRL's process reward models"
 
 
-AnyFamily = Annotated[Auto | TokenClassifier, BARE_NAME, BY_KIND]
+class Trl(TokenClassifier):
+    """As TRL's ``PRMTrainer`` trains: a newline as the separator, and a begin-of-sequence token where there is one."""
+
+    kind: Literal["trl"] = "trl"  # type: ignore[assignment]
+    separator: str = Field("\n", min_length=1, description="text between steps; a step is scored at its last token")
+    bos: bool = Field(True, description="begin with the tokenizer's begin-of-sequence token, where it has one")
+
+
+class Pure(TokenClassifier):
+    """PURE-PRM-7B: a token classifier whose score is ``p(right) − p(wrong)``, between -1 and 1."""
+
+    kind: Literal["pure"] = "pure"  # type: ignore[assignment]
+    separator: str = Field("\n", min_length=1, description="text between steps; a step is scored at its last token")
+    lowest: ClassVar[float] = -1.0
+    default_rule: ClassVar[AnyRule] = Threshold(threshold=0.0)
+    rule_source: ClassVar[str] = "the sign of the reward (PURE, arXiv 2504.15275)"
+
+
+class Qwen(LocalFamily):
+    """Qwen2.5-Math-PRM-7B and -72B, Qwen2.5-Math-7B-PRM800K: a two-class head read at a marker after every step."""
+
+    kind: Literal["qwen"] = "qwen"
+    system: str = Field(
+        "Please reason step by step, and put your final answer within \\boxed{}.", description="the system prompt"
+    )
+    marker: str = Field("<extra_0>", min_length=2, description="the marker: one token of the tokenizer")
+    rule_source: ClassVar[str] = "ProcessBench's figures of these models (arXiv 2501.07301)"
+    flat_below: ClassVar[float] = 0.1
+
+
+class MathShepherd(LocalFamily):
+    """Math-Shepherd: a causal language model whose logits of "+" and "-" are read at a marker after every step."""
+
+    kind: Literal["math_shepherd"] = "math_shepherd"
+    marker: str = Field("ки", min_length=1, description="the marker behind a step: one token after a space")
+    good: str = Field("+", min_length=1, description="the token for right")
+    bad: str = Field("-", min_length=1, description="the token for wrong")
+    rule_source: ClassVar[str] = "ProcessBench (arXiv 2412.06559); labels are hard Monte-Carlo estimates"
+    flat_below: ClassVar[float] = 0.01
+
+
+class ReadOut(StrEnum):
+    """What is read from the logits of a causal language model."""
+
+    TWO_TOKENS = "two_tokens"
+    """The probability of the token for right among the two: the authors' own."""
+    FULL_VOCABULARY = "full_vocabulary"
+    """Its probability among all tokens, as PRMBench reads."""
+    GREEDY = "greedy"
+    """1 where it is the likeliest of all tokens, else 0, as ProcessBench reads."""
+
+
+class RlhFlow(LocalFamily):
+    """RLHFlow's Llama3.1-8B-PRM: a conversation in which the user says a step and the assistant "+", also after a wrong one."""
+
+    kind: Literal["rlhflow"] = "rlhflow"
+    read_out: ReadOut = Field(
+        ReadOut.TWO_TOKENS,
+        description="what is read: the chance of + against -, its chance among all tokens, or whether it is the likeliest",
+    )
+    good: str = Field("+", min_length=1, description="the token for right")
+    bad: str = Field("-", min_length=1, description="the token for wrong")
+    rule_source: ClassVar[str] = "the likelier of the two tokens decides, as its authors label"
+    flat_below: ClassVar[float] = 0.01
+
+
+class Skywork(LocalFamily):
+    """Skywork-o1-Open-PRM: a scalar head with a sigmoid, read at the newline after every step."""
+
+    kind: Literal["skywork"] = "skywork"
+    step_end: str = Field("\n", min_length=1, description="text after a step; its last token is where a step is scored")
+    default_rule: ClassVar[AnyRule] = Drop(drop=0.05)
+    rule_source: ClassVar[str] = "PRMBench (arXiv 2501.03124) reads these scores by their change, valid above -0.05"
+    flat_below: ClassVar[float] = 0.01
+
+
+class Universal(LocalFamily):
+    """Universal-PRM-7B: a scalar head with a sigmoid on every prefix by itself; may be shown the reference answer."""
+
+    kind: Literal["universal"] = "universal"
+    system: str = Field("You are a helpful assistant.", description="the system prompt")
+    show_reference: bool = Field(
+        False,
+        description="show it the problem's reference answer, as in its model card: the answer then leaks into scores",
+    )
+    rule_source: ClassVar[str] = (
+        "the middle of the sigmoid; the card's right steps all score near 0.73, so calibrate it before use"
+    )
+    flat_below: ClassVar[float] = 0.001
+
+
+AnyFamily = Annotated[
+    Auto | TokenClassifier | Trl | Pure | Qwen | MathShepherd | RlhFlow | Skywork | Universal, BARE_NAME, BY_KIND
+]
 """Every family of scorers, told apart by ``kind``."""
 
 

@@ -3,35 +3,75 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePath
+from typing import Any
 
 from huggingface_hub import snapshot_download
 
-from scope_rlvr.engines.loading import UNLOADABLE, device, first_line, require_reader
+from scope_rlvr.engines.loading import UNLOADABLE, first_line, require_reader
 from scope_rlvr.errors import UserError
-from scope_rlvr.ports import StepScorer
+from scope_rlvr.ports import DecisionRule, StepScorer
 from scope_rlvr.problems.family import Family as ProblemFamily
 from scope_rlvr.run.sources import resolve_model
+from scope_rlvr.scorers.candidate_tokens import load_math_shepherd, load_rlhflow
 from scope_rlvr.scorers.exact import ExactScorer
 from scope_rlvr.scorers.families import (
     EXACT,
     NONE,
     AnyFamily,
     Auto,
+    LocalFamily,
+    MathShepherd,
+    Pure,
+    Qwen,
+    RlhFlow,
     ScorerDescription,
     ScorerSection,
+    Skywork,
     TokenClassifier,
+    Trl,
+    Universal,
     rule_of,
 )
+from scope_rlvr.scorers.local import LocalScorer
 from scope_rlvr.scorers.noisy import NoisyScorer
-from scope_rlvr.scorers.token_classifier import TokenClassifierScorer
+from scope_rlvr.scorers.qwen import load_qwen
+from scope_rlvr.scorers.selftest import self_test
+from scope_rlvr.scorers.token_classifier import load_token_classifier
+from scope_rlvr.scorers.value_head import load_skywork, load_universal
 from scope_rlvr.types import Problem
 
 _READ_FROM_THE_HUB = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 """Neither code nor pickles."""
 
-_CLASSES = {"ForTokenClassification": TokenClassifier()}
+_LOADERS: dict[type[LocalFamily], Callable[[Path, Any, DecisionRule], LocalScorer]] = {
+    TokenClassifier: load_token_classifier,
+    Trl: load_token_classifier,
+    Pure: load_token_classifier,
+    Qwen: load_qwen,
+    MathShepherd: load_math_shepherd,
+    RlhFlow: load_rlhflow,
+    Skywork: load_skywork,
+    Universal: load_universal,
+}
+
+_NAMES: dict[str, AnyFamily] = {
+    "qwen2.5-math-prm": Qwen(),
+    "qwen2.5-math-7b-prm800k": Qwen(),
+    "math-shepherd-mistral": MathShepherd(),
+    "llama3.1-8b-prm": RlhFlow(),
+    "skywork-o1-open-prm": Skywork(),
+    "universal-prm": Universal(),
+    "pure-prm": Pure(),
+}
+"""Families by how the last part of a model's name begins, in small letters."""
+
+_CLASSES: dict[str, AnyFamily] = {
+    "Qwen2ForProcessRewardModel": Qwen(),
+    "Qwen2ForPrmModel": Skywork(),
+    "ForTokenClassification": TokenClassifier(),
+}
 """Families by how the name of a model's class ends."""
 
 
@@ -65,13 +105,14 @@ def _load_from_folder(section: ScorerSection, problems: Sequence[Problem]) -> St
     family = _family_of(section, folder, description)
     rule = rule_of(section, family, description)
     try:
-        scorer = TokenClassifierScorer.load(folder, rule, family)
+        scorer = _LOADERS[type(family)](folder, family, rule)
     except UNLOADABLE as error:
         raise UserError(
-            f"scorer.model = {section.model!r} cannot be loaded as a step scorer: {first_line(error)}"
+            f"scorer.model = {section.model!r} cannot be loaded as a step scorer of the family {family.kind!r}: "
+            f"{first_line(error)}"
         ) from error
-    scorer.model.to(device())
     require_reader(scorer.tokenizer, problems, f"the step scorer {section.model}")
+    self_test(scorer, family, section.model, scorer.tokenizer)
     return scorer
 
 
@@ -85,11 +126,15 @@ def _model_folder(name: str) -> Path:
         raise UserError(f"scorer.model = {name!r} cannot be fetched from the Hub: {first_line(error)}") from error
 
 
-def _family_of(section: ScorerSection, folder: Path, description: ScorerDescription | None) -> AnyFamily:
+def _family_of(section: ScorerSection, folder: Path, description: ScorerDescription | None) -> Any:
     if not isinstance(section.family, Auto):
         return section.family
     if description is not None and not isinstance(description.family, Auto):
         return description.family
+    name = PurePath(section.model).name.lower()
+    for beginning, family in _NAMES.items():
+        if name.startswith(beginning):
+            return family
     classes = _architectures(folder)
     for end, family in _CLASSES.items():
         if any(name.endswith(end) for name in classes):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from scope_rlvr.scorers.writing import escape_of, plain_ids
+
 
 def encode_steps(
     tokenizer: PreTrainedTokenizerBase, prompt: str, steps: Sequence[str], separator: str
@@ -14,18 +16,18 @@ def encode_steps(
 
     A step ends at the last token of its separator. Everything is tokenised piece by piece: in one text a full stop and
     the separator could become one token, and there would be no place to read. A separator inside a step, which would
-    be read as the end of another step, becomes a space.
+    be read as the end of another step, becomes a space; special tokens in model text are broken by one.
 
     >>> from scope_rlvr.embedded.tokenizer import make_tokenizer
     >>> ids, ends = encode_steps(make_tokenizer(), "reduce 3 7\\n\\n", ["3 + 7 = 10 : 10", "answer 10"], "\\n\\n")
     >>> [make_tokenizer().decode(ids[: end + 1])[-4:] for end in ends]
     ['10\\n\\n', '10\\n\\n']
     """
-    separator_ids = tokenizer.encode(separator, add_special_tokens=False)
+    escape, separator_ids = escape_of(tokenizer), plain_ids(tokenizer, separator)
     if not separator_ids:
         raise ValueError(f"the tokenizer writes the separator {separator!r} without a token; name another separator")
-    ids, ends = tokenizer.encode(prompt, add_special_tokens=False), []
+    ids, ends = plain_ids(tokenizer, escape(prompt)), []
     for step in steps:
-        ids += tokenizer.encode(step.strip().replace(separator, " "), add_special_tokens=False) + separator_ids
+        ids += plain_ids(tokenizer, escape(step.strip().replace(separator, " "))) + separator_ids
         ends.append(len(ids) - 1)
     return ids, ends

@@ -1,7 +1,7 @@
 """Process reward models with a classification head on every token: the score of a step is read at its end.
 
 The input is the prompt, then each step followed by the separator, all tokenised piece by piece so that a separator is
-always a token (or tokens) of its own; the probability of the class "right" at the last separator token is the score.
+always a token (or tokens) of its own; what the classes "right" and "wrong" get at the last separator token is the score.
 """
 
 from __future__ import annotations
@@ -9,19 +9,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from scope_rlvr.engines.loading import device
 from scope_rlvr.ports import DecisionRule
-from scope_rlvr.scorers.families import TokenClassifier
+from scope_rlvr.scorers.families import Pure, TokenClassifier
+from scope_rlvr.scorers.local import LocalScorer
 from scope_rlvr.scorers.step_ends import encode_steps
+from scope_rlvr.scorers.writing import Written
 from scope_rlvr.types import Problem
 
-RIGHT_LABEL = 1
+WRONG_LABEL, RIGHT_LABEL = 0, 1
 
 
-class TokenClassifierScorer:
+class TokenClassifierWriter:
+    """The prompt and the steps, each with the separator behind it."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, family: TokenClassifier) -> None:
+        self.tokenizer = tokenizer
+        self.family = family
+
+    def write(self, problem: Problem, steps: Sequence[str]) -> list[Written]:
+        prompt = problem.prompt + self.family.separator * self.family.after_prompt
+        ids, ends = encode_steps(self.tokenizer, prompt, steps, self.family.separator)
+        begin = self.tokenizer.bos_token_id if self.family.bos else None
+        return [Written(ids, ends) if begin is None else Written([begin, *ids], [end + 1 for end in ends])]
+
+
+class TokenLabels:
+    """The probability of the label for right, or how far it is above that of the label for wrong."""
+
+    def __init__(self, model: PreTrainedModel, is_difference: bool) -> None:
+        self.model = model
+        self.is_difference = is_difference
+
+    def read(self, ids_BT: Tensor, mask_BT: Tensor, positions: Sequence[Sequence[int]]) -> list[Tensor]:
+        probs_BTC = self.model(input_ids=ids_BT, attention_mask=mask_BT).logits.float().softmax(-1)
+        rows = [probs_BTC[row, list(places)] for row, places in enumerate(positions)]
+        return [p[:, RIGHT_LABEL] - p[:, WRONG_LABEL] if self.is_difference else p[:, RIGHT_LABEL] for p in rows]
+
+
+class TokenClassifierScorer(LocalScorer):
     """A token-classification model with two labels, label 1 meaning "this step is right"."""
 
     def __init__(
@@ -29,49 +58,23 @@ class TokenClassifierScorer:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         rule: DecisionRule,
-        separator: str = "\n\n",
-        batch_size: int = 128,
+        family: TokenClassifier | None = None,
+        batch_rows: int = 128,
     ) -> None:
-        self.model = model.eval()
-        self.tokenizer = tokenizer
-        self.rule = rule
-        self.batch_size = batch_size
-        self._separator = separator
+        family = family or TokenClassifier()
+        reader = TokenLabels(model.eval(), is_difference=isinstance(family, Pure))
+        super().__init__(TokenClassifierWriter(tokenizer, family), reader, tokenizer, rule, family, batch_rows)
 
-    @classmethod
-    def load(cls, folder: Path, rule: DecisionRule, family: TokenClassifier | None = None) -> TokenClassifierScorer:
-        """Load a scorer from a model folder; :func:`scope_rlvr.scorers.loading.load_scorer` finds rule and family."""
-        model, info = AutoModelForTokenClassification.from_pretrained(
-            folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-        # transformers would fill what is missing with random numbers and go on.
-        if info["missing_keys"]:
-            raise ValueError(f"its weights lack {min(info['missing_keys'])!r}; a step scorer is a token classifier")
-        if model.config.num_labels != 2:
-            raise ValueError(f"{folder} classifies tokens into {model.config.num_labels} labels; a step scorer has 2")
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        return cls(model, tokenizer, rule, (family or TokenClassifier()).separator)
 
-    @torch.inference_mode()
-    def score(self, solutions: Sequence[tuple[Problem, Sequence[str]]]) -> list[tuple[float, ...] | None]:
-        """Probability that each step is right. A solution without steps, or too long for the model, gets ``None``."""
-        encoded = [encode_steps(self.tokenizer, p.prompt, steps, self._separator) for p, steps in solutions]
-        limit = self.model.config.max_position_embeddings
-        scorable = [i for i, (ids, ends) in enumerate(encoded) if ends and len(ids) <= limit]
-        # Rows of like length share a batch, so that little is computed on padding.
-        scorable.sort(key=lambda i: len(encoded[i][0]))
-        scores: list[tuple[float, ...] | None] = [None] * len(solutions)
-        for start in range(0, len(scorable), self.batch_size):
-            batch = scorable[start : start + self.batch_size]
-            right_BT = self._right_probability([encoded[i][0] for i in batch])
-            for row, i in enumerate(batch):
-                scores[i] = tuple(right_BT[row, encoded[i][1]].tolist())
-        return scores
-
-    def _right_probability(self, rows: list[list[int]]) -> Tensor:
-        width = max(map(len, rows))
-        ids = torch.tensor([row + [self.tokenizer.pad_token_id or 0] * (width - len(row)) for row in rows])
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-        device = self.model.device
-        logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
-        return logits.float().softmax(-1)[..., RIGHT_LABEL]
+def load_token_classifier(folder: Path, family: TokenClassifier, rule: DecisionRule) -> TokenClassifierScorer:
+    """A scorer from a model folder; :func:`scope_rlvr.scorers.loading.load_scorer` finds family and rule."""
+    model, info = AutoModelForTokenClassification.from_pretrained(
+        folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+    )
+    # transformers would fill what is missing with random numbers and go on.
+    if info["missing_keys"]:
+        raise ValueError(f"its weights lack {min(info['missing_keys'])!r}; a step scorer is a token classifier")
+    if model.config.num_labels != 2:
+        raise ValueError(f"{folder} classifies tokens into {model.config.num_labels} labels; a step scorer has 2")
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return TokenClassifierScorer(model.to(device()), tokenizer, rule, family)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from scope_rlvr.scorers.families import TokenClassifier
 from scope_rlvr.scorers.labelled_data import LabelledSolution
-from scope_rlvr.scorers.step_ends import encode_steps
-from scope_rlvr.scorers.token_classifier import RIGHT_LABEL
+from scope_rlvr.scorers.token_classifier import RIGHT_LABEL, WRONG_LABEL, TokenClassifierWriter
 from scope_rlvr.seeds import derive_seed
 
 IGNORED = -100
@@ -29,7 +29,10 @@ class Example:
 
 
 def make_example(
-    tokenizer: PreTrainedTokenizerBase, solution: LabelledSolution, separator: str, max_tokens: int | None
+    tokenizer: PreTrainedTokenizerBase,
+    solution: LabelledSolution,
+    family: TokenClassifier,
+    max_tokens: int | None = None,
 ) -> Example | None:
     """A solution as its scorer will read it, labelled at the last token of the separator after each step.
 
@@ -38,17 +41,17 @@ def make_example(
     >>> from scope_rlvr.embedded.tokenizer import make_tokenizer
     >>> from scope_rlvr.types import Problem
     >>> solution = LabelledSolution(Problem("p", "reduce 3 7", "10"), ("answer 10", "answer 3", "answer 9"), first_wrong=1)
-    >>> make_example(make_tokenizer(), solution, "\\n\\n", None).labels
+    >>> make_example(make_tokenizer(), solution, TokenClassifier()).labels
     (-100, -100, -100, -100, -100, 1, -100, -100, 0, -100, -100, -100)
     """
-    ids, ends = encode_steps(tokenizer, solution.problem.prompt, solution.steps, separator)
-    fitting = [end for end in ends if max_tokens is None or end < max_tokens]
+    [written] = TokenClassifierWriter(tokenizer, family).write(solution.problem, solution.steps)
+    fitting = [end for end in written.positions if max_tokens is None or end < max_tokens]
     if not fitting:
         return None
     labels = [IGNORED] * (fitting[-1] + 1)
     for end, is_right in zip(fitting, solution.step_labels, strict=False):
-        labels[end] = RIGHT_LABEL if is_right else 1 - RIGHT_LABEL
-    return Example(tuple(ids[: len(labels)]), tuple(labels))
+        labels[end] = RIGHT_LABEL if is_right else WRONG_LABEL
+    return Example(tuple(written.token_ids[: len(labels)]), tuple(labels))
 
 
 def training_order(lengths: Sequence[int], num_batches: int, batch_rows: int, seed: int) -> list[int]:

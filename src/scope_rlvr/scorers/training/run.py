@@ -14,7 +14,7 @@ from scope_rlvr.evaluation.scorer_bench import ScoredSet, score_rows
 from scope_rlvr.locate import Threshold
 from scope_rlvr.run.folder import RunFolder, environment, step_of
 from scope_rlvr.run.sources import resolve_model
-from scope_rlvr.scorers.families import ScorerDescription, TokenClassifier
+from scope_rlvr.scorers.families import ScorerDescription
 from scope_rlvr.scorers.labelled_data import LabelledFile, LabelledSolution
 from scope_rlvr.scorers.training.card import write_card
 from scope_rlvr.scorers.training.corpus import Corpus, read_source, split_corpus
@@ -143,9 +143,8 @@ def run(plan: Plan, out: Path, watch: Watch, *, resume: bool) -> Trained:
     checkpoint = folder.last_checkpoint() if resume else None
     if resume:
         watch.note(f"resume    from step {step_of(checkpoint)}; later steps are done again")
-    else:
-        _create(folder, plan.record())
-    trained = train_step_scorer(model, tokenizer, plan.corpus, settings, folder, watch, checkpoint)
+    record = None if resume else plan.record()
+    trained = train_step_scorer(model, tokenizer, plan.corpus, settings, folder, watch, checkpoint, record)
     if trained.figures is not None:
         _finish(plan, folder, model, tokenizer, trained)
     return trained
@@ -167,17 +166,23 @@ def train_step_scorer(
     folder: RunFolder,
     watch: Watch,
     resume_from: Path | None = None,
+    record: dict[str, Any] | None = None,
 ) -> Trained:
-    """Train a token classifier on a corpus, choose its threshold, and measure it: what every step scorer is made by."""
+    """Train a token classifier on a corpus, choose its threshold, and measure it: what every step scorer is made by.
+
+    ``record`` is written into a new folder once nothing can be found wrong any more.
+    """
     from scope_rlvr.scorers.token_classifier import TokenClassifierScorer
     from scope_rlvr.scorers.training.trainer import fit
 
     examples, num_cut, num_too_long = _examples(model, tokenizer, corpus.train, settings)
+    if record is not None:
+        _create(folder, record)
     interrupted_by = fit(model, tokenizer, examples, settings, folder, watch, resume_from)
     if interrupted_by:
         return Trained(interrupted_by)
     watch.note("measuring on held-out solutions")
-    scorer = TokenClassifierScorer(model, tokenizer, Threshold(), settings.separator, settings.micro_rows)
+    scorer = TokenClassifierScorer(model, tokenizer, Threshold(), settings.family, settings.micro_rows)
     parts = {"threshold": corpus.threshold, "test": corpus.test}
     scored = {
         name: ScoredSet(name, part, tuple(scores for some in score_rows(scorer, part) for scores in some))
@@ -194,11 +199,17 @@ def _examples(
     settings: ScorerTraining,
 ) -> tuple[list[Example], int, int]:
     """Examples to train on, how many of them lost steps at the end, and how many solutions were too long altogether."""
+    from scope_rlvr.engines.loading import can_read
     from scope_rlvr.scorers.training.examples import IGNORED, make_example
 
     limits = (settings.max_tokens, getattr(model.config.get_text_config(), "max_position_embeddings", None))
     max_tokens = min((limit for limit in limits if limit is not None), default=None)
-    made = [(s, make_example(tokenizer, s, settings.separator, max_tokens)) for s in solutions]
+    if not can_read(tokenizer, settings.separator):
+        raise UserError(f"the base has no token for the separator {settings.separator!r}; name another by --separator")
+    try:
+        made = [(s, make_example(tokenizer, s, settings.family, max_tokens)) for s in solutions]
+    except ValueError as error:
+        raise UserError(f"a solution cannot be written for the base: {error}") from error
     examples = [example for _, example in made if example is not None]
     num_cut = sum(e is not None and sum(label != IGNORED for label in e.labels) < len(s.step_labels) for s, e in made)
     if not examples:
@@ -216,8 +227,7 @@ def _finish(
     assert trained.rule is not None
     model.save_pretrained(folder.path)
     tokenizer.save_pretrained(folder.path)
-    family = TokenClassifier(separator=plan.request.settings.separator)
-    ScorerDescription(family=family, rule=trained.rule).write(folder.path)
+    ScorerDescription(family=plan.request.settings.family, rule=trained.rule).write(folder.path)
     record = plan.record() | {
         "sources": [
             {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from scope_rlvr.scorers.families import TokenClassifier
 from scope_rlvr.settings import Settings
 
 
@@ -13,6 +14,8 @@ class ScorerTraining(Settings):
     separator: str = Field(
         "\n\n", min_length=1, description="text after each step; the step is scored at its last token"
     )
+    bos: bool = Field(False, description="begin with the tokenizer's begin-of-sequence token")
+    after_prompt: bool = Field(False, description="the separator also stands between the problem and the first step")
     epochs: float = Field(1.0, gt=0, description="passes over the training rows")
     steps: int | None = Field(None, ge=1, description="optimiser steps, instead of epochs")
     batch_rows: int = Field(16, ge=1, description="solutions for each optimiser step")
@@ -27,6 +30,11 @@ class ScorerTraining(Settings):
     gradient_checkpointing: bool = Field(False, description="less memory for more time")
     threads: int = Field(1, ge=1, description="CPU threads")
     seed: int = Field(0, ge=0, description="seed of the split, of the order of rows and of a new head")
+
+    @property
+    def family(self) -> TokenClassifier:
+        """How a solution is written for the scorer, in training as in use."""
+        return TokenClassifier(separator=self.separator, bos=self.bos, after_prompt=self.after_prompt)
 
     @property
     def micro_rows(self) -> int:

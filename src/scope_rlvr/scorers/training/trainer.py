@@ -130,6 +130,8 @@ def fit(
         return ""
     order = training_order([len(e.ids) for e in examples], steps, settings.batch_rows, settings.seed)
     journal = _Journal(folder, watch)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
     trainer = Trainer(
         model=model,
         args=_arguments(settings, steps, folder),
@@ -167,7 +169,6 @@ def _arguments(settings: ScorerTraining, steps: int, folder: RunFolder) -> Train
         report_to="none",
         use_cpu=not on_gpu,
         bf16=on_gpu and torch.cuda.is_bf16_supported(),
-        gradient_checkpointing=settings.gradient_checkpointing,
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,
