@@ -9,8 +9,10 @@ import typer.main
 from scope_rlvr.cli.main import app
 from scope_rlvr.errors import ExitCode
 from scope_rlvr.methods import METHODS
+from scope_rlvr.run.calibrate_scorer import CALIBRATION_SCHEMA
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.evaluate import EVALUATION_SCHEMA
+from scope_rlvr.run.judge_scorer import BENCH_SCHEMA
 from scope_rlvr.run.records import SCHEMA_VERSION
 from scope_rlvr.run.train import SUMMARY_SCHEMA
 from scope_rlvr.salvage import SalvageOutcome
@@ -40,6 +42,22 @@ COMMANDS = {
     ],
     "methods": ["name"],
     "report": ["run", "--out"],
+    "salvage": [
+        "rollouts",
+        "--out",
+        "--scorer",
+        "--teacher",
+        "--policy",
+        "--problems",
+        "--config",
+        "--set",
+        "--parquet",
+        "--sft",
+        "--dpo",
+        "--resume",
+        "--skip-bad-rows",
+        "--batch-rows",
+    ],
     "show": ["run", "--step", "--limit"],
     "study": ["file", "--out", "--results", "--at-once", "--dry-run", "--report-only"],
     "version": [],
@@ -77,6 +95,19 @@ COMMANDS = {
         "--set",
         "--rows-at-once",
         "--limit",
+        "--skip-bad-rows",
+    ],
+    "scorer bench": ["--scorer", "--data", "--tune-on", "--set", "--skip-bad-rows", "--out"],
+    "scorer calibrate": [
+        "--scorer",
+        "--data",
+        "--late-cost",
+        "--out",
+        "--missed-cost",
+        "--false-alarm-cost",
+        "--rows",
+        "--seed",
+        "--set",
         "--skip-bad-rows",
     ],
     "embedded build": ["--out"],
@@ -154,7 +185,17 @@ CONFIGURATION = {
     "objective": ["normalisation", "aggregation", "clip", "kl", "entropy", "updates_per_batch"],
     "optimizer": ["learning_rate", "schedule", "warmup_steps", "weight_decay", "max_grad_norm"],
     "scorer": ["model", "family", "rule", "calibration", "noise"],
-    "teacher": ["model", "temperature", "prompt", "noise"],
+    "teacher": [
+        "model",
+        "name",
+        "interface",
+        "temperature",
+        "prompt",
+        "noise",
+        "max_failure_share",
+        "failure_window",
+        "server",
+    ],
     "verifier": ["kind", "answer_pattern"],
     "evaluation": [
         "sets",
@@ -214,6 +255,8 @@ def test_schema_versions() -> None:
     assert SCHEMA_VERSION == 1
     assert SUMMARY_SCHEMA == 1
     assert EVALUATION_SCHEMA == 1
+    assert BENCH_SCHEMA == 1
+    assert CALIBRATION_SCHEMA == 1
 
 
 def test_words_in_the_journals() -> None:

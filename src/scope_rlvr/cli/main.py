@@ -15,7 +15,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 import typer
 
 from scope_rlvr import __version__
-from scope_rlvr.cli import check, doctor, embedded, evaluate, methods, report, scorer, show, study, train
+from scope_rlvr.cli import check, doctor, embedded, evaluate, methods, report, salvage, scorer, show, study, train
 from scope_rlvr.cli.console import open_console
 from scope_rlvr.errors import ExitCode, UserError
 
@@ -34,6 +34,7 @@ app.command("methods")(methods.methods)
 app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("show")(show.show)
+app.command("salvage")(salvage.salvage)
 app.command("study")(study.study)
 app.add_typer(scorer.app, name="scorer")
 app.add_typer(embedded.app, name="embedded")

@@ -29,12 +29,12 @@ def group_records(
             "reference": group.problem.reference,
         }
         for member, reward in zip(group.members, rewards_G, strict=True):
-            yield shared | {"role": member.role.value, "reward": reward} | _member_record(member, codec)
+            yield shared | {"role": member.role.value, "reward": reward} | member_record(member, codec)
         for member in group.replaced:
-            yield shared | {"role": "replaced", "reward": None} | _member_record(member, codec)
+            yield shared | {"role": "replaced", "reward": None} | member_record(member, codec)
 
 
-def _member_record(member: Member, codec: TextCodec) -> dict[str, Any]:
+def member_record(member: Member, codec: TextCodec) -> dict[str, Any]:
     scores = member.step_scores
     return {
         "verdict": _verdict_record(member.verdict),

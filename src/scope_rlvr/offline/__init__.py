@@ -1,0 +1,1 @@
+"""Saved rollouts of any origin: read, salvaged without training, and written as data sets."""
