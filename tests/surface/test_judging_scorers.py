@@ -10,8 +10,11 @@ import pytest
 from scope_rlvr.embedded import model_path
 from scope_rlvr.evaluation import scorer_bench
 from scope_rlvr.problems.reduction import SEPARATOR, Reduction
+from scope_rlvr.run.calibrate_scorer import CALIBRATION_SCHEMA
+from scope_rlvr.run.judge_scorer import BENCH_SCHEMA
 from tests.benchmark_data import benchmark_file
 from tests.surface.conftest import run_scope
+from tests.surface.test_docs import doc, rows_of
 
 FAMILY = Reduction()
 
@@ -255,3 +258,31 @@ def test_bad_rows_are_left_out_on_demand_and_counted(scope, tmp_path):
     assert ended.code == 0, ended.err
     assert "1 bad rows; the first: row 2" in " ".join(ended.out.split())
     assert results(tmp_path / "out")["files"][0]["num_bad_rows"] == 1
+
+
+def test_every_field_of_both_files_is_documented(scope, embedded_rows, tmp_path):
+    text = doc("formats.md")
+    spec = ("--scorer", "random", "--data", embedded_rows)
+    assert scope("scorer", "bench", *spec, "--out", tmp_path / "bench").code == 0
+    assert scope("scorer", "calibrate", *spec, "--late-cost", "5", "--out", tmp_path / "rule.json").code == 0
+    bench, rule = results(tmp_path / "bench"), json.loads((tmp_path / "rule.json").read_text(encoding="utf-8"))
+    (file,) = bench["files"]
+    assert set(rows_of(text, "## The folder of scope scorer bench")) == {*bench, *file, *file["own"]}
+    assert set(rows_of(text, "## The file of scope scorer calibrate")) == set(rule)
+    inner = (bench["scorer"], bench["tuned"], bench["throughput"], bench["interval"], file["own"]["wrong"])
+    inner += (
+        file["own"]["right"],
+        file["own"]["f1"],
+        file["reliability"],
+        file["reliability"]["bins"][0],
+        rule["file"],
+    )
+    inner += (rule["costs"], rule["calibration"], rule["calibration_error"])
+    lines = (tmp_path / "bench" / "scores.jsonl").read_text(encoding="utf-8").splitlines()
+    inner += (json.loads(lines[0]), json.loads(lines[1]))
+    assert [key for table in inner for key in table if f"`{key}`" not in text] == []
+    for name, version in (
+        ("`bench.json` of a step scorer", BENCH_SCHEMA),
+        ("the file of `scope scorer calibrate`", CALIBRATION_SCHEMA),
+    ):
+        assert f"| {name} | `schema` | {version} |" in text
