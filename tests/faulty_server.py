@@ -61,6 +61,8 @@ class FaultyServer:
     write: Callable[[str], str] | None = None
     delay: float = 0.05
     """Seconds that the fault "429 with a delay" asks to wait."""
+    num_spared: int = 0
+    """So many requests, the first ones, never fail."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     num_faults: int = 0
@@ -136,7 +138,8 @@ class FaultyServer:
 
     def _draw(self) -> bool:
         with self._lock:
-            fails = self.fault is not None and self._rng.random() < self.rate
+            is_spared = len(self.bodies) <= self.num_spared
+            fails = self.fault is not None and not is_spared and self._rng.random() < self.rate
             self.num_faults += fails
             return fails
 

@@ -16,6 +16,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 
 from scope_rlvr.cli.main import main
+from tests.faulty_server import MODEL, FaultyServer
 
 SMALL = (
     "run.problems_per_step=2",
@@ -79,4 +80,27 @@ def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "plain"
     ended = run_scope("train", "--out", folder, "--steps", "4", *settings())
     assert ended.code == 0, ended.err
+    return folder
+
+
+def served_by(server: FaultyServer, *overrides: str) -> list[str]:
+    """Overrides that make a server the teacher: patience for a busy machine, nothing kept, no repetitions."""
+    return [
+        f"teacher.model={server.url}",
+        f"teacher.name={MODEL}",
+        "teacher.server.cache=none",
+        "teacher.server.retries=0",
+        "teacher.server.backoff_seconds=0.01",
+        *overrides,
+    ]
+
+
+@pytest.fixture(scope="session")
+def served_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose teacher is a server that sometimes fails."""
+    folder = tmp_path_factory.mktemp("runs") / "served"
+    with FaultyServer("500", rate=0.5, num_spared=1) as server:
+        ended = run_scope("train", "--out", folder, "--steps", "4", *settings(*served_by(server)))
+    assert ended.code == 0, ended.err
+    assert server.num_faults
     return folder

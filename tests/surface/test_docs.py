@@ -14,6 +14,7 @@ import pytest
 
 from scope_rlvr.errors import ExitCode
 from scope_rlvr.methods import METHODS
+from scope_rlvr.ports import Fault
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.records import SCHEMA_VERSION
 from scope_rlvr.run.train import _RENAMED, SUMMARY_SCHEMA
@@ -66,14 +67,21 @@ def written_metrics(run: Path) -> set[str]:
 
 
 def _generic(key: str) -> str:
-    """A key of an evaluation during the run, as docs/metrics.md writes it for all sets and measures."""
+    """A key as docs/metrics.md writes it for all evaluation sets, measures and faults of a teacher."""
+    if key.startswith("teacher/errors/"):
+        return "teacher/errors/<fault>"
     if not key.startswith("eval/"):
         return key
     return re.sub(r"pass_at_\d+$", "pass_at_<n>", re.sub(r"diversity/\w+$", "diversity/<measure>", key))
 
 
-def test_every_metric_is_documented_and_every_documented_metric_is_written(rich_run: Path) -> None:
-    assert written_metrics(rich_run) == set(documented_metrics())
+def test_every_metric_is_documented_and_every_documented_metric_is_written(rich_run: Path, served_run: Path) -> None:
+    assert written_metrics(rich_run) | written_metrics(served_run) == set(documented_metrics())
+
+
+def test_every_fault_of_a_teacher_is_documented() -> None:
+    for text in (documented_metrics()["teacher/errors/<fault>"], doc("teachers.md")):
+        assert all(f"`{fault}`" in text for fault in Fault)
 
 
 def test_metrics_that_need_an_option_are_marked_so(rich_run: Path, plain_run: Path) -> None:

@@ -46,6 +46,7 @@ class Interface(Settings):
     """What all interfaces of a server have."""
 
     path: ClassVar[str]
+    kind: str
     extra: dict[str, Any] = Field({}, description="further fields of every request, which win over those written here")
     leave_out: tuple[str, ...] = Field((), description="fields that this server does not take, such as `temperature`")
 

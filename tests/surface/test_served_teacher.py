@@ -1,0 +1,177 @@
+"""A server as the teacher of ``scope train``: asked before the run, counted in it, shown, and left where it fails too often."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faulty_server import MODEL, FaultyServer
+from tests.surface.conftest import served_by, settings
+
+KEY = "sk-canary-51ac"
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def test_faults_are_counted_in_metrics_and_summary(served_run: Path) -> None:
+    summary = json.loads((served_run / "summary.json").read_text())
+    asked = sum(line.get("teacher/asked", 0) for line in lines(served_run))
+    errors = sum(line.get("teacher/errors", 0) for line in lines(served_run))
+    assert 0 < errors < asked
+    assert (summary["teacher"]["asked"], summary["teacher"]["errors"]) == (asked, errors)
+    assert summary["teacher"]["requests"] == asked
+    assert summary["salvage"]["admitted"] > 0
+    assert all(
+        line["teacher/errors"] == sum(n for key, n in line.items() if key.startswith("teacher/errors/"))
+        for line in lines(served_run)
+        if "teacher/errors" in line
+    )
+
+
+def test_faults_are_shown(served_run: Path) -> None:
+    page = (served_run / "report.html").read_text()
+    assert "questions to the teacher unanswered: the server says that it failed (server)" in page
+
+
+def test_the_display_says_that_the_teacher_fails(tmp_path: Path, scope: Callable[..., Any]) -> None:
+    with FaultyServer("500", num_spared=1) as server:
+        ended = scope("train", "--out", tmp_path / "run", "--steps", "2", *settings(*served_by(server)))
+    assert ended.code == 0, ended.err
+    assert "the teacher failed (server): HTTP 500: worker died" in ended.out
+    assert "questions to the teacher unanswered: the server says that it failed (server)" in ended.out
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["salvage"]["admitted"] == 0
+    assert summary["teacher"]["errors"] == summary["teacher"]["asked"] > 0
+
+
+def test_a_teacher_that_fails_too_often_ends_the_run_which_can_go_on(tmp_path: Path, scope: Callable[..., Any]) -> None:
+    run = tmp_path / "run"
+    with FaultyServer("HTML page", num_spared=1) as server:
+        overrides = settings(*served_by(server, "teacher.failure_window=2"))
+        ended = scope("train", "--out", run, "--steps", "12", *overrides)
+        assert ended.code == 5, ended.err
+        assert "more than teacher.max_failure_share = 0.5 allows" in ended.out
+        assert "malformed" in ended.out
+        summary = json.loads((run / "summary.json").read_text())
+        assert summary["stopped_because"].startswith("the teacher did not answer")
+        assert 2 <= summary["steps"] < 12
+        server.fault = None
+        again = scope("train", "--resume", run)
+    assert again.code == 0, again.err
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["stopped_because"] == "finished"
+    assert [line["step"] for line in lines(run)] == list(range(1, 13))
+    assert summary["salvage"]["admitted"] > 0
+
+
+def test_a_share_of_one_never_ends_a_run(tmp_path: Path, scope: Callable[..., Any]) -> None:
+    with FaultyServer("HTML page", num_spared=1) as server:
+        limits = ("teacher.failure_window=1", "teacher.max_failure_share=1")
+        ended = scope("train", "--out", tmp_path / "run", "--steps", "3", *settings(*served_by(server, *limits)))
+    assert ended.code == 0, ended.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (("teacher.name=solvr",), "served there: solver"),
+        (("teacher.model=http://127.0.0.1:9/v1",), "Start the server"),
+        (("teacher.server.api_key_env=NO_SUCH_KEY",), "no such environment variable"),
+        (("teacher.interface=chat", "teacher.interface.kind=chats"), "teacher.interface"),
+        (("teacher.server.max_tokens=1",), "Raise teacher.server.max_tokens"),
+        (("teacher.prompt=Hello {problem}", "teacher.interface=chat"), "prompt is for a teacher that continues a text"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_written(
+    changes: tuple[str, ...], told: str, tmp_path: Path, scope: Callable[..., Any]
+) -> None:
+    with FaultyServer() as server:
+        ended = scope("train", "--out", tmp_path / "run", *settings(*served_by(server, *changes)))
+    assert ended.code == 2
+    assert told in ended.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_repeated_run_asks_one_question_and_ends_in_the_same_weights(
+    tmp_path: Path, scope: Callable[..., Any]
+) -> None:
+    with FaultyServer() as server:
+        overrides = settings(*served_by(server, f"teacher.server.cache={tmp_path / 'cache'}"))
+        first = scope("train", "--out", tmp_path / "first", "--steps", "3", *overrides)
+        asked = server.num_requests
+        second = scope("train", "--out", tmp_path / "second", "--steps", "3", *overrides)
+        assert (first.code, second.code) == (0, 0), second.err
+        assert asked > 2
+        # Whether the server is there at all is asked anew each time.
+        assert server.num_requests == asked + 1
+    assert weights(tmp_path / "first") == weights(tmp_path / "second")
+    hits = sum(line.get("teacher/cache_hits", 0) for line in lines(tmp_path / "second"))
+    assert hits == sum(line.get("teacher/asked", 0) for line in lines(tmp_path / "second"))
+
+
+def test_the_key_is_in_no_file_and_on_no_screen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: Callable[..., Any]
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    with FaultyServer("500", rate=0.5, num_spared=1) as server:
+        own = (f"teacher.server.cache={tmp_path / 'cache'}", "teacher.server.api_key_env=TEACHER_KEY")
+        ended = scope("train", "--out", tmp_path / "run", "--steps", "2", *settings(*served_by(server, *own)))
+        assert ended.code == 0, ended.err
+        assert all(headers["Authorization"] == f"Bearer {KEY}" for headers in server.headers)
+    written = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert any(file.is_relative_to(tmp_path / "cache") for file in written)
+    assert [file for file in written if KEY.encode() in file.read_bytes()] == []
+    assert KEY not in ended.out + ended.err
+
+
+def test_a_key_in_an_address_is_refused_and_not_repeated(tmp_path: Path, scope: Callable[..., Any]) -> None:
+    for address in (f"http://user:{KEY}@127.0.0.1/v1", f"http://127.0.0.1/v1?key={KEY}"):
+        model = f"teacher.model={address}"
+        ended = scope("train", "--out", tmp_path / "run", "--set", model, "--set", f"teacher.name={MODEL}")
+        assert ended.code == 2
+        assert "plain address" in ended.err
+        assert KEY not in ended.out + ended.err
+        assert not (tmp_path / "run").exists()
+
+
+def test_the_budget_is_kept_over_an_interruption(tmp_path: Path, scope: Callable[..., Any]) -> None:
+    run = tmp_path / "run"
+    with FaultyServer("HTML page", num_spared=4) as server:
+        limits = ("teacher.failure_window=2", "teacher.server.max_tokens=4000", "run.checkpoint_every=1")
+        ended = scope("train", "--out", run, "--steps", "12", *settings(*served_by(server, *limits)))
+        assert ended.code == 5, ended.err
+        before = json.loads((run / "summary.json").read_text())["teacher"]
+        server.fault = None
+        assert scope("train", "--resume", run).code == 0
+    after = json.loads((run / "summary.json").read_text())["teacher"]
+    assert 0 < before["reply_tokens"] < after["reply_tokens"]
+    assert after["prompt_tokens"] + after["reply_tokens"] <= 4000
+
+
+def test_the_exact_solver_as_the_teacher(tmp_path: Path, scope: Callable[..., Any]) -> None:
+    ended = scope(
+        "train", "--out", tmp_path / "run", "--steps", "3", *settings("teacher.model=exact", "scorer.model=exact")
+    )
+    assert ended.code == 0, ended.err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["salvage"]["admitted"] > 0
+    assert summary["teacher"]["errors"] == 0
+
+
+def test_the_exact_solver_knows_its_own_problems_alone(tmp_path: Path, scope: Callable[..., Any]) -> None:
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text('{"prompt": "1 + 1?", "reference": "2"}\n' * 1)
+    own = ("teacher.model=exact", f"problems.source={problems}")
+    ended = scope("train", "--out", tmp_path / "run", *settings(*own))
+    assert ended.code == 2
+    assert "teacher.model = 'exact' knows the problems of the family" in ended.err
