@@ -12,6 +12,7 @@ from scope_rlvr.methods import METHODS
 from scope_rlvr.run.calibrate_scorer import CALIBRATION_SCHEMA
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.evaluate import EVALUATION_SCHEMA
+from scope_rlvr.run.grade import GRADES_SCHEMA
 from scope_rlvr.run.judge_scorer import BENCH_SCHEMA
 from scope_rlvr.run.records import SCHEMA_VERSION
 from scope_rlvr.run.train import SUMMARY_SCHEMA
@@ -40,6 +41,7 @@ COMMANDS = {
         "--threads",
         "--out",
     ],
+    "grade": ["file", "--verifier", "--set", "--show", "--out"],
     "methods": ["name"],
     "report": ["run", "--out"],
     "salvage": [
@@ -255,6 +257,7 @@ def test_schema_versions() -> None:
     assert SCHEMA_VERSION == 1
     assert SUMMARY_SCHEMA == 1
     assert EVALUATION_SCHEMA == 1
+    assert GRADES_SCHEMA == 1
     assert BENCH_SCHEMA == 1
     assert CALIBRATION_SCHEMA == 1
 

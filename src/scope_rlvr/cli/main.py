@@ -15,7 +15,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 import typer
 
 from scope_rlvr import __version__
-from scope_rlvr.cli import check, doctor, embedded, evaluate, methods, report, salvage, scorer, show, study, train
+from scope_rlvr.cli import check, doctor, embedded, evaluate, grade, methods, report, salvage, scorer, show, study, train
 from scope_rlvr.cli.console import open_console
 from scope_rlvr.errors import ExitCode, UserError
 
@@ -32,6 +32,7 @@ app.command("check")(check.check)
 app.command("doctor")(doctor.doctor)
 app.command("methods")(methods.methods)
 app.command("eval")(evaluate.evaluate)
+app.command("grade")(grade.grade)
 app.command("report")(report.report)
 app.command("show")(show.show)
 app.command("salvage")(salvage.salvage)

@@ -83,9 +83,7 @@ class FunctionKind(_InProcesses):
     """A function of your own: ``is_right(problem, response)`` returns true, false, or ``None`` for unknown."""
 
     kind: Literal["function"] = "function"
-    path: str = Field(
-        ..., pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="where it is, `package.module:name`"
-    )
+    path: str = Field(..., pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="where it is, `package.module:name`")
     memory_mib: int = Field(4096, ge=64, description="most memory of a process; above it the verdict is unknown")
 
 

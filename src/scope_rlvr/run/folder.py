@@ -20,7 +20,18 @@ from typing import Any
 from scope_rlvr.errors import UserError
 
 CHECKPOINT_MARKER = "COMPLETE"
-_PACKAGES = ("scope-rlvr", "torch", "transformers", "trl", "accelerate", "datasets", "safetensors", "tokenizers")
+_PACKAGES = (
+    "scope-rlvr",
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "datasets",
+    "safetensors",
+    "tokenizers",
+    "math-verify",
+    "sympy",
+)
 
 
 @dataclass(frozen=True)
