@@ -29,7 +29,15 @@ CORE = [
     "errors",
 ]
 TENSOR_CORE = ["objective", "methods", *METHODS]
-ARRAY_CORE = ["evaluation.estimators", "evaluation.measures", "evaluation.evaluate"]
+ARRAY_CORE = [
+    "evaluation.estimators",
+    "evaluation.measures",
+    "evaluation.evaluate",
+    "evaluation.first_error",
+    "evaluation.reliability",
+    "evaluation.rule_search",
+    "evaluation.scorer_bench",
+]
 ENGINES = frozenset({"trl", "transformers", "verl", "vllm", "ray", "datasets", "accelerate"})
 FREE_OF = dict.fromkeys(CORE, ENGINES | {"torch", "numpy"}) | dict.fromkeys(TENSOR_CORE, ENGINES)
 FREE_OF |= dict.fromkeys(ARRAY_CORE, ENGINES | {"torch"})

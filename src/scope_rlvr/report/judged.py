@@ -98,7 +98,9 @@ def file_notes(file: LabelledFile) -> list[str]:
     num_wrong = sum(solution.first_wrong is not None for solution in file.solutions)
     lines = [f"data      {visible(str(file.path))}: {len(file.solutions)} solutions, {num_wrong} with a wrong step"]
     if num_wrong and all(s.first_wrong in (None, len(s.steps) - 1) for s in file.solutions):
-        lines.append("          the wrong step is always the last one: no cut can come too late, so F1 is no ProcessBench figure")
+        lines.append(
+            "          the wrong step is always the last one: no cut can come too late, so F1 is no ProcessBench figure"
+        )
     lines += [f"          left out: {count} rows, {reason}" for reason, count in sorted(file.left_out.items())]
     if file.bad_rows:
         lines.append(f"          left out: {len(file.bad_rows)} bad rows; the first: {visible(file.bad_rows[0])}")
