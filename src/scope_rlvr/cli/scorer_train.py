@@ -30,6 +30,10 @@ def train(
         bool, typer.Option("--skip-bad-rows", help="leave out rows that cannot be used, and say which")
     ] = False,
     separator: Annotated[str, typer.Option(help="text after each step; \\n is a line break")] = "\\n\\n",
+    bos: Annotated[bool, typer.Option("--bos", help="begin with the tokenizer's begin-of-sequence token")] = False,
+    after_prompt: Annotated[
+        bool, typer.Option("--after-prompt", help="the separator also between problem and first step")
+    ] = False,
     epochs: Annotated[float | None, typer.Option(help="passes over the training rows; 1 without it")] = None,
     steps: Annotated[int | None, typer.Option(help="optimiser steps, instead of --epochs")] = None,
     batch_rows: Annotated[int, typer.Option(help="solutions for each optimiser step")] = 16,
@@ -53,6 +57,8 @@ def train(
         raise UserError(f"--epochs {epochs:g} and --steps {steps} both say how long to train; give one of them")
     settings = _settings(
         separator=separator.replace("\\n", "\n").replace("\\t", "\t"),
+        bos=bos,
+        after_prompt=after_prompt,
         epochs=1.0 if epochs is None else epochs,
         steps=steps,
         batch_rows=batch_rows,

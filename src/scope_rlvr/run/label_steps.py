@@ -233,6 +233,10 @@ class Journal:
             os.fsync(file.fileno())
         self.num_done += num_responses
         self.num_bytes += len(data)
+        self.save_state()
+
+    def save_state(self) -> None:
+        """Say how far the file is complete."""
         state = {
             "request": self.record,
             "num_done": self.num_done,
@@ -271,6 +275,9 @@ def load_labeller(plan: Plan) -> Labeller:
 def label_all(plan: Plan, labeller: Labeller, journal: Journal, on_progress: Callable[[int], None]) -> None:
     """Label what is left to do and write it down, some rows at a time; ``on_progress`` hears how many more are done."""
     size = plan.request.rows_at_once
+    # Without a state a kill in the first group would leave a file that nobody can go on with.
+    journal.out.touch()
+    journal.save_state()
     # A group's number decides its seed: rows come out the same wherever the work was interrupted.
     for start in range(journal.num_done, len(plan.responses), size):
         some = plan.responses[start : start + size]
