@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scope_rlvr.errors import UserError
+from scope_rlvr.grading.math_answer import MathVerifier
+from scope_rlvr.grading.settings import FunctionKind, PatternKind
 from scope_rlvr.ports import TeacherRequest
+from scope_rlvr.problems.sources import is_family
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.findings import Finding, Severity, error, ok, warning
 from scope_rlvr.run.gold import spread, unverifiable
@@ -105,24 +108,42 @@ def _disk(config: RunConfig, out: Path) -> Finding:
 
 def _references(config: RunConfig, data: RunData) -> Iterator[Finding]:
     """References graded against themselves, a sample of each set."""
-    pattern = answer_pattern(config)
-    verifier = make_verifier(config)
+    if isinstance(config.verifier, FunctionKind):
+        yield ok("answers", "a function of your own judges; what it would say of the references is not known here")
+        return
+    pattern, source = answer_pattern(config), config.problems.source
+    if source is not None and not is_family(source) and config.verifier == PatternKind():
+        yield warning(
+            "answers",
+            f"final answers are read by the pattern of the embedded problems, {pattern!r}",
+            "set verifier = 'math' for boxed answers, or verifier.answer_pattern",
+        )
     sets = {"training problems": data.training.problems}
     sets |= {f"evaluation set {held_out.name}": held_out.problems for held_out in data.held_out}
+    verifier = make_verifier(config)
     for name, problems in sets.items():
         tried = spread(problems, SAMPLED_GOLDS)
         bad = unverifiable(verifier, tried, pattern)
+        if bad is None:
+            yield warning(
+                "answers",
+                f"{name}: no reference can be stated so that this verifier reads it; tried in a box, and as its pattern wants",
+                "look at verifier.answer_pattern: is it meant for these answers?",
+            )
+            continue
         if not bad:
-            yield ok("answers", f"{name}: {len(tried)} of {len(problems)} references are right against themselves")
+            yield ok("answers", f"{name}: {len(tried)} of {len(problems)} references are right as their own answers, and another answer is wrong")
             continue
         first = next(iter(bad))
-        said = f"{name}: {len(bad)} of {len(tried)} references are not right against themselves; {first}: {bad[first]}"
+        said = f"{name}: {len(bad)} of {len(tried)} references cannot be graded; {first}: {bad[first]}"
         if len(bad) > _MANY_BAD_GOLDS * len(tried):
             yield error(
                 "answers", said, "choose a verifier that reads these answers, or mend problems.columns / answer_form"
             )
         else:
             yield warning("answers", said, "remove or mend these rows: no response to them can be called right")
+    if isinstance(verifier, MathVerifier):
+        verifier.close()
 
 
 def _memory(config: RunConfig) -> Iterator[Finding]:
@@ -188,7 +209,7 @@ def model_findings(config: RunConfig) -> Iterator[Finding]:
     yield from _prompts(config, loaded.policy.codec, problems)
     if config.method.needs_step_scorer:
         try:
-            loaded.scorer = load_step_scorer(config, problems)
+            loaded.scorer = load_step_scorer(config, problems, loaded.policy)
             yield ok("scorer", f"{config.scorer.model} is loaded and passed its self-test")
         except UserError as found:
             yield error("scorer", str(found))
@@ -200,8 +221,10 @@ def model_findings(config: RunConfig) -> Iterator[Finding]:
             yield error("teacher", str(found))
     yield from _vocabularies(config, loaded)
     longest = _longest(problems, loaded.policy.codec, config)
-    yield from _room(config, loaded.policy, longest)
-    yield _longest_step(config, loaded, longest)
+    room = _room(config, loaded.policy, longest)
+    yield room
+    if room.severity is Severity.OK:
+        yield _longest_step(config, loaded, longest)
 
 
 def _prompts(config: RunConfig, codec: TokenizerCodec, problems: list[Problem]) -> Iterator[Finding]:
@@ -273,35 +296,31 @@ def _longest(problems: list[Problem], codec: TokenizerCodec, config: RunConfig) 
     return [problem for _, problem in admitted[: config.run.problems_per_step]]
 
 
-def _room(config: RunConfig, policy: LocalModel, longest: list[Problem]) -> Iterator[Finding]:
+def _room(config: RunConfig, policy: LocalModel, longest: list[Problem]) -> Finding:
     """Whether the longest prompt and the longest response fit into the policy's context."""
     if len(longest) < config.run.problems_per_step:
-        yield error(
+        return error(
             "context",
             f"{len(longest)} problems are left and a step needs run.problems_per_step = {config.run.problems_per_step}",
             "raise problems.max_prompt_tokens, or lower run.problems_per_step",
         )
-        return
     room = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None)
     prompt = len(policy.codec.encode_prompt(longest[0].prompt))
     response = max(config.sampling.max_response_tokens, config.evaluation.max_response_tokens)
     said = f"a prompt of {prompt} tokens and a response of {response} are {prompt + response}"
-    if room is not None and prompt + response > room:
-        yield error(
-            "context",
-            f"{said}, more than the {room} positions of {config.model.policy}",
-            "lower sampling.max_response_tokens, evaluation.max_response_tokens or problems.max_prompt_tokens",
-        )
-    else:
-        yield ok("context", f"{said}{f' of {room} positions' if room is not None else ''}")
+    if room is None or prompt + response <= room:
+        return ok("context", f"{said}{f' of {room} positions' if room is not None else ''}")
+    return error(
+        "context",
+        f"{said}, more than the {room} positions of {config.model.policy}",
+        "lower sampling.max_response_tokens, evaluation.max_response_tokens or problems.max_prompt_tokens",
+    )
 
 
 def _longest_step(config: RunConfig, loaded: _Loaded, longest: list[Problem]) -> Finding:
     """One whole step on the longest prompts whose every response runs to the budget, and the memory that it took."""
     from scope_rlvr.run.longest_step import OutOfMemory, run_longest_step
 
-    if len(longest) < config.run.problems_per_step:
-        return error("longest step", "not run: there are too few problems", "see context")
     rows = f"{config.rows_per_step} rows of {config.sampling.max_response_tokens} response tokens"
     try:
         measured = run_longest_step(config, loaded.policy, longest)

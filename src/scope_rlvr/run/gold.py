@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from scope_rlvr.ports import Verifier
-from scope_rlvr.types import Outcome, Problem
+from scope_rlvr.types import Outcome, Problem, Verdict
 
 _Item = TypeVar("_Item")
 
@@ -22,24 +22,45 @@ def spread(items: Sequence[_Item], count: int) -> list[_Item]:
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def response_stating(answer: str, pattern: str | None) -> str:
-    r"""A response that says nothing but its final answer: in a box, or as a pattern of plain text with one group wants it.
+def responses_stating(answer: str, pattern: str | None) -> list[str]:
+    r"""Responses that say nothing but their final answer: in a box, and as a pattern of plain text with one group wants it.
 
-    >>> response_stating("7", None), response_stating("7", r"answer (\d+)")
-    ('\\boxed{7}', 'answer 7')
+    >>> responses_stating("7", r"answer (\d+)")
+    ['\\boxed{7}', 'answer 7']
     """
+    boxed = rf"\boxed{{{answer}}}"
     if pattern is None:
-        return rf"\boxed{{{answer}}}"
+        return [boxed]
     before, _, rest = pattern.partition("(")
-    return before + answer + rest.rpartition(")")[2]
+    return [boxed, before + answer + rest.rpartition(")")[2]]
 
 
-def unverifiable(verifier: Verifier, problems: Sequence[Problem], pattern: str | None) -> dict[str, str]:
-    """Ids of the problems whose reference, given as the answer, is not right, each with the verifier's reason."""
-    attempts = [(problem, response_stating(problem.reference, pattern)) for problem in problems]
-    verdicts = verifier.verify(attempts)
-    return {
-        problem.id: f"{problem.reference[:60]!r} is {verdict.outcome.value} ({verdict.reason})"
-        for problem, verdict in zip(problems, verdicts, strict=True)
-        if verdict.outcome is not Outcome.RIGHT
-    }
+FOREIGN = "987654321"
+"""An answer that belongs to no problem: where it is not called wrong, the reference cannot be compared with anything."""
+
+
+def unverifiable(verifier: Verifier, problems: Sequence[Problem], pattern: str | None) -> dict[str, str] | None:
+    """Ids of the problems whose reference tells nothing right from wrong, each with the verifier's reason.
+
+    The reference itself must be right as an answer, and a foreign one wrong: equal text alone would make a reference right
+    that no verifier can read. ``None`` where the verifier reads an answer in no response that is known to state one.
+    """
+    for form in range(len(responses_stating("", pattern))):
+        own = verifier.verify([(p, responses_stating(p.reference, pattern)[form]) for p in problems])
+        if all(verdict.answer is None for verdict in own):
+            continue
+        foreign = verifier.verify([(p, responses_stating(FOREIGN, pattern)[form]) for p in problems])
+        reasons = {p.id: _reason(p, *verdicts) for p, *verdicts in zip(problems, own, foreign, strict=True)}
+        return {name: reason for name, reason in reasons.items() if reason}
+    return None
+
+
+def _reason(problem: Problem, own: Verdict, foreign: Verdict) -> str:
+    """What is wrong with a reference, empty for nothing."""
+    shown = repr(problem.reference[:60])
+    if own.outcome is not Outcome.RIGHT:
+        return f"{shown} as its own answer is {own.outcome.value} ({own.reason})"
+    # A reference may happen to be that very number.
+    if foreign.outcome is Outcome.WRONG or problem.reference.strip() == FOREIGN:
+        return ""
+    return f"{shown} against {FOREIGN} is {foreign.outcome.value} ({foreign.reason})"

@@ -1,0 +1,156 @@
+"""Every recipe is a configuration whose parts fit together, and docs/recipes.md says of it what is so."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scope_rlvr.problems import sources
+from scope_rlvr.problems.benchmarks import BENCHMARKS
+from scope_rlvr.problems.rows import Row
+from scope_rlvr.run.check import prompt_tokens_of
+from scope_rlvr.run.config import RunConfig, load_config
+from scope_rlvr.run.memory import GIB, KNOWN_SHAPES, ModelShape, estimate, shape_of
+from scope_rlvr.run.sources import check_sources, evaluation_sets, make_verifier, run_data
+
+ROOT = Path(__file__).parent.parent.parent
+RECIPES = sorted(ROOT.glob("recipes/*.toml"))
+EVALUATIONS = sorted(ROOT.glob("recipes/evaluation/*.toml"))
+PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+
+COLUMNS: dict[str, Any] = {
+    "openai/gsm8k": lambda i: {"question": f"Eggs, {i}?", "answer": f"so\n#### {i}"},
+    "Hothan/OlympiadBench": lambda i: {"id": i, "question": f"Find {i}.", "final_answer": [f"${i}$"], "context": None},
+    "allenai/ai2_arc": lambda i: {
+        "id": f"a{i}",
+        "question": f"Why {i}?",
+        "choices": {"text": ["a", "b"], "label": ["A", "B"]},
+        "answerKey": "A",
+    },
+    "Idavidrein/gpqa": lambda i: {
+        "Record ID": i,
+        "Question": f"How {i}?",
+        "Correct Answer": "x",
+        **{f"Incorrect Answer {k}": str(k) for k in (1, 2, 3)},
+    },
+    "TIGER-Lab/MMLU-Pro": lambda i: {"question_id": i, "question": f"Which {i}?", "options": ["a", "b"], "answer": "B"},
+    "Elliott/Openr1-Math-46k-8192": lambda i: {
+        "data_source": "openr1",
+        "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": f"Prove {i}."}],
+        "target": [{"role": "assistant", "content": f"<think>t</think>\\boxed{{{i}}}"}],
+        "reward_model": {"style": "rule", "ground_truth": str(i)},
+        "ability": "math",
+    },
+}
+"""Rows as the data sets of the recipes are described; all others have ``problem`` and ``answer``."""
+
+
+def rows_of_the_hub(name: str, *, split: str, **_: Any) -> Iterator[Row]:
+    start = 0 if split == "train" else 1000
+    plain = lambda i: {"problem": f"{name}: what is {i}?", "answer": str(i)}  # noqa: E731
+    return (Row(f"row {i}", COLUMNS.get(name, plain)(start + i)) for i in range(1, 41))
+
+
+@pytest.fixture(autouse=True)
+def _a_hub_without_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sources, "read_hub", rows_of_the_hub)
+    monkeypatch.delenv(sources.DATA_FOLDER, raising=False)
+    sources._table_of_hub.cache_clear()
+    yield
+    sources._table_of_hub.cache_clear()
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_a_recipe_is_whole(file: Path) -> None:
+    config = load_config(file)
+    check_sources(config)
+    data = run_data(config)
+    assert len(data.training.problems) >= config.run.problems_per_step
+    assert not data.training.left_out
+
+
+def test_the_protocol_of_the_evaluation() -> None:
+    assert [file.stem for file in EVALUATIONS] == ["luffy"]
+    config = load_config(EVALUATIONS[0])
+    sampled = {s.name: s.samples_per_problem or config.evaluation.samples_per_problem for s in evaluation_sets(config)}
+    many = {"aime24", "aime25", "amc23"}
+    assert sampled == {name: 32 if name in many else 1 for name in BENCHMARKS if name != "gsm8k"}
+    assert (config.evaluation.temperature, config.evaluation.max_response_tokens) == (0.6, 8192)
+    make_verifier(config)
+
+
+def memory_of(config: RunConfig) -> float:
+    """GiB on a graphics processor; on the processors for the embedded recipe."""
+    shape = shape_of(config.model.policy, "model.policy")
+    assert shape is not None
+    on_gpu = config.model.policy != "embedded:policy"
+    return estimate(config, shape, prompt_tokens_of(config), on_gpu=on_gpu).total / GIB
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_the_page_says_what_a_recipe_needs(file: Path) -> None:
+    (line,) = [line for line in PAGE.splitlines() if line.startswith(f"| `recipes/{file.name}` |")]
+    *_, hardware, said = (cell.strip() for cell in line.strip("|").split("|"))
+    needed = memory_of(load_config(file))
+    assert float(said.removesuffix(" GiB")) == pytest.approx(needed, abs=0.05)
+    card = re.search(r"one card of (\d+) GB", hardware)
+    assert card is None or needed < 0.9 * int(card[1]) * 1e9 / GIB
+
+
+def test_the_page_knows_every_recipe() -> None:
+    for file in (*RECIPES, *EVALUATIONS):
+        assert f"`{file.relative_to(ROOT)}`" in PAGE
+
+
+def test_published_sizes() -> None:
+    sizes = {name: shape.num_parameters for name, shape in KNOWN_SHAPES.items()}
+    for size in {*sizes.values()}:
+        assert f"{size:,}" in PAGE
+    seven = 4 * 4 * sizes["Qwen/Qwen2.5-Math-7B"] / GIB
+    assert f"need {seven:.0f} GiB before the first activation" in " ".join(PAGE.split())
+
+
+def test_a_shape_counts_what_the_model_has(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from tests.tiny_maths import make_model
+
+    folder = make_model(tmp_path / "model")
+    shape = shape_of(str(folder), "model.policy")
+    assert shape is not None
+    assert shape.num_parameters == AutoModelForCausalLM.from_pretrained(folder).num_parameters()
+    embedded = shape_of("embedded:policy", "model.policy")
+    assert embedded is not None
+    assert embedded.num_parameters == 431_104
+    assert ModelShape.of({"model_type": "bert"}) is None
+
+
+def test_the_terms_of_the_arithmetic() -> None:
+    shape = ModelShape(2, 10, 20, 2, 1, 5, 100, is_tied=True, has_bias=False)
+    size = 100 * 10 + 2 * (2 * 10 * (10 + 5) + 3 * 10 * 20 + 20) + 10
+    assert shape.num_parameters == size
+    config = load_config(overrides=["method.name=grpo", "run.micro_batch_rows=4", "sampling.batch_rows=8"])
+    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"batch_rows": 1})})
+    memory = estimate(config, shape, 4, on_gpu=True)
+    assert (memory.weights, memory.gradients, memory.optimizer, memory.half_copies) == (
+        4 * size,
+        4 * size,
+        8 * size,
+        2 * size,
+    )
+    assert memory.activations == 4 * 100 * 2 * (34 * 10 + 8 * 20)
+    assert memory.logits == 4 * 96 * 100 * 12
+    assert memory.cache == 8 * 100 * 8 * 2 * 5
+    assert (memory.reference, memory.helpers) == (0, 0)
+
+
+def test_recipes_say_that_they_were_not_run() -> None:
+    for file in RECIPES:
+        text = file.read_text(encoding="utf-8")
+        tomllib.loads(text)
+        assert file.stem == "embedded" or "Not run yet" in text

@@ -1,0 +1,42 @@
+"""References that tell nothing right from wrong are found."""
+
+from __future__ import annotations
+
+import pytest
+
+from scope_rlvr.grading.final_answer import FinalAnswerVerifier
+from scope_rlvr.grading.math_answer import MathVerifier
+from scope_rlvr.run.gold import spread, unverifiable
+from scope_rlvr.types import Problem
+
+
+def problems(*references: str) -> list[Problem]:
+    return [Problem(f"p{i}", "?", reference) for i, reference in enumerate(references)]
+
+
+def test_references_that_cannot_be_read():
+    with MathVerifier() as verifier:
+        found = unverifiable(verifier, problems("7", r"\frac{1}{2}", "x^", r"\frac{1", "987654321"), None)
+    assert found == {
+        "p2": "'x^' against 987654321 is unknown (gold_unparsable)",
+        "p3": "'\\\\frac{1' as its own answer is wrong (malformed_box)",
+    }
+
+
+def test_a_pattern_of_plain_text():
+    verifier = FinalAnswerVerifier(r"answer (\d+)")
+    assert unverifiable(verifier, problems("7", "12"), r"answer (\d+)") == {}
+    found = unverifiable(verifier, problems("7", "x"), r"answer (\d+)")
+    assert found is not None
+    assert list(found) == ["p1"]
+    assert found["p1"].startswith("'x' as its own answer is wrong")
+
+
+def test_a_verifier_that_reads_nothing_that_is_known():
+    pattern = r"the (?:final )?answer is (\d+)!"
+    assert unverifiable(FinalAnswerVerifier(pattern), problems("7"), pattern) is None
+
+
+@pytest.mark.parametrize(("size", "count", "expected"), [(3, 5, [0, 1, 2]), (10, 2, [0, 5]), (0, 2, [])])
+def test_a_spread(size, count, expected):
+    assert spread(range(size), count) == expected
