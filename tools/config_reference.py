@@ -38,7 +38,7 @@ SECTIONS = {
     "objective": "The loss that all methods of a comparison share.",
     "optimizer": "AdamW and its learning rate.",
     "scorer": "The process reward model that scores steps and finds the first wrong one. Only methods that ask for step scores use it.",
-    "teacher": "The model that writes corrections and whole solutions. Only methods with a teacher use it.",
+    "teacher": "Who writes corrections and whole solutions. Only methods with a teacher use it. `docs/teachers.md` describes every kind.",
     "verifier": "What reads the final answer and compares it with the reference. It alone pays reward. `docs/grading.md` describes every kind.",
     "evaluation": "What is measured on held-out problems before and after training, and during it if wanted. Always unaided.",
     "logging": "Where figures go besides the run folder.",
@@ -115,7 +115,9 @@ MEANINGS = {
     "exact": "The reference, letter for letter.",
     "numeric": "A number within a tolerance.",
     "function": "A function of your own, `is_right(problem, response)`, in processes that are killed at a deadline.",
-    "teacher.model": "A causal language model folder, a Hub name, `embedded:teacher`, or `none`. Another vocabulary than the policy's is fine: text is passed instead of ids.",
+    "teacher.model": "A causal language model folder, a Hub name, `embedded:teacher`, the address of a server (`http://host:8000/v1`), `policy` (the policy itself), `exact` (the problem family's own solver), or `none`. Another vocabulary than the policy's is fine: text is passed instead of ids.",
+    "teacher.interface": "How a server is asked: to continue a text or token ids, or in words.",
+    "teacher.server": "How patiently, how often and for how much a server is asked.",
     "teacher.temperature": "Temperature of the teacher; 0 is greedy.",
     "evaluation.sets": "The held-out sets.",
     "evaluation.sets.role": "What the set stands for.",
@@ -140,6 +142,15 @@ MEANINGS = {
     "calibrated.threshold": "The probability from which on a step passes.",
     "calibrated.map": "Points of a rising line from scores to probabilities, `{scores = [...], probabilities = [...]}`; without it, that of `scorer.calibration`, or in the scorer's `scorer.json`.",
     "auto": "What `scorer.json` says, else what the model's name or class says.",
+    "trl": "The same as TRL's `PRMTrainer` trains it.",
+    "pure": "PURE-PRM-7B: a token classifier scored by `p(right) - p(wrong)`.",
+    "qwen": "Qwen2.5-Math-PRM-7B and -72B, Qwen2.5-Math-7B-PRM800K: a two-class head at a marker.",
+    "math_shepherd": "Math-Shepherd: a causal model's `+` against `-` at a marker.",
+    "rlhflow": "RLHFlow's Llama3.1-8B-PRM: a causal model that answers `+` or `-` to every step.",
+    "skywork": "Skywork-o1-Open-PRM: a scalar head at the end of every step.",
+    "universal": "Universal-PRM-7B: a scalar head at the end of every prefix.",
+    "completions": "`/completions`: the server continues a text, or token ids.",
+    "chat": "`/chat/completions`: the server is asked for the next step, or for the rest, in words.",
     "token_classifier": "A token classifier with two labels, label 1 meaning right.",
     "any_failure": "Every group with a failure.",
     "all_fail": "Only groups without a single right rollout.",
@@ -201,6 +212,9 @@ METHOD_NOTE = """`--method NAME` on the command line chooses another method than
 its own. With `max_salvages = 0` the method `scope` is `grpo`, and needs neither scorer nor teacher.
 """
 
+_LONG_LINE = 120
+
+
 
 class ReferenceGap(Exception):
     """A key is explained nowhere, or twice, or an explanation belongs to no key."""
@@ -255,6 +269,8 @@ def _annotation_text(annotation: Any) -> str:
         return "one of " + ", ".join(f"`{value}`" for value in typing.get_args(annotation))
     if typing.get_origin(annotation) is tuple:
         inner = _annotation_text(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) is dict:
+        return "table of any fields"
         return f"list of {'tables' if inner == 'table' else f'{inner}s'}"
     if issubclass(annotation, Enum):
         return "one of " + ", ".join(f"`{member.value}`" for member in annotation)
@@ -318,6 +334,8 @@ def _table(rows: Iterator[tuple[str, FieldInfo, str]]) -> Iterator[str]:
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
     for key, field, meaning in rows:
+    if _is_long_table(field.default):
+        return "the defaults of its keys"
         yield f"| `{key}` | {type_text(field)} | {default_text(field)} | {meaning} |"
 
 
@@ -331,7 +349,7 @@ def _rows(path: str, kind: type[Settings], used: set[str], prefix: str = "") -> 
 
 def _fields(kind: type[Settings]) -> list[tuple[str, FieldInfo]]:
     """The fields of a section, the name of a method first."""
-    return sorted(kind.model_fields.items(), key=lambda item: item[0] != "name")
+    return sorted(kind.model_fields.items(), key=lambda item: issubclass(kind, Method) and item[0] != "name")
 
 
 def reference() -> str:
@@ -434,15 +452,7 @@ def recipe() -> str:
     ]
     config = RunConfig()
     for section, kind in section_types().items():
-        lines += [f"# {line}" for line in _wrapped(SECTIONS[section])] + [f"[{section}]"]
-        values = getattr(config, section)
-        for name, field in _fields(kind):
-            lines += [f"# {line}" for line in _wrapped(meaning_of(key_of(section, kind, name, field), field, set()))]
-            rules = [kind_of(rule) for rule in rules_of(field)]
-            lines += [f"# Rules: {', '.join(rules)}."] if rules else []
-            value = getattr(values, name)
-            lines += [f"# {name} =" if value is None else f"{name} = {toml_value(value)}"]
-        lines.append("")
+        lines += _recipe_lines(section, SECTIONS[section], kind, getattr(config, section))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -453,6 +463,29 @@ def _wrapped(text: str, width: int = 116) -> list[str]:
             lines.append("")
         lines[-1] += f"{' ' if lines[-1] else ''}{word}"
     return lines
+def _recipe_lines(path: str, about: str, kind: type[Settings], values: Settings) -> list[str]:
+    """A section with every key, and after them the tables in it that are too long for a line."""
+    lines = [f"# {line}" for line in _wrapped(about)] + [f"[{path}]"]
+    tables: list[str] = []
+    for name, field in _fields(kind):
+        value, meaning = getattr(values, name), meaning_of(key_of(path, kind, name, field), field, set())
+        if _is_long_table(value):
+            tables += _recipe_lines(f"{path}.{name}", meaning, type(value), value)
+            continue
+        lines += [f"# {line}" for line in _wrapped(meaning)]
+        rules = [kind_of(rule) for rule in rules_of(field)]
+        lines += [f"# Rules: {', '.join(rules)}."] if rules else []
+        lines += [f"# {name} =" if value is None else f"{name} = {toml_value(value)}"]
+    return [*lines, "", *tables]
+
+
+def _is_long_table(value: Any) -> bool:
+    """Whether a value is a table that is better written below the other keys."""
+    return (
+        isinstance(value, Settings) and "kind" not in type(value).model_fields and len(toml_value(value)) > _LONG_LINE
+    )
+
+
 
 
 def main() -> None:
