@@ -6,6 +6,8 @@ from typing import Any
 
 import typer.main
 
+from scope_rlvr.cli.check import CHECK_SCHEMA
+from scope_rlvr.cli.doctor import DOCTOR_SCHEMA
 from scope_rlvr.cli.main import app
 from scope_rlvr.errors import ExitCode
 from scope_rlvr.methods import METHODS
@@ -42,6 +44,8 @@ COMMANDS = {
         "--out",
     ],
     "grade": ["file", "--verifier", "--set", "--show", "--out"],
+    "check": ["config", "--set", "--method", "--out", "--quick", "--json"],
+    "doctor": ["configs", "--json"],
     "methods": ["name"],
     "report": ["run", "--out"],
     "salvage": [
@@ -175,13 +179,14 @@ CONFIGURATION = {
         "rollouts_per_problem",
         "micro_batch_rows",
         "num_threads",
+        "gradient_checkpointing",
         "checkpoint_every",
         "flat_steps_limit",
     ],
     "model": ["policy"],
     "problems": [*SOURCE, "family", "level", "folder", "max_prompt_tokens", "allow_overlap"],
     "prompt": ["template", "system", "format"],
-    "sampling": ["temperature", "top_p", "top_k", "min_p", "max_response_tokens"],
+    "sampling": ["temperature", "top_p", "top_k", "min_p", "max_response_tokens", "batch_rows"],
     "steps": ["separator", "min_chars", "max_steps", "keep_blocks_whole"],
     "method": [],
     "objective": ["normalisation", "aggregation", "clip", "kl", "entropy", "updates_per_batch"],
@@ -206,6 +211,7 @@ CONFIGURATION = {
         "samples_per_problem",
         "max_response_tokens",
         "temperature",
+        "batch_rows",
         "before",
         "every",
         "num_problems_during",
@@ -257,6 +263,8 @@ def test_schema_versions() -> None:
     assert SCHEMA_VERSION == 1
     assert SUMMARY_SCHEMA == 1
     assert EVALUATION_SCHEMA == 1
+    assert CHECK_SCHEMA == 1
+    assert DOCTOR_SCHEMA == 1
     assert GRADES_SCHEMA == 1
     assert BENCH_SCHEMA == 1
     assert CALIBRATION_SCHEMA == 1

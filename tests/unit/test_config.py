@@ -132,7 +132,7 @@ def test_a_method_can_be_given_as_a_bare_name(tmp_path):
         ({"objective": {"clip": {"low": 1.5}}}, ["objective.clip.low", "got 1.5"]),
         ({"optimizer": {"learning_rate": float("nan")}}, ["optimizer.learning_rate", "got nan"]),
         ({"objective": {"entropy": float("inf")}}, ["objective.entropy", "got inf"]),
-        ({"evaluation": {"sets": [{"role": "trained"}]}}, ["evaluation.sets.0", "level", "file"]),
+        ({"evaluation": {"sets": [{"role": "trained"}]}}, ["evaluation.sets.0", "level", "source"]),
     ],
 )
 def test_a_mistake_is_named_with_where_and_what(values, parts):
