@@ -172,8 +172,8 @@ def test_building_twice_gives_the_same_weights(tmp_path):
     recipe = Recipe(
         policy_steps=2,
         teacher_steps=2,
-        scorer_altered_steps=2,
-        scorer_steps=3,
+        scorer_epochs=0.4,
+        altered_per_level=3,
         rollouts_per_level=4,
         dev_rollouts_per_level=2,
         tokens_per_batch=600,

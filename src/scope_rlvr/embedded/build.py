@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import numpy as np
@@ -24,15 +25,22 @@ from transformers import (
 )
 
 from scope_rlvr.embedded import ModelName
-from scope_rlvr.embedded.corpus import Solutions, Sums, draw_numbers, write_altered, write_solutions
-from scope_rlvr.embedded.labelled import IGNORED, LabelledRollout, labelled_rollouts, right_chances
+from scope_rlvr.embedded.corpus import Solutions, Sums, draw_numbers, write_solutions
+from scope_rlvr.embedded.labelled import IGNORED, LEVELS, altered_solutions, policy_solutions
 from scope_rlvr.embedded.tokenizer import EOS, ID, MAX_TOKENS, PAD, VOCABULARY, make_tokenizer
 from scope_rlvr.embedded.training import Batch, one_thread, train
 from scope_rlvr.locate import Threshold
+from scope_rlvr.problems.family import Split
+from scope_rlvr.run.folder import RunFolder
 from scope_rlvr.scorers.families import ScorerDescription, TokenClassifier
+from scope_rlvr.scorers.labelled_data import LabelledSolution
+from scope_rlvr.scorers.training.corpus import Corpus
+from scope_rlvr.scorers.training.run import train_step_scorer
+from scope_rlvr.scorers.training.settings import ScorerTraining
+from scope_rlvr.scorers.training.trainer import Watch
 
-LEVELS = range(2, 11)
-ROLLOUT_LEVELS = range(4, 11)
+_NEVER = 1_000_000_000
+"""Steps from one checkpoint to the next where nobody is going to resume."""
 
 # Llama rather than Qwen2: ``AutoTokenizer`` gives every Qwen2 folder a byte-level tokenizer, whatever is in it.
 _SHAPE: dict[str, Any] = {
@@ -59,9 +67,9 @@ class Recipe:
     readily as another. Without that preference half the failures would go wrong in the first or second step, and
     there would be little to keep.
 
-    The scorer takes ``scorer_altered_steps`` on altered solutions, then ``scorer_steps`` in which rollouts and altered
-    solutions take turns. Those are the only place where it sees the right sum at a gap, as the policy will write it
-    once it has learned; from rollouts alone it learns that certain pairs are wrong whatever is written.
+    The scorer learns from ``rollouts_per_level`` rollouts of the policy and ``altered_per_level`` altered solutions of each
+    level. Those are the only place where it sees the right sum at a gap, as the policy will write it once it has
+    learned; from rollouts alone it learns that certain pairs are wrong whatever is written.
     """
 
     seed: int = 0
@@ -70,9 +78,11 @@ class Recipe:
     gap_weight: float = 0.4
     policy_steps: int = 3800
     teacher_steps: int = 3800
-    scorer_altered_steps: int = 1600
-    scorer_steps: int = 1000
+    scorer_epochs: float = 2.0
+    scorer_batch_rows: int = 64
+    scorer_learning_rate: float = 1e-3
     tokens_per_batch: int = 4000
+    altered_per_level: int = 4000
     rollouts_per_level: int = 2500
     dev_rollouts_per_level: int = 600
 
@@ -103,9 +113,9 @@ def _build(out: Path, recipe: Recipe, only: Sequence[ModelName], report: Callabl
     if "teacher" in only:
         _save(build_teacher(recipe, report), out / "teacher")
     if "step_scorer" in only:
-        scorer, threshold = build_step_scorer(recipe, out / "policy", out / "teacher", report)
+        scorer, rule = build_step_scorer(recipe, out / "policy", out / "teacher", report)
         _save(scorer, out / "step_scorer")
-        ScorerDescription(family=TokenClassifier(), rule=Threshold(threshold=threshold)).write(out / "step_scorer")
+        ScorerDescription(family=TokenClassifier(), rule=rule).write(out / "step_scorer")
 
 
 def build_policy(recipe: Recipe, report: Callable[[str], None]) -> LlamaForCausalLM:
@@ -161,7 +171,7 @@ def build_teacher(recipe: Recipe, report: Callable[[str], None]) -> LlamaForCaus
 
 def build_step_scorer(
     recipe: Recipe, policy_folder: Path, teacher_folder: Path, report: Callable[[str], None]
-) -> tuple[LlamaForTokenClassification, float]:
+) -> tuple[LlamaForTokenClassification, Threshold]:
     """Learn from the policy's own rollouts which step is the first wrong one; returns the model and its threshold.
 
     Starts from the teacher's layers, which know every sum, with one more on top: to compare a sum and the restated
@@ -169,65 +179,38 @@ def build_step_scorer(
     one has no label: whether it is right depends on what one takes as given, and the decision rule never reads it.
     """
     torch.manual_seed(recipe.seed + 2)
-    rng = np.random.default_rng(recipe.seed + 2)
     scorer = _scorer_on_top_of(LlamaForCausalLM.from_pretrained(teacher_folder))
-
-    def make_altered_batch(share_done: float) -> Batch:
-        return _altered_batch(_numbers(_draw_level(share_done, rng), recipe, rng), rng)
-
-    train(
-        scorer,
-        make_altered_batch,
-        num_steps=recipe.scorer_altered_steps,
-        muon_lr=0.02,
-        adam_lr=2e-3,
-        report=report,
-        label="step scorer, altered solutions",
+    corpus = scorer_corpus(recipe, LlamaForCausalLM.from_pretrained(policy_folder))
+    report(f"step scorer: {len(corpus.train)} solutions to learn from")
+    settings = ScorerTraining(
+        epochs=recipe.scorer_epochs,
+        batch_rows=recipe.scorer_batch_rows,
+        learning_rate=recipe.scorer_learning_rate,
+        checkpoint_every=_NEVER,
+        seed=recipe.seed,
     )
-    policy = LlamaForCausalLM.from_pretrained(policy_folder)
-    learn: dict[int, list[LabelledRollout]] = {}
-    dev: dict[int, list[LabelledRollout]] = {}
-    for level in ROLLOUT_LEVELS:
-        learn[level] = labelled_rollouts(policy, level, recipe.rollouts_per_level, recipe.seed, split="train")
-        dev[level] = labelled_rollouts(policy, level, recipe.dev_rollouts_per_level, recipe.seed, split="dev")
-        report(f"step scorer: sampled level {level}")
 
-    def make_batch(share_done: float) -> Batch:
-        level = int(rng.choice(ROLLOUT_LEVELS))
-        if rng.random() < 0.5:
-            return _altered_batch(_numbers(level, recipe, rng), rng)
-        picked = rng.integers(0, len(learn[level]), recipe.tokens_per_batch // _num_tokens(level))
-        return _label_batch([learn[level][k] for k in picked])
+    def on_step(step: int, num_steps: int, loss: float) -> None:
+        if step % 200 == 0 or step == num_steps:
+            report(f"step scorer: step {step} of {num_steps}, loss {loss:.4f}")
 
-    train(
-        scorer,
-        make_batch,
-        num_steps=recipe.scorer_steps,
-        muon_lr=0.01,
-        adam_lr=1e-3,
-        report=report,
-        label="step scorer",
-    )
-    rollouts = [rollout for level in ROLLOUT_LEVELS for rollout in dev[level]]
-    return scorer, best_threshold(rollouts, right_chances(scorer, rollouts))
+    with TemporaryDirectory() as scratch:
+        watch = Watch(step=on_step, note=report)
+        trained = train_step_scorer(scorer, make_tokenizer(), corpus, settings, RunFolder(Path(scratch)), watch)
+    if trained.rule is None:
+        raise KeyboardInterrupt
+    return scorer, trained.rule
 
 
-def best_threshold(rollouts: Sequence[LabelledRollout], right_chance_S: Sequence[Sequence[float]]) -> float:
-    """The threshold with the most rollouts in which "first step below it" is exactly the first wrong step.
+def scorer_corpus(recipe: Recipe, policy: LlamaForCausalLM) -> Corpus:
+    """Altered solutions and the policy's rollouts of the train split; the other splits choose the threshold and measure."""
 
-    >>> rollout = LabelledRollout((0,), (0,), (1,), first_wrong=0)
-    >>> 0.2 < best_threshold([rollout], [[0.2]])
-    True
-    """
+    def rollouts(split: Split) -> tuple[LabelledSolution, ...]:
+        count = recipe.rollouts_per_level if split == "train" else recipe.dev_rollouts_per_level
+        return tuple(policy_solutions(count, recipe.seed, policy=policy, split=split))
 
-    def num_exact(threshold: float) -> int:
-        first_below = [next((k for k, p in enumerate(chances) if p < threshold), None) for chances in right_chance_S]
-        return sum(found == rollout.first_wrong for found, rollout in zip(first_below, rollouts, strict=True))
-
-    candidates = [round(0.02 * k, 2) for k in range(1, 50)]
-    best = max(map(num_exact, candidates))
-    among_best = [threshold for threshold in candidates if num_exact(threshold) == best]
-    return among_best[len(among_best) // 2]
+    altered = tuple(altered_solutions(recipe.altered_per_level, recipe.seed))
+    return Corpus(train=(*altered, *rollouts("train")), threshold=rollouts("dev"), test=rollouts("test"))
 
 
 def _scorer_on_top_of(teacher: LlamaForCausalLM) -> LlamaForTokenClassification:
@@ -263,26 +246,6 @@ def _next_token_batch(solutions: Solutions, counts: np.ndarray) -> Batch:
     target_BT = torch.where(torch.from_numpy(np.broadcast_to(counts, ids_BT.shape).copy()), ids_BT, IGNORED)
     labels_BT = torch.full_like(ids_BT, IGNORED)
     labels_BT[:, :-1] = target_BT[:, 1:]
-    return Batch(ids_BT, labels_BT)
-
-
-def _altered_batch(numbers_BN: np.ndarray, rng: np.random.Generator) -> Batch:
-    """Altered solutions with their labels at the separators, up to the first wrong step."""
-    altered = write_altered(numbers_BN, rng)
-    steps_S, wrong_B1 = np.arange(len(altered.separators_S)), altered.first_wrong_B[:, None]
-    labels_BT = np.full_like(altered.ids_BT, IGNORED)
-    labels_BT[:, altered.separators_S] = np.where(steps_S > wrong_B1, IGNORED, steps_S < wrong_B1)
-    return Batch(torch.from_numpy(altered.ids_BT), torch.from_numpy(labels_BT))
-
-
-def _label_batch(rollouts: Sequence[LabelledRollout]) -> Batch:
-    """Pad on the right: a causal model's output at a real token does not depend on what follows."""
-    longest = max(len(rollout.ids) for rollout in rollouts)
-    ids_BT = torch.full((len(rollouts), longest), ID[PAD])
-    labels_BT = torch.full((len(rollouts), longest), IGNORED)
-    for row, rollout in enumerate(rollouts):
-        ids_BT[row, : len(rollout.ids)] = torch.tensor(rollout.ids)
-        labels_BT[row, : len(rollout.ids)] = torch.tensor(rollout.labels)
     return Batch(ids_BT, labels_BT)
 
 

@@ -23,10 +23,10 @@ import transformers
 from transformers import LlamaForCausalLM, LlamaForTokenClassification
 
 from scope_rlvr.embedded import MODELS
-from scope_rlvr.embedded.build import ROLLOUT_LEVELS, Recipe, policy_sums
+from scope_rlvr.embedded.build import Recipe, policy_sums
 from scope_rlvr.embedded.cards import write_cards
 from scope_rlvr.embedded.corpus import write_altered
-from scope_rlvr.embedded.labelled import LabelledRollout, label, right_chances, sample_texts
+from scope_rlvr.embedded.labelled import ROLLOUT_LEVELS, LabelledRollout, label, right_chances, sample_texts
 from scope_rlvr.embedded.tokenizer import ID, make_tokenizer
 from scope_rlvr.embedded.training import one_thread
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier

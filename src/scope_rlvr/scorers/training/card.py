@@ -17,9 +17,9 @@ tags: [process-supervision, process-reward-model, rlvr]
 A process reward model: a token classifier that says of each step of a solution whether it is right (label 1) or wrong
 (label 0). It was trained from `{base}` by `scope scorer train`.
 
-Input: the problem, then every step followed by the separator `{separator}`, all tokenised piece by piece, without a
-chat template and without special tokens; the logits at the last token of each separator are the word on that step. The
-first step whose probability of being right is below **{threshold:.4g}** is the first wrong one; `scorer.json` holds this
+Input: {begin}the problem{after_prompt}, then every step followed by the separator `{separator}`, all tokenised piece by
+piece, without a chat template; the logits at the last token of each separator are the word on that step.
+The first step whose probability of being right is below **{threshold:.4g}** is the first wrong one; `scorer.json` holds this
 rule. Steps after the first wrong one had no label in training: their scores mean nothing.
 
     [scorer]
@@ -60,6 +60,8 @@ def write_card(folder: Path, record: Mapping[str, Any]) -> None:
         folder=folder,
         base=record["base"],
         separator=settings["separator"].encode("unicode_escape").decode(),
+        begin="the begin-of-sequence token, " if settings["bos"] else "",
+        after_prompt=" and the separator" if settings["after_prompt"] else "",
         threshold=record["threshold"],
         sources="\n".join(_source_row(source) for source in record["sources"]),
         train=record["split"]["train"] - record["num_too_long"],
