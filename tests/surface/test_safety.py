@@ -109,7 +109,7 @@ def test_models_are_loaded_without_code_and_from_safetensors_only() -> None:
     for file, line, keywords in loads:
         assert "trust_remote_code" in keywords, f"{file}:{line}"
     models = [keywords for _, _, keywords in loads if "output_loading_info" in keywords]
-    assert len(models) == 3
+    assert len(models) == 4
     assert all("use_safetensors" in keywords for keywords in models)
 
 
