@@ -1,17 +1,20 @@
 """What a failing teacher server costs: every fault, at every rate, through the whole salvage.
 
-    python -m benchmarks.teacher_faults [--requests 500] [--rates 0.01,0.1,0.5,1] [--json FILE] [--markdown FILE]
+    python -m benchmarks.teacher_faults [--questions 200] [--rates 0.01,0.1,0.5,1] [--json FILE] [--markdown FILE]
 
 Each cell asks a server that fails as often as the rate says (``tests/faulty_server.py``) for corrections of failed rollouts
 of the embedded family, step by step, and counts what came of it. Everything but the server is exact: the scorer finds the
 first wrong step, the policy goes on rightly after a right prefix, so that only the server can be the reason of a failure. A
 *false reward* is a rollout that is paid although its answer is wrong, or that joined its group with a wrong step in it.
+
+Token ids are exchanged; what somebody else's reply does by text, where nothing tells it from the right one, stands beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -160,7 +163,7 @@ def measure(
     return Cell(
         fault=fault or "none",
         rate=rate,
-        interface="token ids" if isinstance(interface, Completions) and interface.token_ids else interface.kind,
+        interface=interface_name(interface),
         num_questions=num_questions,
         num_requests=server.num_requests,
         num_failed_requests=server.num_faults,
@@ -170,6 +173,12 @@ def measure(
         num_false_rewards=false_rewards,
         longest_step_seconds=round(longest, 2),
     )
+
+
+def interface_name(interface: AnyInterface) -> str:
+    if isinstance(interface, Completions):
+        return "token ids" if interface.token_ids else "text"
+    return interface.kind
 
 
 def is_falsely_paid(family: Reduction, problem: Problem, member: Member, text: str) -> bool:
@@ -201,22 +210,22 @@ def _cell_text(cell: Cell) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=500, help="questions in a cell")
+    parser.add_argument("--questions", type=int, default=200, help="least questions in a cell; about five are to fail")
     parser.add_argument("--rates", default=",".join(map(str, RATES)), help="shares of requests that fail")
     parser.add_argument("--json", type=Path, help="write every cell there")
     parser.add_argument("--markdown", type=Path, help="write the table there")
     arguments = parser.parse_args()
     cells = []
     table = Table("fault", "rate", "asked by", "requests", "failed", "answered", "salvaged", "false", "longest step")
-    for interface in (Completions(token_ids=True), Completions()):
-        for fault in FAULTS:
-            for rate in map(float, arguments.rates.split(",")):
-                cell = measure(fault, rate, arguments.requests, interface)
-                cells.append(cell)
-                print(cell, flush=True)
-                counts = (cell.num_requests, cell.num_failed_requests, cell.num_answered, cell.num_admitted)
-                shown = (*map(str, counts), str(cell.num_false_rewards), f"{cell.longest_step_seconds} s")
-                table.add_row(fault, f"{rate:g}", cell.interface, *shown)
+    rows = [(fault, Completions(token_ids=True)) for fault in FAULTS] + [("somebody else's reply", Completions())]
+    for fault, interface in rows:
+        for rate in map(float, arguments.rates.split(",")):
+            cell = measure(fault, rate, max(arguments.questions, math.ceil(5 / rate)), interface)
+            cells.append(cell)
+            print(cell, flush=True)
+            counts = (cell.num_requests, cell.num_failed_requests, cell.num_answered, cell.num_admitted)
+            shown = (*map(str, counts), str(cell.num_false_rewards), f"{cell.longest_step_seconds} s")
+            table.add_row(fault, f"{rate:g}", cell.interface, *shown)
     Console().print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n", encoding="utf-8")
