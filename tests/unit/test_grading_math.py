@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import scope_rlvr.grading
+from benchmarks.grader import HOSTILE, HOSTILE_GOLD, endure, ordinary_pairs
 from scope_rlvr.grading.boxes import MAX_ANSWER_CHARS, last_box
 from scope_rlvr.grading.math_answer import MathVerifier
 from scope_rlvr.grading.math_judge import judge
+from scope_rlvr.grading.reasons import REASONS
 from scope_rlvr.types import Outcome, Problem, Verdict
 from tests.benchmark_data import benchmark_file
-from tests.grading_cases import HOSTILE, OVERLONG, Case, bare_math_verify, cases
+from tests.grading_cases import Case, bare_math_verify, cases
+from tests.surface.test_docs import doc, rows_of
+
+SOURCES = Path(scope_rlvr.grading.__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +63,6 @@ def agreement(table: list[Case]) -> dict[str, tuple[int, int, int, int]]:
 
 
 def test_the_page_says_how_often_bare_math_verify_agrees() -> None:
-    from tests.surface.test_docs import doc
-
     rows = agreement(cases())
     rows["all"] = tuple(map(sum, zip(*rows.values(), strict=True)))  # type: ignore[assignment]
     for group, counts in rows.items():
@@ -168,36 +174,58 @@ def test_every_reason_of_the_judge(gold: str, answer: str, verdict: tuple[str, s
     assert judge(gold, answer) == verdict
 
 
+CODE = re.compile(r"([a-z]+(?:_[a-z]+)*)(?::|$)")
+NO_CODES = {"answer_pattern", "math_verify", "memory_mib", "no_fallback", "num_workers"}
+
+
+def codes_in_the_sources() -> set[str]:
+    """Every text constant of the graders that looks like a code."""
+    files = [
+        file for file in SOURCES.glob("*.py") if file.stem not in {"reasons", "settings", "final_answer", "reward"}
+    ]
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    found = {match[1] for match in map(CODE.match, texts) if match}
+    return {code for code in found if "_" in code or code in {"equal", "unequal"}} - NO_CODES
+
+
+def test_every_reason_code_is_explained_in_the_code_and_on_the_page() -> None:
+    assert codes_in_the_sources() == set(REASONS)
+    rows = rows_of(doc("grading.md"), "## Reasons")
+    assert {code: meaning.strip("| ") for code, meaning in rows.items()} == REASONS
+
+
 # --- hostile answers ------------------------------------------------------------------------------------------------
 
 
+OVERLONG = {name for name, answer in HOSTILE.items() if len(answer) > MAX_ANSWER_CHARS}
+DEADLINE = 1.5
+
+
 def test_hostile_answers_are_never_right_and_cost_no_healthy_one_its_verdict() -> None:
-    deadline = 1.5
-    with MathVerifier(workers=2, deadline=deadline) as verifier:
-        verifier.pool.wait_until_ready()
-        hostile = ["power tower", "factorial", "nested brackets", "huge powers that cancel", "improper integral"]
-        pairs = [pair for name in hostile for pair in (("8", boxed(HOSTILE[name])), (r"\frac{1}{2}", boxed("2/4")))]
-        started = time.monotonic()
-        verdicts = graded(verifier, *pairs, *(("8", boxed(long)) for long in OVERLONG.values()))
-        seconds = time.monotonic() - started
-        assert Counter(v.outcome for v in verdicts[1:10:2]) == {Outcome.RIGHT: 5}
-        assert not any(v.is_right for v in verdicts[:10:2])
-        assert [v.reason for v in verdicts[10:]] == ["too_long"] * len(OVERLONG)
-        # Two workers share five, and each costs its deadline and half a second at most; the rest is for the healthy.
-        assert seconds < 3 * (deadline + 0.5) + 2
-        started = time.monotonic()
-        assert graded(verifier, *pairs) == verdicts[:10]
-        assert time.monotonic() - started < 0.5, "a time-out is remembered"
+    names = ["power tower", "factorial", "huge powers that cancel", "improper integral", *sorted(OVERLONG)]
+    found = endure(workers=2, deadline=DEADLINE, hostile=names)
+    assert (found.num_hostile, found.num_hostile_right) == (len(names), 0)
+    assert found.num_healthy_right == found.num_answered_afterwards == found.num_healthy == len(names)
+    assert found.slowest_hostile < DEADLINE + 0.5
 
 
-def test_what_is_too_long_for_the_verifier_hangs_no_worker_either() -> None:
-    with MathVerifier(workers=1, deadline=1.0) as verifier:
-        questions = [{"gold": "8", "answer": long} for long in OVERLONG.values()]
-        healthy = {"gold": "8", "answer": "2^3"}
-        answers = verifier.pool.ask([question for hostile in questions for question in (hostile, healthy)])
-        assert not any(answer.outcome is Outcome.RIGHT for answer in answers[::2])
-        assert all(answer.outcome is Outcome.RIGHT for answer in answers[1::2])
-        assert all(answer.seconds < 1.5 for answer in answers)
+def test_through_the_verifier_long_answers_are_wrong_at_once_and_time_outs_are_remembered() -> None:
+    with MathVerifier(workers=2, deadline=DEADLINE) as verifier:
+        pairs = [(HOSTILE_GOLD, boxed(HOSTILE[name])) for name in ("power tower", "factorial", *sorted(OVERLONG))]
+        verdicts = graded(verifier, *pairs)
+        assert [v.outcome.value for v in verdicts] == ["unknown"] * 2 + ["wrong"] * len(OVERLONG)
+        assert [v.reason.split(":")[0] for v in verdicts] == ["time_out"] * 2 + ["too_long"] * len(OVERLONG)
+        started = time.monotonic()
+        assert graded(verifier, *pairs) == verdicts
+        assert time.monotonic() - started < 0.5
+
+
+def test_the_benchmark_grades_ordinary_answers_right_and_wrong(verifier: MathVerifier) -> None:
+    pairs = ordinary_pairs(60)
+    outcomes = Counter(v.outcome for v in graded(verifier, *((gold, boxed(answer)) for gold, answer in pairs)))
+    assert outcomes[Outcome.UNKNOWN] == 0
+    assert min(outcomes[Outcome.RIGHT], outcomes[Outcome.WRONG]) > 15
 
 
 def test_equal_questions_are_asked_once(verifier: MathVerifier) -> None:

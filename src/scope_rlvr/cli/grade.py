@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from scope_rlvr.cli.console import open_console, progress_bar
 from scope_rlvr.cli.output_file import require_writable, write_json
@@ -50,22 +51,22 @@ def grade(
 
 
 def _outcomes(graded: list[Graded]) -> Table:
+    from scope_rlvr.grading.reasons import REASONS
     from scope_rlvr.run.grade import counts
 
     table = Table("verdict", "reason", box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("responses", justify="right")
     table.add_column("share", justify="right")
+    table.add_column("meaning")
     for outcome, reasons in counts(graded).items():
         total = sum(reasons.values())
-        table.add_row(outcome, "", str(total), f"{total / len(graded):.1%}")
+        table.add_row(outcome, "", str(total), f"{total / len(graded):.1%}", "")
         for reason, count in reasons.most_common():
-            table.add_row("", reason, str(count), "")
+            table.add_row("", Text(reason), str(count), "", Text(REASONS.get(reason, "")))
     return table
 
 
 def _disputed(rows: list[Graded]) -> Table:
-    from rich.text import Text
-
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("row", "gold", "answer", "verdict", "second"):
         table.add_column(column, overflow="fold")
