@@ -31,7 +31,8 @@ RECIPE = ROOT / "recipes" / "embedded.toml"
 SECTIONS = {
     "run": "How long, how much, how often.",
     "model": "The policy that is trained.",
-    "problems": "What the policy trains on.",
+    "problems": "What the policy trains on. `docs/problems.md` describes every kind of source.",
+    "prompt": "How a problem is put to the policy, while it trains and while it is measured.",
     "sampling": "How the policy samples while it trains. Evaluation uses the same temperature and no cut-offs.",
     "steps": "How a response is split into steps, the units that are scored and corrected.",
     "method": "What is done with the groups of rollouts. The name chooses the method; the other keys are its options.",
@@ -55,7 +56,6 @@ MEANINGS = {
     "model.policy": "A model folder with safetensors weights, a Hugging Face Hub name (`owner/name`), or `embedded:policy`.",
     "problems.family": "The embedded problem family. It also gives the default answer pattern and the evaluation problems of a level.",
     "problems.level": "Difficulty in the family's unit; for `reduction`: how many numbers are to be combined.",
-    "problems.file": "A JSONL file used instead of the family: one object a line with `prompt` (or `problem`) and `reference` (or `answer`), optionally `id`, `level`, `source`.",
     "sampling.temperature": "Temperature of training rollouts. Losses use log-probabilities at the same temperature.",
     "sampling.top_p": f"{_LIKE_SAMPLING}: smallest set of tokens with this probability; 1 is off.",
     "sampling.top_k": f"{_LIKE_SAMPLING}: the k likeliest tokens; 0 is off.",
@@ -104,7 +104,7 @@ MEANINGS = {
     "optimizer.warmup_steps": "Steps over which the learning rate rises from 0. `constant` ignores it.",
     "optimizer.weight_decay": "AdamW's weight decay.",
     "optimizer.max_grad_norm": "Gradients with a larger norm are scaled down to it.",
-    "scorer.model": "A model folder, a Hub name (`owner/name`), `embedded:step_scorer`, `exact` (the problem family's own checker), or `none`.",
+    "scorer.model": "A model folder, a Hub name (`owner/name`), `embedded:step_scorer`, `exact` (the problem family's own checker), the address of a server (`http://host:8000/v1`), `policy` or `ensemble` with the family of that name, or `none`.",
     "scorer.family": "How the scorer reads a solution and what its scores mean; `auto` asks its `scorer.json`, then its name and class. `docs/scorers.md` describes every family.",
     "scorer.rule": "How scores lead to the first wrong step. Without it, the rule of `scorer.calibration` counts, then that in the model folder's `scorer.json`, then the family's own.",
     "scorer.calibration": "A file that `scope scorer calibrate` wrote for this scorer: its rule counts where `scorer.rule` is not given, its map serves the rule `calibrated`.",
@@ -121,9 +121,8 @@ MEANINGS = {
     "teacher.temperature": "Temperature of the teacher; 0 is greedy.",
     "evaluation.sets": "The held-out sets.",
     "evaluation.sets.role": "What the set stands for.",
-    "evaluation.sets.level": "A level of the problem family; either this or `file`.",
-    "evaluation.sets.file": "A JSONL file of problems; either this or `level`.",
-    "evaluation.num_problems": "Problems of each set; of a file, the first ones.",
+    "evaluation.sets.level": "A level of the problem family; either this or `source`.",
+    "evaluation.num_problems": "Problems of each set; of a file or a data set, the first ones.",
     "evaluation.samples_per_problem": "Samples for each problem.",
     "evaluation.max_response_tokens": "Longest response while evaluating.",
     "evaluation.temperature": "Temperature while evaluating. Without it, `sampling.temperature`.",
@@ -142,6 +141,7 @@ MEANINGS = {
     "calibrated.threshold": "The probability from which on a step passes.",
     "calibrated.map": "Points of a rising line from scores to probabilities, `{scores = [...], probabilities = [...]}`; without it, that of `scorer.calibration`, or in the scorer's `scorer.json`.",
     "auto": "What `scorer.json` says, else what the model's name or class says.",
+    "token_classifier": "A token classifier with two labels, label 1 meaning right.",
     "trl": "The same as TRL's `PRMTrainer` trains it.",
     "pure": "PURE-PRM-7B: a token classifier scored by `p(right) - p(wrong)`.",
     "qwen": "Qwen2.5-Math-PRM-7B and -72B, Qwen2.5-Math-7B-PRM800K: a two-class head at a marker.",
@@ -149,9 +149,13 @@ MEANINGS = {
     "rlhflow": "RLHFlow's Llama3.1-8B-PRM: a causal model that answers `+` or `-` to every step.",
     "skywork": "Skywork-o1-Open-PRM: a scalar head at the end of every step.",
     "universal": "Universal-PRM-7B: a scalar head at the end of every prefix.",
+    "implicit": "EurusPRM and other implicit process rewards: the log-ratio of two causal models.",
+    "critic": "A chat model behind an OpenAI-compatible server that names the first wrong step.",
+    "vllm_pooling": "A process reward model behind vLLM's `/pooling`.",
+    "monte_carlo": "The policy's own continuations; `scorer.model` is `policy`.",
+    "ensemble": "Several scorers together; `scorer.model` is `ensemble`.",
     "completions": "`/completions`: the server continues a text, or token ids.",
     "chat": "`/chat/completions`: the server is asked for the next step, or for the rest, in words.",
-    "token_classifier": "A token classifier with two labels, label 1 meaning right.",
     "any_failure": "Every group with a failure.",
     "all_fail": "Only groups without a single right rollout.",
     "rate_below": "Groups whose share of right rollouts is below `rate`.",
@@ -212,8 +216,8 @@ METHOD_NOTE = """`--method NAME` on the command line chooses another method than
 its own. With `max_salvages = 0` the method `scope` is `grpo`, and needs neither scorer nor teacher.
 """
 
-_LONG_LINE = 120
 
+_LONG_LINE = 120
 
 
 class ReferenceGap(Exception):
@@ -269,9 +273,9 @@ def _annotation_text(annotation: Any) -> str:
         return "one of " + ", ".join(f"`{value}`" for value in typing.get_args(annotation))
     if typing.get_origin(annotation) is tuple:
         inner = _annotation_text(typing.get_args(annotation)[0])
+        return f"list of {'tables' if inner == 'table' else f'{inner}s'}"
     if typing.get_origin(annotation) is dict:
         return "table of any fields"
-        return f"list of {'tables' if inner == 'table' else f'{inner}s'}"
     if issubclass(annotation, Enum):
         return "one of " + ", ".join(f"`{member.value}`" for member in annotation)
     if issubclass(annotation, Settings):
@@ -314,10 +318,18 @@ def toml_value(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k} = {toml_value(v)}" for k, v in value.items() if v is not None) + "}"
     if isinstance(value, tuple):
-        return f"[{', '.join(map(toml_value, value))}]"
+        return f"[{', '.join(map(_entry, value))}]"
     if isinstance(value, Enum):
         value = value.value
     return json.dumps(value if isinstance(value, bool | int | float) else str(value), ensure_ascii=False)
+
+
+def _entry(value: Any) -> str:
+    """An entry of a list; of a table, what it says beside its defaults."""
+    if not isinstance(value, Settings):
+        return toml_value(value)
+    fields = type(value).model_fields
+    return toml_value({k: getattr(value, k) for k in fields if getattr(value, k) != fields[k].default})
 
 
 def default_text(field: FieldInfo) -> str:
@@ -327,6 +339,8 @@ def default_text(field: FieldInfo) -> str:
         return "none"
     if rules_of(field):
         return f"`{kind_of(type(field.default))}`"
+    if _is_long_table(field.default):
+        return "the defaults of its keys"
     return f"`{toml_value(field.default)}`".replace("|", "\\|")
 
 
@@ -334,8 +348,6 @@ def _table(rows: Iterator[tuple[str, FieldInfo, str]]) -> Iterator[str]:
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
     for key, field, meaning in rows:
-    if _is_long_table(field.default):
-        return "the defaults of its keys"
         yield f"| `{key}` | {type_text(field)} | {default_text(field)} | {meaning} |"
 
 
@@ -456,13 +468,6 @@ def recipe() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _wrapped(text: str, width: int = 116) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
-            lines.append("")
-        lines[-1] += f"{' ' if lines[-1] else ''}{word}"
-    return lines
 def _recipe_lines(path: str, about: str, kind: type[Settings], values: Settings) -> list[str]:
     """A section with every key, and after them the tables in it that are too long for a line."""
     lines = [f"# {line}" for line in _wrapped(about)] + [f"[{path}]"]
@@ -486,6 +491,13 @@ def _is_long_table(value: Any) -> bool:
     )
 
 
+def _wrapped(text: str, width: int = 116) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+            lines.append("")
+        lines[-1] += f"{' ' if lines[-1] else ''}{word}"
+    return lines
 
 
 def main() -> None:

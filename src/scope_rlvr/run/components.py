@@ -16,7 +16,9 @@ from scope_rlvr.ports import Sampling, StepScorer, Teacher, Verifier
 from scope_rlvr.prompts import PromptSection
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.sources import family_of, make_verifier, resolve_model
+from scope_rlvr.scorers.families import Ensemble, MonteCarlo
 from scope_rlvr.scorers.loading import load_scorer
+from scope_rlvr.scorers.monte_carlo import Continuations
 from scope_rlvr.servers.client import Client
 from scope_rlvr.teachers.exact import ExactTeacher
 from scope_rlvr.teachers.local import LocalTeacher
@@ -46,7 +48,7 @@ def load_components(config: RunConfig, problems: list[Problem], spent: Mapping[s
     verifier = make_verifier(config)
     policy = load_policy(config, problems)
     teacher = load_teacher(config, policy, problems, spent) if config.method.needs_teacher else None
-    scorer = load_step_scorer(config, problems) if config.method.needs_step_scorer else None
+    scorer = load_step_scorer(config, problems, policy) if config.method.needs_step_scorer else None
     return Components(policy.model, policy.codec, verifier, scorer, teacher)
 
 
@@ -58,9 +60,25 @@ def load_policy(config: RunConfig, problems: list[Problem]) -> LocalModel:
     return policy
 
 
-def load_step_scorer(config: RunConfig, problems: list[Problem]) -> StepScorer:
-    """The step scorer, tested; :class:`UserError` where it cannot be used."""
-    return load_scorer(config.scorer, problems=problems, problem_family=family_of(config), seed=config.run.seed)
+def load_step_scorer(config: RunConfig, problems: list[Problem], policy: LocalModel) -> StepScorer:
+    """The step scorer, tested; :class:`UserError` where it cannot be used. ``policy`` may have to continue solutions."""
+    continuations = None
+    if isinstance(config.scorer.family, MonteCarlo | Ensemble):
+        continuations = Continuations(
+            policy=policy,
+            codec=policy.codec,
+            verifier=make_verifier(config),
+            sampling=config.sampling.sampling(),
+            max_response_tokens=config.sampling.max_response_tokens,
+            separator=config.steps.separator,
+        )
+    return load_scorer(
+        config.scorer,
+        problems=problems,
+        problem_family=family_of(config),
+        continuations=continuations,
+        seed=config.run.seed,
+    )
 
 
 def make_evaluator(config: RunConfig, components: Components, model: PreTrainedModel | None = None) -> Evaluator:

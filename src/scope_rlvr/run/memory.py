@@ -174,6 +174,6 @@ def _helpers(config: RunConfig) -> int:
     if config.method.needs_teacher and config.teacher.model != THE_POLICY and not config.teacher.is_served:
         named.append((config.teacher.model, "teacher.model"))
     if config.method.needs_step_scorer:
-        named.append((config.scorer.model, "scorer.model"))
+        named += [(name, key) for key, name in config.scorer.folders]
     shapes = [shape_of(name, key) for name, key in named if name not in (EXACT, NONE)]
     return sum(shape.num_parameters for shape in shapes if shape is not None)

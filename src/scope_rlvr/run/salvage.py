@@ -192,7 +192,8 @@ def make_plan(request: Request) -> Plan:
             f"--out {request.out}: the name must end in .jsonl; --parquet, --sft and --dpo write other files"
         )
     config, settings, has_policy = _config(request)
-    for name in (config.model.policy, config.scorer.model, config.teacher.model):
+    scorers = [name for _, name in config.scorer.folders]
+    for name in (config.model.policy, config.teacher.model, *scorers):
         if name not in (NONE, EXACT, THE_POLICY) and "://" not in name:
             resolve_model(name, "model")
     files = tuple(rollout_files(request.rollouts))
@@ -437,7 +438,7 @@ class Salvage:
             max_response_tokens=plan.max_response_tokens,
             seed=config.run.seed,
             steps=config.steps,
-            step_scorer=load_step_scorer(config, problems) if settings.needs_step_scorer else None,
+            step_scorer=load_step_scorer(config, problems, policy) if settings.needs_step_scorer else None,
             teacher=load_teacher(config, policy, problems) if settings.needs_teacher else None,
         )
 

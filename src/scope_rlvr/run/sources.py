@@ -186,7 +186,7 @@ def check_sources(config: RunConfig) -> None:
     if config.method.needs_teacher and not config.teacher.is_served:
         names.append(("teacher.model", config.teacher.model))
     if config.method.needs_step_scorer:
-        names.append(("scorer.model", config.scorer.model))
+        names += config.scorer.folders
     for key, name in names:
         if (key, name) not in _NOT_MODELS and name != NONE:
             resolve_model(name, key)
@@ -199,7 +199,7 @@ def check_sources(config: RunConfig) -> None:
     _check_reporters(config)
 
 
-_NOT_MODELS = {("teacher.model", THE_POLICY), ("teacher.model", EXACT), ("scorer.model", EXACT)}
+_NOT_MODELS = {("teacher.model", THE_POLICY), ("teacher.model", EXACT)}
 
 
 def _check_exact_helpers(config: RunConfig) -> None:

@@ -103,8 +103,8 @@ class CandidateTokens:
         self.bad_id = bad_id
         self.read_out = read_out
 
-    def read(self, ids_BT: Tensor, mask_BT: Tensor, positions: Sequence[Sequence[int]]) -> list[Tensor]:
-        states = hidden_at(self.model.base_model, ids_BT, mask_BT, positions)
+    def read(self, ids_BT: Tensor, mask_BT: Tensor, rows: Sequence[Written]) -> list[Tensor]:
+        states = hidden_at(self.model.base_model, ids_BT, mask_BT, rows)
         return [self._scores(states_SH) for states_SH in states]
 
     def _scores(self, states_SH: Tensor) -> Tensor:

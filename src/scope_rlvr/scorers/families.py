@@ -7,6 +7,7 @@ written and read here, that names its family, its decision rule and its calibrat
 from __future__ import annotations
 
 import json
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
@@ -15,6 +16,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from scope_rlvr.errors import UserError
 from scope_rlvr.locate import AnyRule, Calibrated, CalibrationMap, Drop, Threshold
+from scope_rlvr.servers.settings import ServerSettings
 from scope_rlvr.settings import BARE_NAME, BY_KIND, Settings
 
 NONE = "none"
@@ -22,6 +24,12 @@ NONE = "none"
 
 EXACT = "exact"
 """As a step scorer's name: the problem family's own exact checker."""
+
+THE_POLICY = "policy"
+"""As a step scorer's name: the policy itself, whose continuations decide."""
+
+MEMBERS = "ensemble"
+"""As a step scorer's name: the members that the family names."""
 
 DESCRIPTION = "scorer.json"
 
@@ -167,8 +175,158 @@ class Universal(LocalFamily):
     flat_below: ClassVar[float] = 0.001
 
 
+class Implicit(LocalFamily):
+    """EurusPRM and other implicit PRMs: a step's reward is ``beta`` times the log-ratio of two causal language models."""
+
+    kind: Literal["implicit"] = "implicit"
+    reference: str = Field("Qwen/Qwen2.5-Math-7B-Instruct", description="the model to compare with, of one vocabulary")
+    beta: float = Field(0.001, gt=0, description="factor of the log-ratio, in nats")
+    is_cumulative: bool = Field(
+        False, description="score a step by the reward of the whole solution up to it, instead of its own share"
+    )
+    is_numbered: bool = Field(True, description="write `Step i: ` before every step, as its authors do")
+    lowest: ClassVar[float] = -math.inf
+    highest: ClassVar[float] = math.inf
+    default_rule: ClassVar[AnyRule] = Threshold(threshold=0.0)
+    rule_source: ClassVar[str] = "the sign of a step's own reward; nothing is published, so calibrate it before use"
+    flat_below: ClassVar[float] = 1e-7
+
+    @model_validator(mode="after")
+    def _has_a_highest_score(self) -> Implicit:
+        if self.too_long is TooLong.FIRST_STEPS:
+            raise ValueError("too_long = 'first_steps' gives unread steps the highest score, and this family has none")
+        return self
+
+
+class ServerFamily(Family):
+    """Models behind a server, whose address is ``scorer.model``."""
+
+    name: str | None = Field(
+        None, min_length=1, description="name under which the server serves the model; its only one by default"
+    )
+    server: ServerSettings = Field(
+        ServerSettings(cache=Path("runs/scorer-cache")),
+        description="how patiently, how often and for how much it is asked",
+    )
+
+
+class Critic(ServerFamily):
+    """A chat model behind an OpenAI-compatible server that names the first wrong step, or says that there is none."""
+
+    kind: Literal["critic"] = "critic"
+    votes: int = Field(
+        1, ge=1, description="answers to ask for; the majority decides, and more than half must be readable"
+    )
+    temperature: float = Field(
+        0.0, ge=0, description="temperature of the answers; above 0 where there are several votes"
+    )
+    top_p: float = Field(1.0, gt=0, le=1, description="smallest set of tokens with this probability; 1 is off")
+    max_tokens: int = Field(8192, ge=1, description="longest answer")
+    rule_source: ClassVar[str] = "steps before the one it names score 1, the others 0"
+    flat_below: ClassVar[float] = 0.0
+
+    @model_validator(mode="after")
+    def _votes_can_differ(self) -> Critic:
+        if self.votes > 1 and self.temperature == 0:
+            raise ValueError(
+                f"votes = {self.votes} at temperature 0 are {self.votes} equal votes; raise the temperature"
+            )
+        return self
+
+
+PooledFamily = Annotated[Qwen | MathShepherd | Skywork | TokenClassifier | Trl | Pure, BARE_NAME, BY_KIND]
+
+
+class VllmPooling(ServerFamily):
+    """A process reward model behind vLLM's ``/pooling``: ids are written here and sent, numbers come back."""
+
+    kind: Literal["vllm_pooling"] = "vllm_pooling"
+    of: PooledFamily = Field(Qwen(), description="the family of the served model")
+    tokenizer: str = Field(description="model folder or Hub name of the served model's tokenizer")
+    reply: Literal["step", "token"] = Field(
+        "step",
+        description="whether the server answers with one entry a marker (pooling type STEP) or one a token (ALL)",
+    )
+    max_tokens: int | None = Field(
+        None, ge=1, description="longest input in tokens; what the server says of itself by default"
+    )
+    rule_source: ClassVar[str] = "that of the family named by `of`"
+
+
+class MonteCarlo(Family):
+    """The policy's own continuations decide: the first wrong step is the first from which none of them succeeds."""
+
+    kind: Literal["monte_carlo"] = "monte_carlo"
+    num_continuations: int = Field(8, ge=1, description="continuations from each prefix that is tried")
+    rule_source: ClassVar[str] = "steps before the one found score 1, the others 0 (Math-Shepherd's hard estimate)"
+
+
+SingleFamily = Annotated[
+    Auto
+    | TokenClassifier
+    | Trl
+    | Pure
+    | Qwen
+    | MathShepherd
+    | RlhFlow
+    | Skywork
+    | Universal
+    | Implicit
+    | Critic
+    | VllmPooling
+    | MonteCarlo,
+    BARE_NAME,
+    BY_KIND,
+]
+
+
+class Combine(StrEnum):
+    """How an ensemble makes one score of several."""
+
+    MEAN = "mean"
+    MIN = "min"
+    VOTE = "vote"
+    """The share of the members that find no wrong step up to this one, each by its own rule."""
+
+
+class Member(Settings):
+    """A member of an ensemble."""
+
+    model: str = Field(description="what `scorer.model` can name")
+    family: SingleFamily = Field(Auto(), description="what `scorer.family` can be")
+    rule: AnyRule | None = Field(
+        None, description="what `scorer.rule` can be; a calibration makes its scores probabilities"
+    )
+
+
+class Ensemble(Family):
+    """Several scorers together."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    members: tuple[Member, ...] = Field(min_length=2, description="the scorers")
+    combine: Combine = Field(
+        Combine.VOTE, description="the mean or the minimum of their scores, or a vote by their rules"
+    )
+    rule_source: ClassVar[str] = "as for probabilities; of votes, the step at which more than half have found an error"
+
+
 AnyFamily = Annotated[
-    Auto | TokenClassifier | Trl | Pure | Qwen | MathShepherd | RlhFlow | Skywork | Universal, BARE_NAME, BY_KIND
+    Auto
+    | TokenClassifier
+    | Trl
+    | Pure
+    | Qwen
+    | MathShepherd
+    | RlhFlow
+    | Skywork
+    | Universal
+    | Implicit
+    | Critic
+    | VllmPooling
+    | MonteCarlo
+    | Ensemble,
+    BARE_NAME,
+    BY_KIND,
 ]
 """Every family of scorers, told apart by ``kind``."""
 
@@ -185,10 +343,26 @@ class ScorerSection(Settings):
     )
 
     @model_validator(mode="after")
-    def _threshold_is_in_range(self) -> ScorerSection:
+    def _fits_together(self) -> ScorerSection:
+        require_fitting(self.model, self.family)
         if not isinstance(self.family, Auto) and self.rule is not None:
             require_in_range(self.rule, self.family)
         return self
+
+    @property
+    def folders(self) -> list[tuple[str, str]]:
+        """Keys of the configuration at which model folders or Hub names stand, and what stands there."""
+        if isinstance(self.family, Ensemble):
+            parts = [(f"scorer.family.members.{i}", m.model, m.family) for i, m in enumerate(self.family.members)]
+        else:
+            parts = [("scorer", self.model, self.family)]
+        found = []
+        for key, model, family in parts:
+            if not is_address(model) and model not in (NONE, EXACT, THE_POLICY):
+                found.append((f"{key}.model", model))
+            if isinstance(family, Implicit):
+                found.append((f"{key}.family.reference", family.reference))
+        return found
 
 
 class ScorerDescription(Settings):
@@ -259,6 +433,36 @@ def rule_of(section: ScorerSection, family: Family, description: ScorerDescripti
         rule = rule.model_copy(update={"map": next(map_ for map_ in maps if map_ is not None)})
     require_in_range(rule, family)
     return rule
+
+
+def is_address(model: str) -> bool:
+    """Whether a scorer's name is the address of a server."""
+    return model.startswith(("http://", "https://"))
+
+
+def require_fitting(model: str, family: Family) -> None:
+    """Refuse a family that reads another kind of thing than the one named."""
+    wants: tuple[str, bool] | None = None
+    if isinstance(family, ServerFamily):
+        wants = "the address of a server, such as http://localhost:8000/v1", is_address(model)
+    elif isinstance(family, MonteCarlo):
+        wants = repr(THE_POLICY), model == THE_POLICY
+    elif isinstance(family, Ensemble):
+        wants = repr(MEMBERS), model == MEMBERS
+    elif is_address(model) or model in (THE_POLICY, MEMBERS):
+        fitting = (
+            "critic or vllm_pooling" if is_address(model) else "monte_carlo" if model == THE_POLICY else "ensemble"
+        )
+        # An address may hold a password, and error messages are shown and kept: it is not repeated.
+        named = "an address" if is_address(model) else repr(model)
+        raise ValueError(f"model is {named}: name the family, {fitting}, in family")
+    if wants is not None and not wants[1]:
+        raise ValueError(f"the family {getattr(family, 'kind', '')!r} wants {wants[0]} as its model")
+    if is_address(model) and any(mark in model for mark in "@?#"):
+        raise ValueError(
+            "model is to be a plain address without a user, a password or a query; name the environment variable of an API "
+            "key in family.server.api_key_env"
+        )
 
 
 def require_in_range(rule: AnyRule, family: Family) -> None:

@@ -4,48 +4,64 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from huggingface_hub import snapshot_download
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from scope_rlvr.engines.loading import UNLOADABLE, first_line, require_reader
 from scope_rlvr.errors import UserError
+from scope_rlvr.locate import Calibrated
 from scope_rlvr.ports import DecisionRule, StepScorer
 from scope_rlvr.problems.family import Family as ProblemFamily
 from scope_rlvr.run.sources import resolve_model
-from scope_rlvr.scorers.candidate_tokens import load_math_shepherd, load_rlhflow
+from scope_rlvr.scorers.candidate_tokens import MathShepherdWriter, load_math_shepherd, load_rlhflow
+from scope_rlvr.scorers.critic import CriticScorer, check_critic
+from scope_rlvr.scorers.ensemble import EnsembleScorer
 from scope_rlvr.scorers.exact import ExactScorer
 from scope_rlvr.scorers.families import (
     EXACT,
     NONE,
-    AnyFamily,
     Auto,
-    LocalFamily,
+    Combine,
+    Critic,
+    Ensemble,
+    Family,
+    Implicit,
     MathShepherd,
+    MonteCarlo,
     Pure,
     Qwen,
     RlhFlow,
     ScorerDescription,
     ScorerSection,
+    ServerFamily,
     Skywork,
     TokenClassifier,
     Trl,
     Universal,
+    VllmPooling,
     rule_of,
 )
+from scope_rlvr.scorers.implicit import load_implicit
 from scope_rlvr.scorers.local import LocalScorer
+from scope_rlvr.scorers.monte_carlo import Continuations, MonteCarloScorer
 from scope_rlvr.scorers.noisy import NoisyScorer
-from scope_rlvr.scorers.qwen import load_qwen
-from scope_rlvr.scorers.selftest import self_test
-from scope_rlvr.scorers.token_classifier import load_token_classifier
-from scope_rlvr.scorers.value_head import load_skywork, load_universal
+from scope_rlvr.scorers.pooling import PoolingScorer, check_pooling
+from scope_rlvr.scorers.qwen import QwenWriter, load_qwen
+from scope_rlvr.scorers.selftest import IN_WORDS, self_test
+from scope_rlvr.scorers.token_classifier import TokenClassifierWriter, load_token_classifier
+from scope_rlvr.scorers.value_head import SkyworkWriter, load_skywork, load_universal
+from scope_rlvr.scorers.writing import Writer
+from scope_rlvr.servers.client import Client
 from scope_rlvr.types import Problem
 
 _READ_FROM_THE_HUB = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 """Neither code nor pickles."""
 
-_LOADERS: dict[type[LocalFamily], Callable[[Path, Any, DecisionRule], LocalScorer]] = {
+_LOADERS: dict[type[Family], Callable[[Path, Any, DecisionRule], LocalScorer]] = {
     TokenClassifier: load_token_classifier,
     Trl: load_token_classifier,
     Pure: load_token_classifier,
@@ -56,7 +72,16 @@ _LOADERS: dict[type[LocalFamily], Callable[[Path, Any, DecisionRule], LocalScore
     Universal: load_universal,
 }
 
-_NAMES: dict[str, AnyFamily] = {
+_WRITERS: dict[type[Family], Callable[[Any, Any], Writer]] = {
+    Qwen: QwenWriter,
+    MathShepherd: MathShepherdWriter,
+    Skywork: SkyworkWriter,
+    TokenClassifier: TokenClassifierWriter,
+    Trl: TokenClassifierWriter,
+    Pure: TokenClassifierWriter,
+}
+
+_NAMES: dict[str, Family] = {
     "qwen2.5-math-prm": Qwen(),
     "qwen2.5-math-7b-prm800k": Qwen(),
     "math-shepherd-mistral": MathShepherd(),
@@ -64,10 +89,11 @@ _NAMES: dict[str, AnyFamily] = {
     "skywork-o1-open-prm": Skywork(),
     "universal-prm": Universal(),
     "pure-prm": Pure(),
+    "eurusprm": Implicit(),
 }
 """Families by how the last part of a model's name begins, in small letters."""
 
-_CLASSES: dict[str, AnyFamily] = {
+_CLASSES: dict[str, Family] = {
     "Qwen2ForProcessRewardModel": Qwen(),
     "Qwen2ForPrmModel": Skywork(),
     "ForTokenClassification": TokenClassifier(),
@@ -80,32 +106,62 @@ def load_scorer(
     *,
     problems: Sequence[Problem] = (),
     problem_family: ProblemFamily | None = None,
+    continuations: Continuations | None = None,
     seed: int = 0,
 ) -> StepScorer:
     """The step scorer that a configuration names, ready to score and tested.
 
-    ``problems`` are what it will have to read; ``problem_family`` is needed by ``exact`` alone; ``seed`` decides which
-    solutions ``noise`` changes. :class:`UserError` where the scorer cannot be used.
+    ``problems`` are what it will have to read; ``problem_family`` is needed by ``exact`` alone, ``continuations`` by the
+    policy as its own scorer; ``seed`` decides what is drawn at random. :class:`UserError` where it cannot be used.
     """
-    scorer: StepScorer
-    if section.model == NONE:
-        raise UserError(f"scorer.model = {NONE!r}: a step scorer is needed here; name one")
-    if section.model == EXACT:
-        if problem_family is None:
-            raise UserError(f"scorer.model = {EXACT!r} knows the problems of a family alone, and none is given here")
-        scorer = ExactScorer(problem_family)
-    else:
-        scorer = _load_from_folder(section, problems)
+    scorer = _load(section, _World(problems, problem_family, continuations, seed))
     return NoisyScorer(scorer, section.noise, seed) if section.noise else scorer
 
 
+@dataclass(frozen=True)
+class _World:
+    """What a scorer may need beside its settings."""
+
+    problems: Sequence[Problem]
+    problem_family: ProblemFamily | None
+    continuations: Continuations | None
+    seed: int
+
+
+def _load(section: ScorerSection, world: _World) -> StepScorer:
+    family = section.family
+    if section.model == NONE:
+        raise UserError(f"scorer.model = {NONE!r}: a step scorer is needed here; name one")
+    if section.model == EXACT:
+        if world.problem_family is None:
+            raise UserError(f"scorer.model = {EXACT!r} knows the problems of a family alone, and none is given here")
+        return ExactScorer(world.problem_family)
+    if isinstance(family, MonteCarlo):
+        if world.continuations is None:
+            raise UserError("scorer.family = 'monte_carlo' asks the policy to continue, and there is no policy here")
+        rule = rule_of(section, family, None)
+        return MonteCarloScorer(world.continuations, family.num_continuations, rule, world.seed)
+    if isinstance(family, Ensemble):
+        return _load_ensemble(section, family, world)
+    if isinstance(family, Critic):
+        return _load_critic(section, family, world.seed)
+    if isinstance(family, VllmPooling):
+        return _load_pooling(section, family, world)
+    return _load_from_folder(section, world.problems)
+
+
 def _load_from_folder(section: ScorerSection, problems: Sequence[Problem]) -> StepScorer:
-    folder = _model_folder(section.model)
+    folder = _model_folder(section.model, "scorer.model")
     description = ScorerDescription.read(folder)
     family = _family_of(section, folder, description)
     rule = rule_of(section, family, description)
     try:
-        scorer = _LOADERS[type(family)](folder, family, rule)
+        if isinstance(family, Implicit):
+            scorer = load_implicit(folder, _model_folder(family.reference, "scorer.family.reference"), family, rule)
+        else:
+            scorer = _LOADERS[type(family)](folder, family, rule)
+    except UserError:
+        raise
     except UNLOADABLE as error:
         raise UserError(
             f"scorer.model = {section.model!r} cannot be loaded as a step scorer of the family {family.kind!r}: "
@@ -116,14 +172,89 @@ def _load_from_folder(section: ScorerSection, problems: Sequence[Problem]) -> St
     return scorer
 
 
-def _model_folder(name: str) -> Path:
-    source = resolve_model(name, "scorer.model")
+def _load_ensemble(section: ScorerSection, family: Ensemble, world: _World) -> StepScorer:
+    members = []
+    for member in family.members:
+        own = ScorerSection(model=member.model, family=member.family, rule=member.rule)
+        scorer = _load(own, world)
+        scale = getattr(scorer, "family", Qwen())
+        if (
+            family.combine is not Combine.VOTE
+            and not isinstance(scorer.rule, Calibrated)
+            and not _is_probability(scale)
+        ):
+            raise UserError(
+                f"scorer.family.combine = {family.combine.value!r}: the scores of {member.model} lie between {scale.lowest} "
+                f"and {scale.highest} and cannot be mixed with probabilities; calibrate this member, or combine by vote"
+            )
+        members.append(scorer)
+    return EnsembleScorer(members, family.combine, rule_of(section, family, None))
+
+
+def _is_probability(family: Family) -> bool:
+    return (family.lowest, family.highest) == (0.0, 1.0)
+
+
+def _load_critic(section: ScorerSection, family: Critic, seed: int) -> StepScorer:
+    client = Client(section.model, family.server, seed)
+    name, _ = _served_model(client, "/models", family)
+    scorer = CriticScorer(client, name, family, rule_of(section, family, None), seed)
+    check_critic(scorer, IN_WORDS)
+    return scorer
+
+
+def _load_pooling(section: ScorerSection, family: VllmPooling, world: _World) -> StepScorer:
+    # vLLM pools beside the paths of the OpenAI interface, not below them.
+    client = Client(section.model.rstrip("/").removesuffix("/v1"), family.server, world.seed)
+    tokenizer = _load_tokenizer(family.tokenizer)
+    require_reader(tokenizer, world.problems, f"the tokenizer {family.tokenizer}")
+    name, limit = _served_model(client, "/v1/models", family)
+    try:
+        writer = _WRITERS[type(family.of)](tokenizer, family.of)
+        writer.write(IN_WORDS[0][0], IN_WORDS[0][1])
+    except ValueError as error:
+        raise UserError(f"scorer.family.tokenizer = {family.tokenizer!r} cannot be used: {error}") from error
+    rule = rule_of(section, family.of, None)
+    scorer = PoolingScorer(client, name, writer, family, rule, family.max_tokens or limit)
+    check_pooling(scorer, IN_WORDS)
+    self_test(scorer, family.of, name, tokenizer)
+    return scorer
+
+
+def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    source = Path(name).expanduser()
+    try:
+        return AutoTokenizer.from_pretrained(source if source.is_dir() else name, trust_remote_code=False)
+    except UNLOADABLE as error:
+        raise UserError(f"scorer.family.tokenizer = {name!r} cannot be loaded: {first_line(error)}") from error
+
+
+def _served_model(client: Client, path: str, family: ServerFamily) -> tuple[str, int | None]:
+    """The name of the model to ask, and the longest input that the server says it reads."""
+    listed = client.get(path)
+    data = listed.get("data") if isinstance(listed, dict) else None
+    served = {m["id"]: m for m in data or [] if isinstance(m, dict) and isinstance(m.get("id"), str)}
+    if not served:
+        raise UserError(f"the server at {client.url} does not say which models it serves ({path}); check scorer.model")
+    if family.name is None and len(served) > 1:
+        raise UserError(
+            f"the server at {client.url} serves {', '.join(served)}; say in scorer.family.name which to ask"
+        )
+    name = family.name or next(iter(served))
+    if name not in served:
+        raise UserError(f"scorer.family.name = {name!r}: the server at {client.url} serves {', '.join(served)}")
+    limit = served[name].get("max_model_len")
+    return name, limit if isinstance(limit, int) and limit > 0 else None
+
+
+def _model_folder(name: str, key: str) -> Path:
+    source = resolve_model(name, key)
     if Path(source).is_dir():
         return Path(source)
     try:
         return Path(snapshot_download(source, allow_patterns=_READ_FROM_THE_HUB))
     except Exception as error:  # the client raises errors of many kinds, none of which stands for a fault of ours
-        raise UserError(f"scorer.model = {name!r} cannot be fetched from the Hub: {first_line(error)}") from error
+        raise UserError(f"{key} = {name!r} cannot be fetched from the Hub: {first_line(error)}") from error
 
 
 def _family_of(section: ScorerSection, folder: Path, description: ScorerDescription | None) -> Any:

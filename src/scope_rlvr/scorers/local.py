@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -25,8 +26,8 @@ class Reader(Protocol):
     @property
     def model(self) -> PreTrainedModel: ...
 
-    def read(self, ids_BT: Tensor, mask_BT: Tensor, positions: Sequence[Sequence[int]]) -> list[Tensor]:
-        """For each row the scores at its positions, float32."""
+    def read(self, ids_BT: Tensor, mask_BT: Tensor, rows: Sequence[Written]) -> list[Tensor]:
+        """For each row the scores at its positions."""
         ...
 
 
@@ -110,7 +111,7 @@ class LocalScorer:
             for start in range(0, len(batch), self.batch_rows):
                 rows = batch[start : start + self.batch_rows]
                 ids_BT, mask_BT = self._padded([sequences[i].token_ids for i in rows])
-                read = self.reader.read(ids_BT, mask_BT, [sequences[i].positions for i in rows])
+                read = self.reader.read(ids_BT, mask_BT, [sequences[i] for i in rows])
                 for i, scores_S in zip(rows, read, strict=True):
                     scores[i] = scores_S.tolist()
         return scores
@@ -125,12 +126,10 @@ class LocalScorer:
 
 def _head(sequence: Written, num_tokens: int) -> Written:
     positions = [position for position in sequence.positions if position < num_tokens]
-    return Written(sequence.token_ids[:num_tokens], positions)
+    return replace(sequence, token_ids=sequence.token_ids[:num_tokens], positions=positions)
 
 
-def hidden_at(
-    backbone: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor, positions: Sequence[Sequence[int]]
-) -> list[Tensor]:
+def hidden_at(backbone: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor, rows: Sequence[Written]) -> list[Tensor]:
     """For each row the last hidden states at its positions, ``(S, H)``."""
     hidden_BTH = backbone(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
-    return [hidden_BTH[row, list(places)] for row, places in enumerate(positions)]
+    return [hidden_BTH[i, written.positions] for i, written in enumerate(rows)]

@@ -61,8 +61,8 @@ class TwoClassHead:
         self.model = model
         self.head = head
 
-    def read(self, ids_BT: Tensor, mask_BT: Tensor, positions: Sequence[Sequence[int]]) -> list[Tensor]:
-        states = hidden_at(self.model, ids_BT, mask_BT, positions)
+    def read(self, ids_BT: Tensor, mask_BT: Tensor, rows: Sequence[Written]) -> list[Tensor]:
+        states = hidden_at(self.model, ids_BT, mask_BT, rows)
         return [self.head(states_SH.float()).softmax(-1)[:, RIGHT] for states_SH in states]
 
 

@@ -134,24 +134,27 @@ def _two_solutions(prompt: str, right: list[str], wrong: list[str]) -> _Solution
     return [(problem, right), (problem, wrong)]
 
 
+IN_WORDS = _two_solutions(
+    "Anna has 3 boxes with 4 pencils in each of them. She gives away 5 pencils. How many pencils has she left?",
+    [
+        "Three boxes with 4 pencils each hold 3 * 4 = 12 pencils.",
+        "She gives away 5 of them, so 12 - 5 = 7 are left.",
+        "The answer is \\boxed{7}.",
+    ],
+    [
+        "Three boxes with 4 pencils each hold 3 * 4 = 12 pencils.",
+        "She gives away 5 of them, so 12 + 5 = 99 are left, because pencils are fish.",
+        "The answer is \\boxed{99}.",
+    ],
+)
+"""A problem in words with a right and a wrong solution."""
+
 _SOLUTIONS = [
-    _two_solutions(
-        "Anna has 3 boxes with 4 pencils in each of them. She gives away 5 pencils. How many pencils has she left?",
-        [
-            "Three boxes with 4 pencils each hold 3 * 4 = 12 pencils.",
-            "She gives away 5 of them, so 12 - 5 = 7 are left.",
-            "The answer is \\boxed{7}.",
-        ],
-        [
-            "Three boxes with 4 pencils each hold 3 * 4 = 12 pencils.",
-            "She gives away 5 of them, so 12 + 5 = 99 are left, because pencils are fish.",
-            "The answer is \\boxed{99}.",
-        ],
-    ),
+    IN_WORDS,
     _two_solutions(
         "reduce 0 3 4\n\n",
         ["3 + 4 = 7 : 0 7", "0 + 7 = 7 : 7", "answer 7"],
         ["3 + 4 = 0 : 0 0", "0 + 0 = 5 : 5", "answer 12"],
     ),
 ]
-"""One problem in words and one of the embedded family, each with a right and a wrong solution."""
+"""What is asked, in the order of preference; the second is of the embedded family."""

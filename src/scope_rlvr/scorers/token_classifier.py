@@ -44,10 +44,10 @@ class TokenLabels:
         self.model = model
         self.is_difference = is_difference
 
-    def read(self, ids_BT: Tensor, mask_BT: Tensor, positions: Sequence[Sequence[int]]) -> list[Tensor]:
+    def read(self, ids_BT: Tensor, mask_BT: Tensor, rows: Sequence[Written]) -> list[Tensor]:
         probs_BTC = self.model(input_ids=ids_BT, attention_mask=mask_BT).logits.float().softmax(-1)
-        rows = [probs_BTC[row, list(places)] for row, places in enumerate(positions)]
-        return [p[:, RIGHT_LABEL] - p[:, WRONG_LABEL] if self.is_difference else p[:, RIGHT_LABEL] for p in rows]
+        probs = [probs_BTC[i, written.positions] for i, written in enumerate(rows)]
+        return [p[:, RIGHT_LABEL] - p[:, WRONG_LABEL] if self.is_difference else p[:, RIGHT_LABEL] for p in probs]
 
 
 class TokenClassifierScorer(LocalScorer):

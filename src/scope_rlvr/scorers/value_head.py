@@ -86,8 +86,8 @@ class ValueHead:
         self.model = model
         self.head = head
 
-    def read(self, ids_BT: Tensor, mask_BT: Tensor, positions: Sequence[Sequence[int]]) -> list[Tensor]:
-        states = hidden_at(self.model, ids_BT, mask_BT, positions)
+    def read(self, ids_BT: Tensor, mask_BT: Tensor, rows: Sequence[Written]) -> list[Tensor]:
+        states = hidden_at(self.model, ids_BT, mask_BT, rows)
         return [self.head(states_SH.float()).squeeze(-1).sigmoid() for states_SH in states]
 
 

@@ -137,6 +137,15 @@ def causal(folder: Path, kind: str, context: int = 1024, seed: int = 0) -> Path:
     return folder
 
 
+def chat_causal(folder: Path, seed: int = 0) -> Path:
+    """A causal language model with a chat template, as a policy has one."""
+    torch.manual_seed(seed)
+    tokenizer = make_tokenizer("<|im_start|>", "<|im_end|>", template=CHATML, eos_token="<|im_end|>")
+    LlamaForCausalLM(LlamaConfig(**_shape(tokenizer, 1024))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def token_classifier(folder: Path, context: int = 1024, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     tokenizer = make_tokenizer("<s>", "</s>", bos_token="<s>", eos_token="</s>")
