@@ -334,7 +334,9 @@ def test_a_run_s_configuration_reads_back(rich_run: Path) -> None:
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", ["cli.md", "configuration.md", "formats.md", "method.md", "methods.md", "metrics.md"])
+@pytest.mark.parametrize(
+    "page", ["cli.md", "configuration.md", "formats.md", "method.md", "methods.md", "metrics.md", "scorers.md"]
+)
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", doc(page)):
         assert "://" in target or (DOCS / target).exists(), f"{page}: {target}"
