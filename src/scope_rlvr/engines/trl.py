@@ -387,12 +387,16 @@ class ScopeTrainer(GRPOTrainer):
             self._tally.total(name, count)
         because = why_no_gradient(groups, streams_PG)
         step = self.state.global_step + 1
+        log = self._batch.teacher_log
         if self.on_groups is not None:
             batch = self._batch_number()
-            streams, log = tuple(streams_PG), self._batch.teacher_log
+            streams = tuple(streams_PG)
             self.on_groups(StepResult(step, batch, tuple(groups), tuple(rewards_PG), streams, because, log))
-        elif because is not None:
+            return
+        if because is not None:
             _logger.warning("no gradient in step %d: %s", step, because)
+        for fault, message in log.messages.items():
+            _logger.warning("the teacher failed in step %d (%s): %s", step, fault, message)
 
     # --- loss -----------------------------------------------------------------------------------------------------
 
