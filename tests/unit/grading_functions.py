@@ -67,3 +67,9 @@ def says_maybe(problem: Problem, response: str) -> str:
 def never_returns(problem: Problem, response: str) -> bool:
     time.sleep(600)
     return True
+
+
+def last_line_is_right(problem: Problem, response: str) -> bool | None:
+    """As the embedded family wants it; a response whose last number is 4 cannot be judged."""
+    last = response.strip().splitlines()[-1:] or [""]
+    return None if last[0].endswith("4") else last[0] == f"answer {problem.reference}"
