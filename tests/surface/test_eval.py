@@ -130,7 +130,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "no problems": (["embedded:policy"], ["no problems are named", "--problems reduction:6"]),
     "unknown family": (
         ["embedded:policy", "--problems", "reductoin:6"],
-        ["'reductoin:6'", "<family>:<level>", "reduction"],
+        ["'reductoin:6'", "reduction:6", "math500"],
     ),
     "no level": (["embedded:policy", "--problems", "reduction:six"], ["--problems reduction:six", "whole number"]),
     "level out of range": (["embedded:policy", "--problems", "reduction:1"], ["at least 2; got 1"]),

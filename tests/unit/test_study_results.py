@@ -100,7 +100,7 @@ def test_differences_name_keys_and_forgive_what_was_added_since() -> None:
     kept = config.model_dump(mode="json")
     assert differences(kept, config) == []
     kept["run"]["seed"] = 9
-    del kept["run"]["flat_steps_limit"], kept["scorer"], kept["evaluation"]["sets"][0]["file"]
+    del kept["run"]["flat_steps_limit"], kept["scorer"], kept["evaluation"]["sets"][0]["source"]
     assert differences(kept, config) == []
     kept["run"]["steps"] = 9
     kept["method"]["teacher_term"] = {"kind": "nll"}

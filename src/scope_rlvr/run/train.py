@@ -194,7 +194,9 @@ def train(config: RunConfig, folder: RunFolder, watcher: Watcher, resume_from: P
     num_problems = len(problems)
     problems = short_enough(problems, components.codec, config)
     if len(problems) < num_problems:
-        watcher.note(f"{num_problems - len(problems)} of {num_problems} problems left out: longer than max_prompt_tokens")
+        watcher.note(
+            f"{num_problems - len(problems)} of {num_problems} problems left out: longer than max_prompt_tokens"
+        )
     progress = _Progress(folder, config, components, watcher, totals, evaluation_sets(config, "dev"))
     # The trainer may wrap the policy's forward pass (autocast): before and after are to be measured alike.
     trainer = make_trainer(config, folder, components, problems, progress)
