@@ -15,7 +15,20 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 import typer
 
 from scope_rlvr import __version__
-from scope_rlvr.cli import check, doctor, embedded, evaluate, grade, methods, report, salvage, scorer, show, study, train
+from scope_rlvr.cli import (
+    check,
+    doctor,
+    embedded,
+    evaluate,
+    grade,
+    methods,
+    report,
+    salvage,
+    scorer,
+    show,
+    study,
+    train,
+)
 from scope_rlvr.cli.console import open_console
 from scope_rlvr.errors import ExitCode, UserError
 

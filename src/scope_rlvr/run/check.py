@@ -132,7 +132,10 @@ def _references(config: RunConfig, data: RunData) -> Iterator[Finding]:
             )
             continue
         if not bad:
-            yield ok("answers", f"{name}: {len(tried)} of {len(problems)} references are right as their own answers, and another answer is wrong")
+            yield ok(
+                "answers",
+                f"{name}: {len(tried)} of {len(problems)} references are right as their own answers, and another answer is wrong",
+            )
             continue
         first = next(iter(bad))
         said = f"{name}: {len(bad)} of {len(tried)} references cannot be graded; {first}: {bad[first]}"
