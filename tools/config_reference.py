@@ -115,7 +115,7 @@ MEANINGS = {
     "exact": "The reference, letter for letter.",
     "numeric": "A number within a tolerance.",
     "function": "A function of your own, `is_right(problem, response)`, in processes that are killed at a deadline.",
-    "teacher.model": "A causal language model folder, a Hub name, `embedded:teacher`, the address of a server (`http://host:8000/v1`), `policy` (the policy itself), `exact` (the problem family's own solver), or `none`. Another vocabulary than the policy's is fine: text is passed instead of ids.",
+    "teacher.model": "A causal language model folder, a Hub name, `embedded:teacher`, the address of a server (`http://host:8000/v1`), `policy` (the policy itself), `exact` (the problem family's own solver), `solutions` (those that the problems came with), or `none`. Another vocabulary than the policy's is fine: text is passed instead of ids.",
     "teacher.interface": "How a server is asked: to continue a text or token ids, or in words.",
     "teacher.server": "How patiently, how often and for how much a server is asked.",
     "teacher.temperature": "Temperature of the teacher; 0 is greedy.",

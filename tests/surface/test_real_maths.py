@@ -111,6 +111,36 @@ def test_benchmarks_that_are_here(name: str, world: World, model: Path, scope: S
     assert ended.code == 0, ended.err
 
 
+def with_solutions(count: int) -> list[dict[str, Any]]:
+    return [row | {"solution": f"The answer is $\\boxed{{{row['answer']}}}$."} for row in sums(0, count)]
+
+
+def test_solutions_of_the_data_set_are_imitated(world: World, scope: Scope) -> None:
+    write_rows(world.problems, with_solutions(6))
+    chosen = ("--method", "luffy", "--set", "teacher.model=solutions", "--steps", "1")
+    ended = scope("train", world.config, "--out", "run", *chosen, "--set", "sampling.max_response_tokens=60")
+    assert ended.code == 0, ended.err
+    rollouts = [json.loads(line) for line in (world.folder / "run" / "rollouts.jsonl").read_text().splitlines()]
+    guided = [rollout for rollout in rollouts if rollout["role"] == "guided"]
+    assert len(guided) == 2
+    for rollout in guided:
+        (segment,) = rollout["segments"]
+        assert segment["origin"] == "teacher"
+        assert segment["text"] == f"The answer is $\\boxed{{{rollout['reference']}}}$."
+        assert rollout["verdict"]["outcome"] == "right"
+
+
+@pytest.mark.parametrize(
+    ("method", "solved", "reason"),
+    [("scope", True, "cannot go on from a policy's prefix"), ("luffy", False, "no training problem has a solution")],
+)
+def test_solutions_that_cannot_be_used(method: str, solved: bool, reason: str, world: World, scope: Scope) -> None:
+    write_rows(world.problems, with_solutions(6) if solved else sums(0, 6))
+    ended = scope("train", world.config, "--method", method, "--set", "teacher.model=solutions")
+    assert ended.code == 2
+    assert reason in ended.err
+
+
 # --- what is found before -------------------------------------------------------------------------------------------
 
 

@@ -23,8 +23,9 @@ from scope_rlvr.servers.client import Client
 from scope_rlvr.teachers.exact import ExactTeacher
 from scope_rlvr.teachers.local import LocalTeacher
 from scope_rlvr.teachers.noisy import NoisyTeacher
+from scope_rlvr.teachers.recorded import RecordedTeacher
 from scope_rlvr.teachers.server import ServerTeacher
-from scope_rlvr.teachers.settings import EXACT, THE_POLICY
+from scope_rlvr.teachers.settings import EXACT, SOLUTIONS, THE_POLICY
 from scope_rlvr.types import Problem
 
 
@@ -125,6 +126,8 @@ def _plain_teacher(
     section = config.teacher
     if section.model == EXACT:
         return ExactTeacher(family_of(config))
+    if section.model == SOLUTIONS:
+        return RecordedTeacher()
     if section.is_served:
         return _server_teacher(config, policy, problems, spent)
     model = policy

@@ -14,7 +14,7 @@ from typing import Any
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.sources import resolve_model
 from scope_rlvr.scorers.families import EXACT, NONE
-from scope_rlvr.teachers.settings import THE_POLICY
+from scope_rlvr.teachers.settings import SOLUTIONS, THE_POLICY
 
 GIB = 2**30
 
@@ -168,12 +168,16 @@ def _sampled_tokens(config: RunConfig, prompt_tokens: int) -> tuple[int, int]:
     )
 
 
+_NO_MODELS = {EXACT, NONE, SOLUTIONS, THE_POLICY}
+"""Names of helpers that need no memory of their own."""
+
+
 def _helpers(config: RunConfig) -> int:
     """Parameters of the teacher and the step scorer that run on the same device, as far as their shape is known."""
     named = []
-    if config.method.needs_teacher and config.teacher.model != THE_POLICY and not config.teacher.is_served:
+    if config.method.needs_teacher and not config.teacher.is_served:
         named.append((config.teacher.model, "teacher.model"))
     if config.method.needs_step_scorer:
         named += [(name, key) for key, name in config.scorer.folders]
-    shapes = [shape_of(name, key) for name, key in named if name not in (EXACT, NONE)]
+    shapes = [shape_of(name, key) for name, key in named if name not in _NO_MODELS]
     return sum(shape.num_parameters for shape in shapes if shape is not None)

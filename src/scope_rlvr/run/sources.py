@@ -9,6 +9,7 @@ from scope_rlvr.embedded import model_path
 from scope_rlvr.errors import UserError
 from scope_rlvr.evaluation.evaluate import EvaluationSet
 from scope_rlvr.grading.settings import pattern_of, verifier_of
+from scope_rlvr.methods import Scope
 from scope_rlvr.ports import TextCodec, Verifier
 from scope_rlvr.problems import families
 from scope_rlvr.problems.family import Family, Split
@@ -25,7 +26,7 @@ from scope_rlvr.problems.sources import (
 from scope_rlvr.run.config import EvaluationSet as SetSettings
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.scorers.families import EXACT, NONE, ChosenRule
-from scope_rlvr.teachers.settings import THE_POLICY
+from scope_rlvr.teachers.settings import SOLUTIONS, THE_POLICY
 from scope_rlvr.types import Problem
 
 EMBEDDED = "embedded:"
@@ -196,10 +197,11 @@ def check_sources(config: RunConfig) -> None:
     evaluation_sets(config)
     if config.problems.source is not None:
         training_problems(config)
+    _check_solutions(config)
     _check_reporters(config)
 
 
-_NOT_MODELS = {("teacher.model", THE_POLICY), ("teacher.model", EXACT)}
+_NOT_MODELS = {("teacher.model", THE_POLICY), ("teacher.model", EXACT), ("teacher.model", SOLUTIONS)}
 
 
 def _check_exact_helpers(config: RunConfig) -> None:
@@ -214,6 +216,25 @@ def _check_exact_helpers(config: RunConfig) -> None:
                 f"{key} = {EXACT!r} knows the problems of the family {config.problems.family!r}, not those of "
                 f"{config.problems.source}; name a model folder"
             )
+
+
+def _check_solutions(config: RunConfig) -> None:
+    """Who recites needs something to recite, and a method that asks for whole solutions."""
+    method = config.method
+    if not method.needs_teacher or config.teacher.model != SOLUTIONS:
+        return
+    if isinstance(method, Scope) and method.mode.kind != "whole_trace":
+        raise UserError(
+            f"teacher.model = {SOLUTIONS!r} cannot go on from a policy's prefix; set method.mode = 'whole_trace', or take "
+            "another teacher or method"
+        )
+    problems = training_table(config).problems if config.problems.source is not None else ()
+    num_solved = sum(problem.solution is not None for problem in problems)
+    if not num_solved:
+        raise UserError(
+            f"teacher.model = {SOLUTIONS!r}, and no training problem has a solution; name its column in "
+            "problems.columns.solution, or take another teacher"
+        )
 
 
 def _check_reporters(config: RunConfig) -> None:
