@@ -226,7 +226,7 @@ def own_code(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("key", "make", "parts"),
     [
-        ("scorer.model", other_vocabulary, ["step scorer", "another vocabulary", "reduce"]),
+        ("scorer.model", other_vocabulary, ["step scorer", "separator", "without a token"]),
         ("scorer.model", garbage, ["scorer.model", "cannot be loaded"]),
         ("model.policy", garbage, ["model.policy", "cannot be loaded"]),
         ("model.policy", other_shape, ["model.policy", "cannot be loaded"]),
@@ -245,8 +245,8 @@ def test_a_model_that_cannot_be_used_leaves_no_run(
 
 
 def test_a_policy_is_no_step_scorer(here: Path, scope: Scope) -> None:
-    overrides = ("--set", "scorer.model=embedded:policy", "--set", "scorer.threshold=0.5")
-    assert_refused(scope("train", *overrides, "--out", "run"), "scorer.model = 'embedded:policy'", "token classifier")
+    overrides = ("--set", "scorer.model=embedded:policy", "--set", 'scorer.rule={kind="threshold",threshold=0.5}')
+    assert_refused(scope("train", *overrides, "--out", "run"), "scorer.model = 'embedded:policy'", "scorer.family")
     assert not (here / "run").exists()
 
 
