@@ -117,7 +117,9 @@ class TeacherSection(Settings):
             self._check_server()
         elif self.name is not None:
             raise ValueError(f"name = {self.name!r} is for a server, and model = {self.model!r} is none; leave it out")
-        if self.prompt != PLAIN_PROMPT and (self.model in (EXACT, SOLUTIONS) or (self.is_served and self.interface.kind == "chat")):
+        if self.prompt != PLAIN_PROMPT and (
+            self.model in (EXACT, SOLUTIONS) or (self.is_served and self.interface.kind == "chat")
+        ):
             instead = "write interface.next_step and interface.rest instead" if self.is_served else "leave it out"
             raise ValueError(f"prompt is for a teacher that continues a text; {instead}")
         return self
