@@ -246,7 +246,8 @@ def test_an_error_inside_that_passes_is_tried_again() -> None:
 def test_hostile_bodies_are_malformed_replies(body: bytes) -> None:
     with raw_server(http(body)) as url:
         (answer,) = ask(Client(url, settings()))
-    assert answer.fault is Fault.MALFORMED
+    # A server that closes right after a large body may reset the connection before it was read.
+    assert answer.fault is Fault.MALFORMED or (len(body) > 100_000 and answer.fault is Fault.CONNECTION)
 
 
 def test_a_reply_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,8 +160,10 @@ class Reduction:
         if not remaining:
             return "" if not begun else None
         for step, after in _right_steps(remaining):
-            if step.startswith(begun):
-                return SEPARATOR.join([step[len(begun) :], *([_canonical(after)] if after else [])])
+            # As a whole, since the beginning may end inside the separator.
+            rest = SEPARATOR.join([step, *([_canonical(after)] if after else [])])
+            if rest.startswith(begun):
+                return rest[len(begun) :]
         return None
 
     def random_solution(self, problem: Problem, rng: Random, *, write_sum: Callable[[int, int], int] = add) -> str:
