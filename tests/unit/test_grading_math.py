@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -104,6 +105,13 @@ def test_golds_in_e_notation_accept_the_ordinary_form_and_no_other_number(verifi
     twice = [(gold, boxed(rf"{2 * float(a):g} \times 10^{{{b}}}")) for gold, a, b in found]
     assert all(v.is_right for v in graded(verifier, *right))
     assert all(v.outcome is Outcome.WRONG for v in graded(verifier, *wrong, *twice))
+
+
+def test_no_gold_is_taken_for_that_of_another_problem(verifier: MathVerifier) -> None:
+    every = sorted({*golds("math500").values(), *golds("minerva").values()})
+    pairs = [tuple(Random(seed).sample(every, 2)) for seed in range(150)]
+    verdicts = graded(verifier, *((gold, boxed(other)) for gold, other in pairs))
+    assert [pair for pair, v in zip(pairs, verdicts, strict=True) if v.outcome is not Outcome.WRONG] == []
 
 
 # --- where the answer is --------------------------------------------------------------------------------------------

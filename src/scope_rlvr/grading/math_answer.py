@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from scope_rlvr.grading.boxes import last_box
 from scope_rlvr.grading.normal import normal
+from scope_rlvr.grading.pipes import CRASHED
 from scope_rlvr.grading.pool import Answer, WorkerPool
-from scope_rlvr.grading.supervisor import CRASHED
 from scope_rlvr.types import Outcome, Problem, Verdict
 
 _MAX_REMEMBERED = 100_000

@@ -38,6 +38,7 @@ _NAME = re.compile(
 )
 """What may stand on the left of ``=`` and get a value: ``x``, ``x_1``, ``\\theta``, ``f(2)``, ``(x, y)``, upright text."""
 _MEMBER = re.compile(rf"^(?:{_NAME.pattern})\s*\\in(?![A-Za-z])\s*")
+_AND_OR = re.compile(r"\s*,?\s*(?:\\text\{\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*")
 _BASE = re.compile(r"_\{?(\d+)\}?$")
 _UNREADABLE = ((re.compile(r"(?<![A-Za-z\\])E(?=_)"), r"\\Xi"), (re.compile(r"_(?:\{\\odot\}|\\odot)"), "_{sun}"))
 """Names that the parser gives up on: an E with an index (it knows Euler's number alone), and the mark of the sun."""
@@ -84,7 +85,7 @@ def judge(gold: str, answer: str) -> Verdict:
 def _compare(gold: str, parsed_gold: Any, answer: str) -> Verdict:
     if re.search(r"\d \d", answer):
         return "wrong", "answer_unparsable"
-    reduced = _value_of_chain(_exact_part(answer), gold_is_equation=len(_split(gold, "=")) > 1)
+    reduced = _values(_exact_part(answer), gold_is_equation=len(_split(gold, "=")) > 1)
     if reduced is None:
         return "wrong", "unequal_chain"
     bases = [base[1] for base in map(_BASE.search, (gold, reduced)) if base]
@@ -135,6 +136,20 @@ def _exact_part(latex: str) -> str:
     if len(parts) > 1 and _NAME.fullmatch(parts[0].strip()):
         return parts[1].strip()
     return parts[0].strip() if parts else ""
+
+
+def _values(latex: str, *, gold_is_equation: bool) -> str | None:
+    """An answer with every chain of equations in it replaced by its value; ``None`` where one does not hold.
+
+    Of several answers, as in ``x = 1, x = -2``, each may be one.
+    """
+    entries = _split(_AND_OR.sub(",", latex), ",")
+    if len(entries) == 1:
+        return _value_of_chain(latex, gold_is_equation=gold_is_equation)
+    if gold_is_equation or "=" not in latex:
+        return latex
+    values = [_value_of_chain(entry, gold_is_equation=False) for entry in entries]
+    return None if None in values else ",".join(value for value in values if value is not None)
 
 
 def _value_of_chain(latex: str, *, gold_is_equation: bool) -> str | None:

@@ -67,14 +67,17 @@ _UNITS = {
     "liter": "l liter liters litre litres",
     "dollar": "dollar dollars usd",
     "cent": "cent cents",
-    "unit": "unit units",
+    "": "unit units",
 }
+"""By the name that all its spellings get; units that are called units have none."""
 _UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings.split()}
 _POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
 _UNIT_TEXT = re.compile(r"[A-Za-z/.^\s~\d-]{1,40}")
 _NO_UNITS = frozenset(
     ("or", "and", "but", "not", "maybe", "to", "than", "if", "is", "either", "possibly", "percent", "percentage", "pct")
 )
+_PLAIN_WORDS = re.compile(r"(?:[A-Za-z]{4,}|yes|no|odd)(?: [A-Za-z]{2,})*", re.IGNORECASE)
+"""Three letters may be a product; more are a word."""
 _DEGREES = re.compile(r"\s*\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![A-Za-z]))\s*$|\s*\\degree\s*$")
 _LONG_SPELLINGS = "|".join(sorted((s for s in _UNIT_OF if len(s) > 1), key=len, reverse=True))
 _PLAIN_UNIT = re.compile(rf"(?<=[\d}}\s])\s*(?<![A-Za-z\\])((?i:{_LONG_SPELLINGS})){_POWER}$")
@@ -198,11 +201,15 @@ def function_names(text: str) -> str:
 
 
 def words_of(text: str) -> str | None:
-    r"""The words of an answer that is nothing but upright text, in small letters; ``None`` for a formula.
+    r"""The words of an answer that is nothing but upright text or long words, in small letters; ``None`` for a formula.
 
     >>> words_of(r"\text{Evelyn}"), words_of(r"\text{(C)}"), words_of(r"(\text{C})"), words_of(r"5\text{ cm}")
     ('evelyn', 'c', 'c', None)
+    >>> words_of("Evelyn"), words_of("yes"), words_of("no solution"), words_of("abc"), words_of("x + y")
+    ('evelyn', 'yes', 'no solution', None, None)
     """
+    if _PLAIN_WORDS.fullmatch(text):
+        return plain_words(text)
     inner = text[1:-1].strip() if text.startswith("(") and text.endswith(")") else text
     if not inner.startswith(r"\text{"):
         return None

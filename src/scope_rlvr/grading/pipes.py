@@ -6,6 +6,9 @@ import json
 import os
 from typing import Any
 
+TIME_OUT, OUT_OF_MEMORY, CRASHED = "time_out", "out_of_memory", "worker_crashed"
+"""How the reasons begin that do not come from the judge."""
+
 
 class Lines:
     """The messages that arrive at one end of a pipe, whole lines at a time.

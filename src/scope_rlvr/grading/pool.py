@@ -22,8 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scope_rlvr.errors import UserError
-from scope_rlvr.grading.pipes import Lines, send
-from scope_rlvr.grading.supervisor import CRASHED
+from scope_rlvr.grading.pipes import CRASHED, Lines, send
 from scope_rlvr.types import Outcome
 
 _START_SECONDS = 300.0

@@ -20,13 +20,10 @@ from typing import Any, NoReturn
 
 import psutil
 
-from scope_rlvr.grading.pipes import Lines, send
+from scope_rlvr.grading.pipes import CRASHED, OUT_OF_MEMORY, TIME_OUT, Lines, send
 
 Judge = Callable[..., tuple[str, str]]
 """Takes the fields of a question by name; returns an :class:`~scope_rlvr.types.Outcome` by value, and the reason."""
-
-TIME_OUT, OUT_OF_MEMORY, CRASHED = "time_out", "out_of_memory", "worker_crashed"
-"""How the reasons begin that do not come from the judge."""
 
 _CPU_SECONDS_BEYOND_DEADLINE = 10
 _GLANCE_SECONDS = 0.05
