@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -18,14 +19,9 @@ from transformers import (
 )
 
 from scope_rlvr.scorers.batching import Inputs, Passes, batches_within, shared_length
+from scope_rlvr.scorers.writing import Written as Row
 
 VOCAB = 50
-
-
-@dataclass(frozen=True)
-class Row:
-    token_ids: list[int]
-    positions: list[int]
 
 
 def small_model(kind: str) -> PreTrainedModel:
@@ -50,10 +46,10 @@ class Reading:
     def __post_init__(self) -> None:
         self.num_tokens: list[int] = []
 
-    def __call__(self, inputs: Inputs, positions: list[list[int]]) -> list[torch.Tensor]:
+    def __call__(self, inputs: Inputs, rows: Sequence[Row]) -> list[torch.Tensor]:
         self.num_tokens.append(inputs["input_ids"].numel())
         probs = self.model(**inputs).logits.softmax(-1)[..., 1]
-        return [probs[row, places] for row, places in enumerate(positions)]
+        return [probs[i, row.positions] for i, row in enumerate(rows)]
 
 
 def rows_of_problems(prefix_tokens: int, seed: int = 0) -> tuple[list[Row], list[str]]:

@@ -190,7 +190,7 @@ def test_the_scorer_reads_each_step_at_its_separator(policy: LocalModel, scorer:
 
 def test_batches_and_order_do_not_change_a_score(policy: LocalModel, scorer: TokenClassifierScorer) -> None:
     judged = solutions(policy)
-    alone = TokenClassifierScorer(scorer.model, scorer.tokenizer, scorer.rule, batch_rows=1).score(judged)
+    alone = TokenClassifierScorer(scorer.model, scorer.tokenizer, scorer.rule, tokens_a_pass=1).score(judged)
     together = scorer.score(judged)
     backwards = scorer.score(judged[::-1])[::-1]
     for one, other, third in zip(alone, together, backwards, strict=True):

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+RowT = TypeVar("RowT", bound="Row")
 Inputs = dict[str, Any]
 """Keyword arguments of a model's forward pass, for rows padded at the right."""
 
@@ -87,6 +88,10 @@ class Row(Protocol):
     @property
     def positions(self) -> list[int]: ...
 
+    def after(self, num_tokens: int) -> Self:
+        """What is left of the row when its first tokens have been read; positions count from there on."""
+        ...
+
 
 def shared_length(rows: Sequence[Row]) -> int:
     """How many tokens at the start all rows have in common; none of those is read in any.
@@ -103,23 +108,23 @@ def shared_length(rows: Sequence[Row]) -> int:
 
 
 @dataclass
-class Passes:
+class Passes(Generic[RowT]):
     """Reads rows through a model, in as few and as small passes as its device likes.
 
     ``read`` runs one forward pass with the keyword arguments that it is given, and returns for each row what stands at
-    the row's positions, counted from the first token of the pass. ``max_tokens`` bounds a pass; the device decides
+    its positions; it gets rows without what the pass finds in a cache. ``max_tokens`` bounds a pass; the device decides
     without it. Rows of a group share the keys and values of the beginning that they have in common, where that saves
     enough and the model can do it, unless ``share_prefixes`` is false.
     """
 
     model: PreTrainedModel
-    read: Callable[[Inputs, list[list[int]]], Sequence[Tensor]]
+    read: Callable[[Inputs, Sequence[RowT]], Sequence[Tensor]]
     pad_id: int
     max_tokens: int | None = None
     share_prefixes: bool = True
 
     @torch.inference_mode()
-    def __call__(self, rows: Sequence[Row], groups: Sequence[Hashable]) -> list[Tensor]:
+    def __call__(self, rows: Sequence[RowT], groups: Sequence[Hashable]) -> list[Tensor]:
         """What is read of each row; ``groups`` names the group that each belongs to."""
         members: dict[Hashable, list[int]] = {}
         for index, group in enumerate(groups):
@@ -136,7 +141,7 @@ class Passes:
         found.update(zip(unshared, self._read([rows[i] for i in unshared]), strict=True))
         return [found[i] for i in range(len(rows))]
 
-    def _shared_prefix(self, rows: Sequence[Row]) -> list[int]:
+    def _shared_prefix(self, rows: Sequence[RowT]) -> list[int]:
         """What the rows begin with, if that is to be computed once for all of them."""
         if not self.share_prefixes or len(rows) == 1:
             return []
@@ -152,15 +157,15 @@ class Passes:
         self.model.base_model(input_ids=input_ids, past_key_values=cache, use_cache=True)
         return cache
 
-    def _read(self, rows: Sequence[Row], start: int = 0, cache: DynamicCache | None = None) -> list[Tensor]:
+    def _read(self, rows: Sequence[RowT], start: int = 0, cache: DynamicCache | None = None) -> list[Tensor]:
         """Read rows from token ``start`` on; ``cache`` holds what stands before it in all of them."""
         budget = self.max_tokens or (TOKENS_ON_CPU if self.model.device.type == "cpu" else TOKENS_ON_ACCELERATOR)
+        rest = [row.after(start) for row in rows]
 
-        def read_batch(batch: list[Row]) -> Sequence[Tensor]:
-            inputs = self._inputs([row.token_ids[start:] for row in batch], start, cache)
-            return self.read(inputs, [[position - start for position in row.positions] for row in batch])
+        def read_batch(batch: list[RowT]) -> Sequence[Tensor]:
+            return self.read(self._inputs([row.token_ids for row in batch], start, cache), batch)
 
-        return in_batches(rows, [len(row.token_ids) - start for row in rows], budget, read_batch)
+        return in_batches(rest, [len(row.token_ids) for row in rest], budget, read_batch)
 
     def _inputs(self, rows: list[list[int]], start: int, cache: DynamicCache | None) -> Inputs:
         ids_BT, mask_BT = right_padded(rows, self.pad_id, self.model.device)

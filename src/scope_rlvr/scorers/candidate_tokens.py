@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from scope_rlvr.ports import DecisionRule
+from scope_rlvr.scorers.batching import Inputs
 from scope_rlvr.scorers.checkpoint import load_causal_scorer
 from scope_rlvr.scorers.families import MathShepherd, ReadOut, RlhFlow
 from scope_rlvr.scorers.local import LocalScorer, hidden_at
@@ -103,8 +104,8 @@ class CandidateTokens:
         self.bad_id = bad_id
         self.read_out = read_out
 
-    def read(self, ids_BT: Tensor, mask_BT: Tensor, rows: Sequence[Written]) -> list[Tensor]:
-        states = hidden_at(self.model.base_model, ids_BT, mask_BT, rows)
+    def read(self, inputs: Inputs, rows: Sequence[Written]) -> list[Tensor]:
+        states = hidden_at(self.model.base_model, inputs, rows)
         return [self._scores(states_SH) for states_SH in states]
 
     def _scores(self, states_SH: Tensor) -> Tensor:

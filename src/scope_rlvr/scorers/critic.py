@@ -60,6 +60,8 @@ class CriticScorer:
     A solution of which half the answers or more cannot be read, or name a step that is not there, gets no scores.
     """
 
+    is_served = True
+
     def __init__(self, client: Client, name: str, family: Critic, rule: DecisionRule, seed: int) -> None:
         self.client = client
         self.name = name

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from scope_rlvr.locate import Calibrated
-from scope_rlvr.ports import DecisionRule, StepScorer
+from scope_rlvr.ports import DecisionRule, StepScorer, is_served
 from scope_rlvr.scorers.families import Combine
 from scope_rlvr.types import Problem
 
@@ -36,6 +36,10 @@ class EnsembleScorer:
         self.members = members
         self.combine = combine
         self.rule = rule
+
+    @property
+    def is_served(self) -> bool:
+        return any(map(is_served, self.members))
 
     def score(self, solutions: Sequence[tuple[Problem, Sequence[str]]]) -> list[_Scores | None]:
         scored = [self._of(member, solutions) for member in self.members]

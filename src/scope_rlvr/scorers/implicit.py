@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from scope_rlvr.engines.local import same_vocabulary
 from scope_rlvr.ports import DecisionRule
+from scope_rlvr.scorers.batching import Inputs
 from scope_rlvr.scorers.checkpoint import load_causal_scorer
 from scope_rlvr.scorers.families import Implicit
 from scope_rlvr.scorers.local import LocalScorer
@@ -78,8 +79,8 @@ class LogRatio:
         self.reference = reference
         self.family = family
 
-    def read(self, ids_BT: Tensor, mask_BT: Tensor, rows: Sequence[Written]) -> list[Tensor]:
-        ratio_BT = token_logprobs(self.model, ids_BT, mask_BT) - token_logprobs(self.reference, ids_BT, mask_BT)
+    def read(self, inputs: Inputs, rows: Sequence[Written]) -> list[Tensor]:
+        ratio_BT = token_logprobs(self.model, inputs) - token_logprobs(self.reference, inputs)
         return [self._rewards(ratio_T, written) for ratio_T, written in zip(ratio_BT, rows, strict=True)]
 
     def _rewards(self, ratio_T: Tensor, written: Written) -> Tensor:
@@ -92,9 +93,9 @@ class LogRatio:
         return torch.diff(reward_S, prepend=torch.zeros_like(reward_S[:1]))
 
 
-def token_logprobs(model: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+def token_logprobs(model: PreTrainedModel, inputs: Inputs) -> Tensor:
     """Natural logarithm of each token's probability after those before it, ``(B, T)``; 0 for the first."""
-    hidden_BTH = model.base_model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
+    ids_BT, hidden_BTH = inputs["input_ids"], model.base_model(**inputs).last_hidden_state
     head = model.get_output_embeddings()
     rows = max(1, _LOGITS // head.weight.shape[0])
     parts = zip(hidden_BTH[:, :-1].flatten(0, 1).split(rows), ids_BT[:, 1:].flatten().split(rows), strict=True)
@@ -109,4 +110,5 @@ def load_implicit(folder: Path, reference: Path, family: Implicit, rule: Decisio
     if not same_vocabulary(tokenizer, AutoTokenizer.from_pretrained(reference, trust_remote_code=False)):
         raise ValueError(f"its reference {family.reference!r} has another vocabulary; their log-ratio means nothing")
     reader = LogRatio(load_causal_scorer(folder), load_causal_scorer(reference), family)
-    return LocalScorer(ImplicitWriter(tokenizer, family), reader, tokenizer, rule, family)
+    # Two models would need two caches, and a row's first log-ratio needs the state before it.
+    return LocalScorer(ImplicitWriter(tokenizer, family), reader, tokenizer, rule, family, can_share_prefixes=False)

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from scope_rlvr.engines.local import batches_of_like_length
 from scope_rlvr.ports import DecisionRule
+from scope_rlvr.scorers.batching import Inputs, Passes
 from scope_rlvr.scorers.families import LocalFamily, TooLong
 from scope_rlvr.scorers.writing import Writer, Written
 from scope_rlvr.types import Problem
@@ -26,16 +25,17 @@ class Reader(Protocol):
     @property
     def model(self) -> PreTrainedModel: ...
 
-    def read(self, ids_BT: Tensor, mask_BT: Tensor, rows: Sequence[Written]) -> list[Tensor]:
-        """For each row the scores at its positions."""
+    def read(self, inputs: Inputs, rows: Sequence[Written]) -> list[Tensor]:
+        """One forward pass: for each row the scores at its positions."""
         ...
 
 
 class LocalScorer:
     """A model of some family with its way of writing and reading.
 
-    Padding stands at the right, where no step before it can see it. Past the model's context the family's ``too_long``
-    decides, and the first solution that it hits is logged.
+    Past the model's context the family's ``too_long`` decides, and the first solution that it hits is logged.
+    ``can_share_prefixes`` is false where ``reader`` cannot go on from another pass's keys and values; ``tokens_a_pass``
+    bounds a pass, which otherwise the device decides.
     """
 
     def __init__(
@@ -45,15 +45,18 @@ class LocalScorer:
         tokenizer: PreTrainedTokenizerBase,
         rule: DecisionRule,
         family: LocalFamily,
-        batch_rows: int = 128,
+        *,
+        can_share_prefixes: bool = True,
+        tokens_a_pass: int | None = None,
     ) -> None:
         self.writer = writer
         self.reader = reader
         self.tokenizer = tokenizer
         self.rule = rule
         self.family = family
-        self.batch_rows = batch_rows
         self.max_tokens: int = family.max_tokens or reader.model.config.max_position_embeddings
+        # Any id will do where nothing looks; a tokenizer's own may lie outside the model's vocabulary.
+        self._passes = Passes(reader.model, reader.read, 0, tokens_a_pass, can_share_prefixes)
         self._has_complained = False
         # What is wrong with a tokenizer shows here, before anything is scored.
         writer.write(Problem("", "1", ""), ["1"])
@@ -66,9 +69,10 @@ class LocalScorer:
         """The scores of every solution's steps; ``None`` without steps, and where it is too long."""
         written = [self._write(problem, steps) for problem, steps in solutions]
         sequences = [sequence for part in written for sequence in part]
-        scores = iter(self._read(sequences))
+        prompts = [problem.prompt for part, (problem, _) in zip(written, solutions, strict=True) for _ in part]
+        scores = iter(self._passes(sequences, prompts))
         return [
-            self._filled([score for _ in part for score in next(scores)], len(steps))
+            self._filled([score for _ in part for score in next(scores).tolist()], len(steps))
             for part, (_, steps) in zip(written, solutions, strict=True)
         ]
 
@@ -103,33 +107,13 @@ class LocalScorer:
         """Steps past the context count as right: nobody has read them."""
         return (*scores, *[self.family.highest] * (num_steps - len(scores))) if scores else None
 
-    @torch.inference_mode()
-    def _read(self, sequences: Sequence[Written]) -> list[list[float]]:
-        scores: list[list[float]] = [[] for _ in sequences]
-        lengths = [len(sequence.token_ids) for sequence in sequences]
-        for batch in batches_of_like_length(lengths, self.model.config.hidden_size):
-            for start in range(0, len(batch), self.batch_rows):
-                rows = batch[start : start + self.batch_rows]
-                ids_BT, mask_BT = self._padded([sequences[i].token_ids for i in rows])
-                read = self.reader.read(ids_BT, mask_BT, [sequences[i] for i in rows])
-                for i, scores_S in zip(rows, read, strict=True):
-                    scores[i] = scores_S.tolist()
-        return scores
-
-    def _padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-        width = max(map(len, rows))
-        # Any id will do, as nothing looks there; a tokenizer's own may lie outside the model's vocabulary.
-        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-        return ids.to(self.model.device), mask.to(self.model.device)
-
 
 def _head(sequence: Written, num_tokens: int) -> Written:
     positions = [position for position in sequence.positions if position < num_tokens]
     return replace(sequence, token_ids=sequence.token_ids[:num_tokens], positions=positions)
 
 
-def hidden_at(backbone: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor, rows: Sequence[Written]) -> list[Tensor]:
+def hidden_at(backbone: PreTrainedModel, inputs: Inputs, rows: Sequence[Written]) -> list[Tensor]:
     """For each row the last hidden states at its positions, ``(S, H)``."""
-    hidden_BTH = backbone(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
+    hidden_BTH = backbone(**inputs).last_hidden_state
     return [hidden_BTH[i, written.positions] for i, written in enumerate(rows)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from scope_rlvr.ports import DecisionRule, StepScorer
+from scope_rlvr.ports import DecisionRule, StepScorer, is_served
 from scope_rlvr.seeds import derive_seed
 from scope_rlvr.types import Problem
 
@@ -34,6 +34,10 @@ class NoisyScorer:
     @property
     def rule(self) -> DecisionRule:
         return self.scorer.rule
+
+    @property
+    def is_served(self) -> bool:
+        return is_served(self.scorer)
 
     def score(self, solutions: Sequence[tuple[Problem, Sequence[str]]]) -> list[tuple[float, ...] | None]:
         scores = self.scorer.score(solutions)

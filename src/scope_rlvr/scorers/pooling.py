@@ -30,6 +30,8 @@ class PoolingScorer:
     ``limit`` is the longest input in tokens. What is longer, and what is not answered as it should be, gets no scores.
     """
 
+    is_served = True
+
     def __init__(
         self, client: Client, name: str, writer: Writer, family: VllmPooling, rule: DecisionRule, limit: int | None
     ) -> None:

@@ -14,6 +14,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrai
 
 from scope_rlvr.engines.loading import device
 from scope_rlvr.ports import DecisionRule
+from scope_rlvr.scorers.batching import Inputs
 from scope_rlvr.scorers.families import Pure, TokenClassifier
 from scope_rlvr.scorers.local import LocalScorer
 from scope_rlvr.scorers.step_ends import encode_steps
@@ -44,8 +45,8 @@ class TokenLabels:
         self.model = model
         self.is_difference = is_difference
 
-    def read(self, ids_BT: Tensor, mask_BT: Tensor, rows: Sequence[Written]) -> list[Tensor]:
-        probs_BTC = self.model(input_ids=ids_BT, attention_mask=mask_BT).logits.float().softmax(-1)
+    def read(self, inputs: Inputs, rows: Sequence[Written]) -> list[Tensor]:
+        probs_BTC = self.model(**inputs).logits.float().softmax(-1)
         probs = [probs_BTC[i, written.positions] for i, written in enumerate(rows)]
         return [p[:, RIGHT_LABEL] - p[:, WRONG_LABEL] if self.is_difference else p[:, RIGHT_LABEL] for p in probs]
 
@@ -59,11 +60,11 @@ class TokenClassifierScorer(LocalScorer):
         tokenizer: PreTrainedTokenizerBase,
         rule: DecisionRule,
         family: TokenClassifier | None = None,
-        batch_rows: int = 128,
+        tokens_a_pass: int | None = None,
     ) -> None:
         family = family or TokenClassifier()
         reader = TokenLabels(model.eval(), is_difference=isinstance(family, Pure))
-        super().__init__(TokenClassifierWriter(tokenizer, family), reader, tokenizer, rule, family, batch_rows)
+        super().__init__(TokenClassifierWriter(tokenizer, family), reader, tokenizer, rule, family, tokens_a_pass=tokens_a_pass)
 
 
 def load_token_classifier(folder: Path, family: TokenClassifier, rule: DecisionRule) -> TokenClassifierScorer:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from scope_rlvr.ports import DecisionRule
+from scope_rlvr.scorers.batching import Inputs
 from scope_rlvr.scorers.checkpoint import load_backbone, load_head
 from scope_rlvr.scorers.families import Skywork, Universal
 from scope_rlvr.scorers.local import LocalScorer, hidden_at
@@ -86,8 +87,8 @@ class ValueHead:
         self.model = model
         self.head = head
 
-    def read(self, ids_BT: Tensor, mask_BT: Tensor, rows: Sequence[Written]) -> list[Tensor]:
-        states = hidden_at(self.model, ids_BT, mask_BT, rows)
+    def read(self, inputs: Inputs, rows: Sequence[Written]) -> list[Tensor]:
+        states = hidden_at(self.model, inputs, rows)
         return [self.head(states_SH.float()).squeeze(-1).sigmoid() for states_SH in states]
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, Self
 
 from transformers import PreTrainedTokenizerBase
 
@@ -23,6 +23,14 @@ class Written:
 
     token_ids: list[int]
     positions: list[int]
+
+    def after(self, num_tokens: int) -> Self:
+        """What is left of the sequence when its first tokens have been read; positions count from there on."""
+        return replace(
+            self,
+            token_ids=self.token_ids[num_tokens:],
+            positions=[position - num_tokens for position in self.positions],
+        )
 
 
 class Writer(Protocol):

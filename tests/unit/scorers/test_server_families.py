@@ -216,10 +216,9 @@ def pool(scorer: LocalScorer, kind: str, is_of_steps: bool) -> Callable[[dict[st
         ids = body["input"]
         written = next(w for w in scorer.writer.expected if w.token_ids == ids)  # type: ignore[attr-defined]
         places = written.positions if is_of_steps else list(range(len(ids)))
-        tensor, mask = torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.long)
         rows = [type(written)(ids, places)]
         with torch.inference_mode():
-            scores = scorer.reader.read(tensor, mask, rows)[0].tolist()
+            scores = scorer.reader.read({"input_ids": torch.tensor([ids])}, rows)[0].tolist()
         return {"model": NAME, "data": [{"index": 0, "data": [entry(score) for score in scores]}]}
 
     class Remembering:

@@ -112,7 +112,7 @@ def test_labels_stand_where_the_scorer_reads(family):
         config = type("Config", (), {"max_position_embeddings": 999, "hidden_size": 8})
         device = torch.device("cpu")
 
-        def forward(self, input_ids, attention_mask):
+        def forward(self, input_ids, attention_mask, use_cache):
             seen.append(input_ids[0].tolist())
             # The chance of "right" at a position is a function of the position.
             logits = torch.zeros(*input_ids.shape, 2)
