@@ -244,11 +244,15 @@ def _members(annotation: Any) -> list[Any]:
 
 
 def table_of(field: FieldInfo) -> type[Settings] | None:
-    """The class of a key that is a table with fixed fields, or a list of such tables."""
-    kind = field.annotation
+    """The class of a key that is a table with fixed fields, or a list of such tables; also of a table that may be absent,
+    where its keys explain themselves."""
+    kind, *others = [member for member in _members(field.annotation) if member is not type(None)]
     if typing.get_origin(kind) is tuple:
         kind = typing.get_args(kind)[0]
-    return kind if isinstance(kind, type) and issubclass(kind, Settings) else None
+    if others or not (isinstance(kind, type) and issubclass(kind, Settings)):
+        return None
+    is_explained = all(option.description for option in kind.model_fields.values())
+    return kind if is_explained or not _is_union(field.annotation) else None
 
 
 def kind_of(rule: type[Settings]) -> str:

@@ -296,7 +296,7 @@ def _forward(
     def look(module: torch.nn.Module, arguments: Any, output: Any) -> None:
         seen.append(output[0])
 
-    hook = model.base_model.register_forward_hook(look)
+    hook = _decoder(model).register_forward_hook(look)
     try:
         logits = model(
             input_ids=input_ids,
@@ -308,6 +308,12 @@ def _forward(
     finally:
         hook.remove()
     return logits, seen[0]
+
+
+def _decoder(model: PreTrainedModel) -> torch.nn.Module:
+    """What computes the hidden states. A model with adapters calls something else its base model."""
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return plain.base_model
 
 
 @contextmanager

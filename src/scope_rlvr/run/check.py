@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scope_rlvr.engines.lora import num_parameters
 from scope_rlvr.errors import UserError
 from scope_rlvr.grading.math_answer import MathVerifier
 from scope_rlvr.grading.settings import FunctionKind, PatternKind
@@ -90,10 +91,14 @@ def _existing(path: Path) -> Path:
 
 
 def _disk(config: RunConfig, out: Path) -> Finding:
-    """Checkpoints hold 12 bytes a parameter (weights and two moments), the model 4, the journal some for every token."""
+    """Checkpoints hold 12 bytes a trained parameter (weights and two moments), the model 4 a parameter, the journal some
+    for every token."""
     shape = shape_of(config.model.policy, "model.policy")
     journal = config.run.steps * config.rows_per_step * config.sampling.max_response_tokens * _JOURNAL_BYTES_PER_TOKEN
-    model = 0 if shape is None else shape.num_parameters * (12 * _KEPT_CHECKPOINTS + 4)
+    model, lora = 0, config.model.lora
+    if shape is not None:
+        num_trained = shape.num_parameters if lora is None else shape.num_adapter_parameters(lora)
+        model = 12 * _KEPT_CHECKPOINTS * num_trained + 4 * shape.num_parameters
     free = shutil.disk_usage(_existing(out)).free
     size = f"up to {(model + journal) / GIB:.1f} GiB ({model / GIB:.1f} checkpoints and model, {journal / GIB:.1f} rollouts)"
     if model + journal > free:
@@ -208,7 +213,7 @@ def model_findings(config: RunConfig) -> Iterator[Finding]:
     except UserError as found:
         yield error("policy", str(found))
         return
-    yield ok("policy", f"{config.model.policy}: {loaded.policy.model.num_parameters():,} parameters")
+    yield ok("policy", f"{config.model.policy}: {_size(config, loaded.policy)}")
     yield from _prompts(config, loaded.policy.codec, problems)
     if config.method.needs_step_scorer:
         try:
@@ -228,6 +233,12 @@ def model_findings(config: RunConfig) -> Iterator[Finding]:
     yield room
     if room.severity is Severity.OK:
         yield _longest_step(config, loaded, longest)
+
+
+def _size(config: RunConfig, policy: LocalModel) -> str:
+    """How many parameters there are, and how many of them are trained."""
+    lora, said = config.model.lora, f"{policy.model.num_parameters():,} parameters"
+    return said if lora is None else f"{said}; adapters of {num_parameters(policy.model, lora):,} are trained"
 
 
 def _prompts(config: RunConfig, codec: TokenizerCodec, problems: list[Problem]) -> Iterator[Finding]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from transformers import PreTrainedModel
 
 from scope_rlvr.engines.loading import UNLOADABLE, device, first_line, inference_dtype, require_reader
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec
+from scope_rlvr.engines.lora import adapted_layers
 from scope_rlvr.errors import UserError
 from scope_rlvr.evaluation.evaluate import Evaluator
 from scope_rlvr.ports import Sampling, StepScorer, Teacher, Verifier
@@ -27,6 +29,8 @@ from scope_rlvr.teachers.recorded import RecordedTeacher
 from scope_rlvr.teachers.server import ServerTeacher
 from scope_rlvr.teachers.settings import EXACT, SOLUTIONS, THE_POLICY
 from scope_rlvr.types import Problem
+
+Dtype = torch.dtype | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,16 @@ def load_components(config: RunConfig, problems: list[Problem], spent: Mapping[s
 
 def load_policy(config: RunConfig, problems: list[Problem]) -> LocalModel:
     """The policy; :class:`UserError` where it cannot be loaded, or cannot read these problems."""
-    # Trained weights stay in float32, also where a GPU computes in bfloat16: small updates would be rounded away.
-    policy = load_causal(config.model.policy, "model.policy", torch.float32, config.prompt)
+    lora = config.model.lora
+    # Trained weights stay in float32, also where a GPU computes in bfloat16: small updates would be rounded away. Those
+    # that only adapters are trained beside are held on a GPU as they are stored.
+    dtype: Dtype = "auto" if lora is not None and device().type == "cuda" else torch.float32
+    policy = load_causal(config.model.policy, "model.policy", dtype, config.prompt)
+    if lora is not None:
+        try:
+            adapted_layers(policy.model, lora)
+        except ValueError as error:
+            raise UserError(f"model.lora.target_modules: {error}") from error
     require_reader(policy.codec.tokenizer, problems, f"the policy {config.model.policy}")
     return policy
 
@@ -98,10 +110,10 @@ def make_evaluator(config: RunConfig, components: Components, model: PreTrainedM
     )
 
 
-def load_causal(name: str, key: str, dtype: torch.dtype, prompt: PromptSection | None = None) -> LocalModel:
+def load_causal(name: str, key: str, dtype: Dtype, prompt: PromptSection | None = None) -> LocalModel:
     """A causal language model by its name, which stands at ``key``; :class:`UserError` where it is none.
 
-    ``prompt`` says how problems are put to it.
+    ``dtype`` ``"auto"`` is that of the stored weights. ``prompt`` says how problems are put to it.
     """
     source = resolve_model(name, key)
     try:

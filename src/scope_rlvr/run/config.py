@@ -10,12 +10,14 @@ import tomllib
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tomlkit
 from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from scope_rlvr.credit import Normalisation
+from scope_rlvr.engines.lora import LoraSection
 from scope_rlvr.errors import UserError
 from scope_rlvr.grading.settings import KINDS, AnyVerifier, PatternKind
 from scope_rlvr.methods import AnyMethod, Scope
@@ -50,9 +52,13 @@ class RunSection(Settings):
 
 
 class ModelSection(Settings):
-    """The policy: a model folder, a Hub name, or ``embedded:policy``."""
+    """The policy: a model folder, a Hub name, or ``embedded:policy``; with ``lora``, adapters of it are trained."""
 
     policy: str = "embedded:policy"
+    lora: LoraSection | None = Field(
+        None,
+        description="train low-rank adapters in the place of all weights; `docs/lora.md` says what follows from it",
+    )
 
 
 class ProblemsSection(SourceSettings):
@@ -260,7 +266,7 @@ class RunConfig(Settings):
         helpers = f", scorer {self.scorer.model}" if self.method.needs_step_scorer else ""
         helpers += f", teacher {self.teacher.title}" if self.method.needs_teacher else ""
         return [
-            f"method    {self.method.title}, policy {self.model.policy}{helpers}",
+            f"method    {self.method.title}, policy {self.model.policy}{self._adapter()}{helpers}",
             f"problems  {source}; {batches} x {run.problems_per_step} problems x {run.rollouts_per_problem} rollouts = "
             f"{num_batches * run.problems_per_step * run.rollouts_per_problem} rollouts",
             f"step      {run.problems_per_step} x {run.rollouts_per_problem} rollouts{slots} = {self.rows_per_step} rows, "
@@ -273,6 +279,10 @@ class RunConfig(Settings):
             f"clip {objective.clip.low}/{objective.clip.high}, kl {objective.kl}, entropy {objective.entropy}, learning rate "
             f"{self.optimizer.learning_rate}, seed {run.seed}",
         ]
+
+    def _adapter(self) -> str:
+        lora = self.model.lora
+        return "" if lora is None else f" (LoRA of rank {lora.rank}, alpha {lora.alpha:g})"
 
     def _evaluations_during(self) -> str:
         section = self.evaluation
@@ -396,8 +406,16 @@ def _known_keys(path: list[str]) -> list[str]:
         return list(METHODS[path[1]].model_fields)
     if path[0] == "verifier" and len(path) == 2 and path[1] in KINDS:
         return list(KINDS[path[1]].model_fields)
-    field = RunConfig.model_fields.get(path[0])
-    section = field.default if field is not None else None
-    for key in path[1:]:
-        section = getattr(section, key, None)
-    return list(type(section).model_fields) if isinstance(section, Settings) else []
+    kind: type[Settings] | None = RunConfig
+    for key in path:
+        field = kind.model_fields.get(key) if kind is not None else None
+        kind = _table_of(field) if field is not None else None
+    return list(kind.model_fields) if kind is not None else []
+
+
+def _table_of(field: FieldInfo) -> type[Settings] | None:
+    """The class of a table, also of one that is absent by default; ``None`` for everything else."""
+    if isinstance(field.default, Settings):
+        return type(field.default)
+    kinds = [a for a in get_args(field.annotation) if isinstance(a, type) and issubclass(a, Settings)]
+    return kinds[0] if len(kinds) == 1 else None

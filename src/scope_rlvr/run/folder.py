@@ -26,6 +26,7 @@ _PACKAGES = (
     "transformers",
     "trl",
     "accelerate",
+    "peft",
     "datasets",
     "safetensors",
     "tokenizers",

@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset
 from transformers import PrinterCallback
 
+from scope_rlvr.engines.lora import adapter_config
 from scope_rlvr.engines.trl import ScopeTrainer
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.methods import Grpo
@@ -67,6 +68,7 @@ def _trainer(config: RunConfig, policy: LocalModel, problems: list[Problem], fol
     """The run's trainer for one step of GRPO, whose rows need no helper."""
     args = trl_config(config, RunFolder(folder))
     args.max_steps, args.save_strategy, args.report_to = 1, "no", []
+    lora = config.model.lora
     rows = [{"prompt": problem.prompt, "id": problem.id, "reference": problem.reference} for problem in problems]
     trainer = ScopeTrainer(
         model=policy.model,
@@ -76,6 +78,7 @@ def _trainer(config: RunConfig, policy: LocalModel, problems: list[Problem], fol
         train_dataset=Dataset.from_list(rows),
         processing_class=policy.codec.tokenizer,
         prompt=config.prompt,
+        peft_config=None if lora is None else adapter_config(lora),
         # It would be told that nothing can be learned from responses that never end.
         on_groups=lambda result: None,
         sampling_rows=config.sampling.batch_rows,

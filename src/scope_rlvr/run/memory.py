@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from scope_rlvr.engines.lora import LoraSection
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.sources import resolve_model
 from scope_rlvr.scorers.families import EXACT, NONE
@@ -40,6 +41,8 @@ class ModelShape:
     is_tied: bool
     has_bias: bool = True
     """Biases of queries, keys and values, as in Qwen2."""
+    stored_bytes: int = _HALF
+    """Bytes of a stored weight."""
 
     @property
     def num_parameters(self) -> int:
@@ -49,6 +52,19 @@ class ModelShape:
         layer = 2 * self.width * (queries + keys) + 3 * self.width * self.inner_width + 2 * self.width
         layer += (queries + 2 * keys) * self.has_bias
         return self.vocabulary * self.width * (2 - self.is_tied) + self.layers * layer + self.width
+
+    def num_adapter_parameters(self, lora: LoraSection) -> int:
+        """``rank`` times the inputs and outputs of every adapted layer.
+
+        >>> KNOWN_SHAPES["Qwen/Qwen2.5-0.5B-Instruct"].num_adapter_parameters(LoraSection(rank=16))
+        8798208
+        """
+        queries, keys = self.heads * self.head_width, self.key_heads * self.head_width
+        widths = dict.fromkeys(("q_proj", "o_proj"), self.width + queries)
+        widths |= dict.fromkeys(("k_proj", "v_proj"), self.width + keys)
+        widths |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), self.width + self.inner_width)
+        named = widths if lora.target_modules is None else {name.rsplit(".", 1)[-1] for name in lora.target_modules}
+        return lora.rank * self.layers * sum(width for name, width in widths.items() if name in named)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> ModelShape | None:
@@ -66,6 +82,7 @@ class ModelShape:
                 vocabulary=int(config["vocab_size"]),
                 is_tied=bool(config.get("tie_word_embeddings")),
                 has_bias=bool(config.get("attention_bias", config.get("model_type") == "qwen2")),
+                stored_bytes=_FLOAT if config.get("dtype", config.get("torch_dtype")) in (None, "float32") else _HALF,
             )
         except (KeyError, TypeError, ValueError):
             return None
@@ -129,13 +146,19 @@ def estimate(config: RunConfig, shape: ModelShape, prompt_tokens: int, *, on_gpu
 
     * weights, gradients and the two moments of AdamW: ``4·P + 4·P + 8·P``; a KL penalty adds ``4·P``;
     * on a GPU, the copies that autocast makes: ``2·P``;
+    * with adapters of ``A`` parameters, gradients, moments and copies of those alone: ``4·A + 8·A + 2·A``; their weights
+      ``4·A`` stand beside the policy's, which a GPU holds as they are stored, and a KL penalty adds nothing;
     * activations of one micro-batch: ``rows·T·L·(34·h + 8·f)``, and with gradient checkpointing
       ``rows·T·(L·4·h + 34·h + 8·f)`` (width ``h``, inner width ``f``);
     * logits of one micro-batch, their logarithms and gradients: ``rows·responses·V·12``;
     * keys and values while sampling: ``rows·T·L·k·8`` (all key heads together ``k`` wide, float32);
     * a teacher and a step scorer that run here: 2 bytes a parameter on a GPU, 4 on a CPU.
     """
-    num_parameters = shape.num_parameters
+    num_parameters, lora = shape.num_parameters, config.model.lora
+    num_trained = num_parameters if lora is None else shape.num_adapter_parameters(lora)
+    # Of weights that are stored in 16 bits autocast makes no copies.
+    frozen_bytes = 0 if lora is None else shape.stored_bytes if on_gpu else _FLOAT
+    num_cast = num_trained + (num_parameters if frozen_bytes == _FLOAT else 0)
     response = config.sampling.max_response_tokens
     rows, tokens = config.micro_batch_rows, prompt_tokens + response
     inner = 34 * shape.width + 8 * shape.inner_width
@@ -145,11 +168,11 @@ def estimate(config: RunConfig, shape: ModelShape, prompt_tokens: int, *, on_gpu
         activations = rows * tokens * shape.layers * inner
     token_cache = 2 * _FLOAT * shape.layers * shape.key_heads * shape.head_width
     return Memory(
-        weights=_FLOAT * num_parameters,
-        gradients=_FLOAT * num_parameters,
-        optimizer=_ADAM_MOMENTS * _FLOAT * num_parameters,
-        half_copies=_HALF * num_parameters if on_gpu else 0,
-        reference=_FLOAT * num_parameters if config.objective.kl else 0,
+        weights=_FLOAT * num_trained + frozen_bytes * num_parameters,
+        gradients=_FLOAT * num_trained,
+        optimizer=_ADAM_MOMENTS * _FLOAT * num_trained,
+        half_copies=_HALF * num_cast if on_gpu else 0,
+        reference=_FLOAT * num_parameters if config.objective.kl and lora is None else 0,
         helpers=_helpers(config) * (_HALF if on_gpu else _FLOAT),
         activations=activations,
         logits=rows * response * shape.vocabulary * 3 * _FLOAT,

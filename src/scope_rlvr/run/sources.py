@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scope_rlvr.embedded import model_path
+from scope_rlvr.engines import lora
 from scope_rlvr.errors import UserError
 from scope_rlvr.evaluation.evaluate import EvaluationSet
 from scope_rlvr.grading.settings import pattern_of, verifier_of
@@ -199,6 +200,11 @@ def check_sources(config: RunConfig) -> None:
         training_problems(config)
     _check_solutions(config)
     _check_reporters(config)
+    if config.model.lora is not None and not lora.is_installed():
+        raise UserError(
+            "model.lora trains adapters by the package peft, which is not installed: pip install 'scope-rlvr[lora]', or leave "
+            "model.lora out"
+        )
 
 
 _NOT_MODELS = {("teacher.model", THE_POLICY), ("teacher.model", EXACT), ("teacher.model", SOLUTIONS)}

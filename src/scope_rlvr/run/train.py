@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 import torch
 from datasets import Dataset
-from safetensors.torch import load_model
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 from trl import GRPOConfig
 
 from scope_rlvr.credit import Normalisation
 from scope_rlvr.engines.loading import device
+from scope_rlvr.engines.lora import adapter_config, merged
 from scope_rlvr.engines.trl import AGGREGATIONS, NORMALISATIONS, NonFiniteLoss, ScopeTrainer, StepResult
 from scope_rlvr.errors import ExitCode
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet
@@ -209,8 +209,7 @@ def train(config: RunConfig, folder: RunFolder, watcher: Watcher, resume_from: P
     if outcome.exit_code is not ExitCode.TRAINING_STOPPED:
         watcher.note("measuring the policy after training")
         summary["after"] = _evaluate(config, components)
-        components.policy.save_pretrained(folder.model)
-        components.codec.tokenizer.save_pretrained(folder.model)
+        _save_model(config, trainer, folder)
     summary |= {
         "steps": max(trainer.state.global_step, step_of(resume_from)),
         "stopped_because": outcome.message or "finished",
@@ -221,6 +220,13 @@ def train(config: RunConfig, folder: RunFolder, watcher: Watcher, resume_from: P
     }
     folder.write_json("summary.json", summary)
     return RunOutcome(outcome.exit_code, summary, outcome.message)
+
+
+def _save_model(config: RunConfig, trainer: ScopeTrainer, folder: RunFolder) -> None:
+    """The trained policy as a model like any other, adapters merged into it."""
+    policy = trainer.model if config.model.lora is None else merged(trainer.model)
+    policy.save_pretrained(folder.model)
+    trainer.processing_class.save_pretrained(folder.model)
 
 
 def _new_summary(config: RunConfig) -> dict[str, Any]:
@@ -251,7 +257,7 @@ def _evaluate(config: RunConfig, components: Components) -> dict[str, Any]:
 def _train(trainer: ScopeTrainer, progress: _Progress, resume_from: Path | None) -> RunOutcome:
     if resume_from is not None and step_of(resume_from) >= progress.config.run.steps:
         # The Trainer would do one step more before it looked at the number of steps.
-        load_model(progress.components.policy, resume_from / "model.safetensors")
+        trainer._load_from_checkpoint(str(resume_from))
         return RunOutcome(ExitCode.OK, {})
     try:
         with interruptible(progress.interruption, progress.watcher.note):
@@ -269,6 +275,10 @@ def make_trainer(
     config: RunConfig, folder: RunFolder, components: Components, problems: list[Problem], progress: _Progress
 ) -> ScopeTrainer:
     """The trainer that a configuration describes."""
+    lora = config.model.lora
+    if lora is not None:
+        # Whatever was loaded before, equal seeds begin with equal adapters.
+        set_seed(config.run.seed)
     rows = [
         {name: getattr(p, name) for name in ("prompt", "id", "reference", "source", "level", "solution")}
         for p in problems
@@ -285,6 +295,7 @@ def make_trainer(
         args=trl_config(config, folder),
         train_dataset=Dataset.from_list(rows),
         processing_class=components.codec.tokenizer,
+        peft_config=None if lora is None else adapter_config(lora),
         on_groups=progress.on_groups,
         callbacks=[progress],
     )
