@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 

@@ -79,9 +79,14 @@ BAD: dict[str, tuple[str | bytes | dict[str, Any], str]] = {
     "no answer": ({"prompt": "?"}, "no answer in reference, answer, final_answer; the row has prompt"),
     "an empty answer": ({"prompt": "?", "reference": " "}, "no answer"),
     "an answer of null": ({"prompt": "?", "answer": None}, "no answer"),
-    "several answers": ({"prompt": "?", "answer": ["1", "2"]}, "no answer"),
+    "several answers": (
+        {"prompt": "?", "answer": ["1", "2"]},
+        "no answer in reference, answer, final_answer, found ['1', '2']; the row has answer, prompt",
+    ),
     "an answer that is no answer": ({"prompt": "?", "answer": {"x": 1}}, "no answer"),
     "true": ({"prompt": "?", "answer": True}, "no answer"),
+    "not a number": ('{"prompt": "?", "answer": NaN}', "no answer in reference, answer, final_answer, found nan"),
+    "a number of 5,000 digits": (f'{{"prompt": "?", "answer": {"9" * 5000}}}', "not JSON: Exceeds the limit"),
     "a level that is none": (
         {"prompt": "?", "reference": "1", "level": "hard"},
         "level must be a whole number, got 'hard'",
@@ -180,6 +185,12 @@ def test_parquet(tmp_path):
     with pytest.raises(UserError, match="row 2: no answer"):
         table(file)
     assert table(file, bad_rows=BadRows.SKIP).problems == (Problem("set-1", "1?", "1", "set", 2),)
+    columns = {"problem": ["1?", "2?", "3?"], "answer": [1.0, float("nan"), float("inf")]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), file)
+    assert [problem.reference for problem in table(file, bad_rows=BadRows.SKIP).problems] == ["1"]
+    pyarrow.parquet.write_table(pyarrow.table(columns | {"answer": [b"1", b"2", b"3"]}), file)
+    with pytest.raises(UserError, match=r"row 1: no answer .*, found b'1'"):
+        table(file)
     file.write_bytes(b"PAR1 not")
     with pytest.raises(UserError, match="is not Parquet"):
         table(file)

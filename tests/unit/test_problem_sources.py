@@ -12,6 +12,7 @@ import pytest
 from scope_rlvr.errors import UserError
 from scope_rlvr.problems import benchmarks, sources
 from scope_rlvr.problems.benchmarks import BENCHMARKS
+from scope_rlvr.problems.hub import DataSetError
 from scope_rlvr.problems.rows import Row
 from scope_rlvr.problems.sources import SourceSettings, Wanted, load_problems, overlap
 from scope_rlvr.types import Problem
@@ -56,13 +57,31 @@ def test_a_file_that_changes_is_read_again(tmp_path):
 def test_splits_of_a_file(tmp_path):
     rows = [{**row, "split": "train" if i < 3 else "test"} for i, row in enumerate(ROWS)]
     file = write(tmp_path / "sums.jsonl", rows)
-    assert [p.reference for p in load(file, split="test")] == ["6", "8"]
-    with pytest.raises(UserError, match=r"rows of several splits \(test, train\); say which"):
-        load(file)
+    assert [p.reference for p in load(file)] == [p.reference for p in load(file, split="test")] == ["6", "8"]
+    assert [p.reference for p in load(file, TRAIN)] == ["0", "2", "4"]
+    assert [p.reference for p in load(file, TRAIN, split="test")] == ["6", "8"]
     with pytest.raises(UserError, match="no rows of the split 'dev'; its column `split` says test, train"):
         load(file, split="dev")
     with pytest.raises(UserError, match="its column `split` says nothing"):
         load(write(tmp_path / "plain.jsonl", ROWS), split="test")
+
+
+def test_rows_that_call_themselves_something_else_are_not_trained_on_unasked(tmp_path):
+    file = write(tmp_path / "sums.jsonl", [{**row, "split": "validation"} for row in ROWS])
+    assert len(load(file)) == 5
+    with pytest.raises(UserError, match=r"of the split\(s\) validation, and none of 'train'; .* split = 'validation'"):
+        load(file, TRAIN)
+    assert len(load(file, TRAIN, split="validation")) == 5
+    file = write(tmp_path / "two.jsonl", [{**row, "split": "ab"[i % 2]} for i, row in enumerate(ROWS)])
+    with pytest.raises(UserError, match=r"of the split\(s\) a, b, and none of 'test'"):
+        load(file)
+
+
+def test_a_row_without_a_split_among_others_with_one_is_told(tmp_path):
+    file = write(tmp_path / "sums.jsonl", [{**row, "split": "train" if i else None} for i, row in enumerate(ROWS)])
+    with pytest.raises(UserError, match=r"line 1: its column `split` is empty, and other rows say train"):
+        load(file, TRAIN)
+    assert [p.reference for p in load(file, TRAIN, bad_rows="skip")] == ["2", "4", "6", "8"]
 
 
 @pytest.mark.parametrize("source", ["nowhere", "data.txt", "./a/b", "math50", "a/b/c"])
@@ -102,11 +121,25 @@ def test_the_folder_of_a_data_set(tmp_path, monkeypatch):
         load(folder, split="test[0:]")
 
 
-def test_a_data_set_that_is_not_there(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-    with pytest.raises(UserError, match=r"the data set nobody/nothing .* cannot be loaded: .*; without a network"):
+def test_a_data_set_that_is_not_there():
+    with pytest.raises(
+        UserError, match=r"the data set nobody/nothing .* cannot be loaded: .*; without a network.* folder$"
+    ):
         load("nobody/nothing")
+
+
+def test_a_benchmark_that_is_not_there_says_where_a_local_copy_may_lie(tmp_path, monkeypatch):
+    def missing(name: str, **options: Any) -> list[Row]:
+        raise DataSetError(f"no {name}")
+
+    monkeypatch.setattr(sources, "read_hub", missing)
+    sources._table_of_hub.cache_clear()
+    with pytest.raises(UserError, match=r"A local copy, gsm8k\.jsonl, would be read first: name its folder with"):
+        load("gsm8k")
+    with pytest.raises(
+        UserError, match=rf"A local copy, gsm8k-train\.jsonl, would be read first: none lies in {tmp_path}"
+    ):
+        load("gsm8k", TRAIN, folder=tmp_path)
 
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
@@ -203,6 +236,14 @@ def test_a_local_copy_comes_first(tmp_path, monkeypatch):
     sources._table_of_hub.cache_clear()
     assert len(load("math500", revision="main")) == 1
     assert _ASKED["revision"] == "main"
+
+
+def test_a_folder_of_local_copies_that_is_not_there_is_told(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"the folder .*typo, where local copies of benchmarks are to be, is not there"):
+        load("math500", folder=tmp_path / "typo")
+    monkeypatch.setenv(sources.DATA_FOLDER, str(tmp_path / "typo"))
+    with pytest.raises(UserError, match="SCOPE_DATA"):
+        load("math500")
 
 
 def test_nobody_trains_on_a_benchmark(monkeypatch):

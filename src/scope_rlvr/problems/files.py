@@ -38,7 +38,7 @@ def _object(line: bytes) -> dict[str, Any] | str:
         values: Any = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return f"not UTF-8 at byte {error.start + 1}"
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         return f"not JSON: {getattr(error, 'msg', error)}"
     return values if isinstance(values, dict) else f"expected an object, got {type(values).__name__}"
 

@@ -9,10 +9,14 @@ from scope_rlvr.errors import UserError
 from scope_rlvr.problems.rows import Row
 
 
+class DataSetError(UserError):
+    """A data set, its subset or its split cannot be loaded."""
+
+
 def read_hub(name: str, *, split: str, subset: str | None = None, revision: str | None = None) -> Iterator[Row]:
     """Every row of one split, with its row number from 1. Only data files are read: no code of a data set is run.
 
-    Raises :class:`UserError` with the library's reason where the data set, the subset or the split is not there.
+    Raises :class:`DataSetError` with the library's reason where the data set, the subset or the split is not there.
     """
     import datasets
 
@@ -20,7 +24,7 @@ def read_hub(name: str, *, split: str, subset: str | None = None, revision: str 
         data: Any = datasets.load_dataset(name, subset, split=split, revision=revision)
     except Exception as error:  # the library and the client below it raise errors of many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
+        raise DataSetError(
             f"the data set {name} (subset {subset or 'default'}, split {split}) cannot be loaded: {reason}. Look at its "
             "name, subset and split; without a network, download it elsewhere and name its file or folder"
         ) from error

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -174,12 +176,15 @@ class _RowReader:
 
     def _problem(self, place: str, values: Mapping[str, Any]) -> Problem | str:
         columns = self.columns
-        prompt = _text(_cell(values, columns.problem, _PROBLEM))
+        asked, answered = _cell(values, columns.problem, _PROBLEM), _cell(values, columns.answer, _ANSWER)
+        prompt = _text(asked)
         if prompt is None:
-            return f"no problem text{_looked_for(columns.problem, _PROBLEM)}; the row has {_names(values)}"
-        answer = _answer(_cell(values, columns.answer, _ANSWER), self.answer_form)
-        if answer is None:
-            return f"no answer{self._where_answers_are()}; the row has {_names(values)}"
+            return (
+                f"no problem text{_looked_for(columns.problem, _PROBLEM)}{_found(asked)}; the row has {_names(values)}"
+            )
+        answer = _answer(answered, self.answer_form)
+        if not answer:
+            return f"no answer{self._where_answers_are()}{_found(answered)}; the row has {_names(values)}"
         solution = _text(_cell(values, columns.solution, _SOLUTION))
         for what, text in (("problem", prompt), ("answer", answer), ("solution", solution or "")):
             fault = _fault(text)
@@ -222,6 +227,11 @@ def _looked_for(name: str | None, usual: Sequence[str]) -> str:
     return f" in {name!r}" if name is not None else f" in {', '.join(usual)}"
 
 
+def _found(value: Any) -> str:
+    """What stands where something else was looked for."""
+    return "" if value in (None, "") else f", found {repr(value)[:40]}"
+
+
 def _names(values: Mapping[str, Any]) -> str:
     return ", ".join(sorted(map(str, values))[:12]) or "nothing"
 
@@ -233,19 +243,33 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
-def _answer(value: Any, form: AnswerForm) -> str | None:
+def answer_text(value: Any) -> str | None:
+    """The text of an answer that is text, a number, or a list of one such; ``None`` for anything else.
+
+    >>> [answer_text(value) for value in (" 7 ", 7, 7.0, 0.5, ["7"], ["7", "8"], True, float("nan"), b"7")]
+    ['7', '7', '7', '0.5', '7', None, None, None, None]
+    """
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if value is None or isinstance(value, list | Mapping | bool):
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         return None
-    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    # What is missing in a table is often written as a number that is none.
+    if isinstance(value, float | Decimal) and not math.isfinite(value):
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _answer(value: Any, form: AnswerForm) -> str | None:
+    text = answer_text(value)
+    if text is None:
+        return None
     if form is AnswerForm.AFTER_HASHES:
         # As in GSM8K, whose answers also have commas between thousands.
         _, hashes, text = text.rpartition(_HASHES)
         text = text.replace(",", "") if hashes else ""
     elif form is AnswerForm.LAST_BOX:
         text = last_box(text).answer or ""
-    return text.strip() or None
+    return text.strip()
 
 
 def _fault(text: str) -> str | None:

@@ -16,7 +16,7 @@ from scope_rlvr.problems.benchmarks import BENCHMARKS
 from scope_rlvr.problems.family import Split
 from scope_rlvr.problems.files import SUFFIXES, read_file
 from scope_rlvr.problems.gym import gym_problems
-from scope_rlvr.problems.hub import read_hub
+from scope_rlvr.problems.hub import DataSetError, read_hub
 from scope_rlvr.problems.rows import AnswerForm, BadRows, Columns, ProblemTable, Row, normalised, read_table
 from scope_rlvr.settings import Settings
 from scope_rlvr.types import Problem
@@ -81,9 +81,12 @@ def load_problems(settings: SourceSettings, wanted: Wanted, folder: Path | None 
         return ProblemTable(tuple(generated))
     path = _file_of(settings, wanted, folder)
     if path is not None:
-        table = _table_of_file(settings, path, _fingerprint(path))
+        table = _table_of_file(settings, path, _fingerprint(path), is_training=wanted.split == _TRAIN)
     else:
-        table = _table_of_hub(settings, _hub_split(settings, wanted))
+        try:
+            table = _table_of_hub(settings, _hub_split(settings, wanted))
+        except DataSetError as error:
+            raise UserError(f"{error}{_local_copy(source, wanted, folder)}") from error
     chosen = table.problems[wanted.start : wanted.start + wanted.count] if wanted.count else table.problems
     if not chosen:
         raise UserError(f"{source} holds {len(table.problems)} problems, none from number {wanted.start + 1} on")
@@ -147,12 +150,11 @@ def _file_of(settings: SourceSettings, wanted: Wanted, folder: Path | None) -> P
     if path.suffix in SUFFIXES:
         return path
     if source in BENCHMARKS:
-        given = folder or (Path(os.environ[DATA_FOLDER]) if os.environ.get(DATA_FOLDER) else None)
-        ending = "-train" if wanted.split == _TRAIN else ""
+        given = _data_folder(folder)
         # Who names a split or a revision means the Hub's.
         if given is None or settings.split is not None or settings.revision is not None:
             return None
-        local = given / f"{source}{ending}.jsonl"
+        local = given / _copy_of(source, wanted)
         return local if local.is_file() else None
     if path.is_dir() or (source.count("/") == 1 and not path.exists() and not source.startswith((".", "/", "~"))):
         return None
@@ -161,6 +163,31 @@ def _file_of(settings: SourceSettings, wanted: Wanted, folder: Path | None) -> P
         f"Hub data set (owner/name), nor {GYM}<task>, nor a level of a family ({', '.join(families.names())}), such as "
         f"{families.names()[0]}:6, nor one of the benchmarks {', '.join(BENCHMARKS)}"
     )
+
+
+def _data_folder(folder: Path | None) -> Path | None:
+    """The folder with local copies of benchmarks; :class:`UserError` where the one that is named is not there."""
+    given = folder or (Path(os.environ[DATA_FOLDER]) if os.environ.get(DATA_FOLDER) else None)
+    if given is not None and not given.is_dir():
+        raise UserError(
+            f"the folder {given}, where local copies of benchmarks are to be, is not there; mend problems.folder, --data or "
+            f"{DATA_FOLDER}, whichever names it"
+        )
+    return given
+
+
+def _copy_of(benchmark: str, wanted: Wanted) -> str:
+    """The file name of a benchmark's local copy."""
+    return f"{benchmark}{'-train' if wanted.split == _TRAIN else ''}.jsonl"
+
+
+def _local_copy(source: str, wanted: Wanted, folder: Path | None) -> str:
+    """Where a local copy of a benchmark would have been read, for whoever cannot load it from the Hub."""
+    if source not in BENCHMARKS:
+        return ""
+    given = _data_folder(folder)
+    where = f"none lies in {given}" if given else f"name its folder with problems.folder, --data or {DATA_FOLDER}"
+    return f". A local copy, {_copy_of(source, wanted)}, would be read first: {where}"
 
 
 def _hub_split(settings: SourceSettings, wanted: Wanted) -> str:
@@ -190,8 +217,10 @@ def _fingerprint(path: Path) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=16)
-def _table_of_file(settings: SourceSettings, path: Path, fingerprint: tuple[int, int]) -> ProblemTable:
-    rows = _of_split(list(read_file(path)), settings.split, path)
+def _table_of_file(
+    settings: SourceSettings, path: Path, fingerprint: tuple[int, int], *, is_training: bool
+) -> ProblemTable:
+    rows = _of_split(list(read_file(path)), settings.split, path, is_training=is_training)
     return _table(rows, settings, path.stem, str(path))
 
 
@@ -217,12 +246,12 @@ def _table(rows: Iterable[Row], settings: SourceSettings, name: str, where: str)
     )
 
 
-def _of_split(rows: Sequence[Row], split: str | None, path: Path) -> Iterator[Row]:
+def _of_split(rows: Sequence[Row], split: str | None, path: Path, *, is_training: bool) -> Iterator[Row]:
     """The rows of one split, where rows say which they belong to."""
     named = [row.values.get("split") if not isinstance(row.values, str) else None for row in rows]
     known = sorted({name for name in named if isinstance(name, str) and name})
-    if split is None and len(known) > 1:
-        raise UserError(f"{path} holds rows of several splits ({', '.join(known)}); say which by split = '{known[0]}'")
+    if split is None and known:
+        split = _usual_split(known, path, is_training=is_training)
     if split is not None and split not in known:
         raise UserError(
             f"{path} has no rows of the split {split!r}; its column `split` says {', '.join(known) or 'nothing'}"
@@ -230,6 +259,22 @@ def _of_split(rows: Sequence[Row], split: str | None, path: Path) -> Iterator[Ro
     for row, name in zip(rows, named, strict=True):
         if split is None or name == split or isinstance(row.values, str):
             yield row
+        elif not name:
+            yield Row(row.place, f"its column `split` is empty, and other rows say {', '.join(known)}")
+
+
+def _usual_split(known: Sequence[str], path: Path, *, is_training: bool) -> str:
+    """The split that is read where none is named, as on the Hub: ``train`` to train on, ``test`` to measure on, or the only
+    one. Rows that call themselves anything else are never trained on unasked."""
+    usual = _TRAIN if is_training else "test"
+    if usual in known:
+        return usual
+    if len(known) == 1 and not is_training:
+        return known[0]
+    raise UserError(
+        f"{path} holds rows of the split(s) {', '.join(known)}, and none of {usual!r}; say which are meant by split = "
+        f"'{known[0]}' in the configuration"
+    )
 
 
 def overlap(training: Iterable[Problem], held_out: Iterable[Problem]) -> list[tuple[Problem, Problem]]:

@@ -13,7 +13,7 @@ from scope_rlvr.errors import UserError
 from scope_rlvr.grading.boxes import last_box
 from scope_rlvr.grading.plain import plainly_equal
 from scope_rlvr.problems.files import read_file
-from scope_rlvr.problems.rows import shown
+from scope_rlvr.problems.rows import answer_text, shown
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.folder import environment
 from scope_rlvr.run.sources import make_verifier
@@ -62,7 +62,9 @@ def make_plan(file: Path, kind: str, overrides: Sequence[str] = ()) -> Plan:
         else:
             rows.append((row.place, attempt))
     if complaints:
-        raise UserError(f"{file} has {len(complaints)} row(s) that cannot be graded:\n{shown(complaints)}")
+        raise UserError(
+            f"{file} has {len(complaints)} row(s) that cannot be graded:\n{shown(complaints)}\nmend or remove them"
+        )
     if not rows:
         raise UserError(f"{file} holds no row; give one response a row, with its gold")
     places, attempts = zip(*rows, strict=True)
@@ -70,14 +72,14 @@ def make_plan(file: Path, kind: str, overrides: Sequence[str] = ()) -> Plan:
 
 
 def _attempt(place: str, values: Mapping[str, Any]) -> tuple[Problem, str] | str:
-    gold = next((values[name] for name in _GOLD if values.get(name) is not None), None)
+    gold = answer_text(next((values[name] for name in _GOLD if values.get(name) is not None), None))
     response = next((values[name] for name in _RESPONSE if values.get(name) is not None), _joined(values))
     problem = next((values[name] for name in _PROBLEM if isinstance(values.get(name), str)), "")
-    if gold is None or isinstance(gold, bool | list | Mapping):
+    if gold is None:
         return f"no gold (in {', '.join(_GOLD)}); the row has {', '.join(sorted(values))}"
     if not isinstance(response, str):
         return f"no response (in {', '.join(_RESPONSE)}, segments); the row has {', '.join(sorted(values))}"
-    return Problem(str(values.get("id") or place), problem, str(gold)), response
+    return Problem(str(values.get("id") or place), problem, gold), response
 
 
 def _joined(values: Mapping[str, Any]) -> str | None:
