@@ -98,7 +98,8 @@ def test_levels_of_a_file_are_told_apart(here: Path, scope: Scope) -> None:
         for p in families.get("reduction").sample(level, 3, seed=0)
     ]
     write(here / "mixed.jsonl", "\n".join(map(json.dumps, rows)))
-    ended = scope("eval", "embedded:policy", "--problems", "mixed.jsonl", "--samples", "2", "--out", "out.json")
+    given = ("--problems", "mixed.jsonl", "--verifier", "pattern", "--samples", "2", "--out", "out.json")
+    ended = scope("eval", "embedded:policy", *given)
     assert ended.code == 0, ended.err
     assert "mixed, level 3" in ended.out
     (evaluated,) = json.loads((here / "out.json").read_text())["sets"]
@@ -202,9 +203,8 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_sampled(
 
     monkeypatch.setattr("scope_rlvr.engines.local.LocalModel.extend", sample)
     write(here / "other.jsonl", json.dumps({"prompt": "What is 3 + 4?", "answer": 7}))
-    assert_refused(
-        scope("eval", "embedded:policy", "--problems", "other.jsonl"), "another vocabulary", "What is 3 + 4?"
-    )
+    other = ("--problems", "other.jsonl", "--verifier", "pattern")
+    assert_refused(scope("eval", "embedded:policy", *other), "another vocabulary", "What is 3 + 4?")
     assert_refused(scope("eval", "embedded:step_scorer", *FEW), "causal language model", "TokenClassification")
     assert_refused(scope("eval", other_vocabulary(here / "strange"), *FEW), "MODEL", "causal language model")
     assert_refused(scope("eval", no_end(here / "endless"), *FEW), "MODEL", "eos_token")

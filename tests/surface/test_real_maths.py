@@ -95,12 +95,45 @@ def test_two_steps_on_a_file_and_a_benchmark_before_and_after(world: World, mode
 def test_a_model_is_measured_as_a_configuration_says(world: World, model: Path, scope: Scope) -> None:
     ended = scope("eval", model, "--config", world.config, "--metrics", "avg", "--out", "own.json")
     assert ended.code == 0, ended.err
-    assert "math500 (3 x 4) samples = 12 rollouts" in ended.out
+    assert "math500 (3 of 5 x 4) samples = 12 rollouts" in ended.out
+    assert "math500  3 of 5 problems × 4 samples" in ended.out
     write_rows(world.folder / "aime24.jsonl", sums(50, 2))
     given = ("--config", world.config, "--data", world.folder, "--problems", "aime24", "--problems", "train.jsonl")
     ended = scope("eval", model, *given, "--samples", "2", "--metrics", "avg")
     assert ended.code == 0, ended.err
-    assert "aime24 (2 x 2), train (3 x 2) samples = 10 rollouts" in ended.out
+    assert "aime24 (2 x 2), train (3 of 6 x 2) samples = 10 rollouts" in ended.out
+
+
+def test_a_set_that_the_configuration_names_is_measured_as_it_says(world: World, model: Path, scope: Scope) -> None:
+    given = ("--config", world.config, "--problems", "math500", "--problems", "train.jsonl", "--metrics", "avg")
+    ended = scope("eval", model, *given)
+    assert ended.code == 0, ended.err
+    assert "math500 (3 of 5 x 4), train (3 of 6 x 2) samples = 18 rollouts" in ended.out
+    ended = scope("eval", model, *given, "--samples", "1")
+    assert "math500 (3 of 5 x 1), train (3 of 6 x 1) samples = 6 rollouts" in ended.out
+
+
+def test_answers_from_elsewhere_are_not_read_by_the_pattern_of_the_embedded_problems(
+    world: World, model: Path, scope: Scope
+) -> None:
+    given = ("--problems", "math500", "--data", world.folder, "--samples", "1", "--metrics", "avg", "--max-tokens", "4")
+    ended = scope("eval", model, *given)
+    assert ended.code == ExitCode.BAD_INPUT
+    assert "what judges the answers to math500? Give --verifier math for boxed answers" in ended.err
+    ended = scope("eval", model, *given, "--verifier", "math")
+    assert ended.code == 0, ended.err
+    # The bare problem is shown, and nothing says where the answer is to stand.
+    assert "warning   nothing in the prompt asks for \\boxed{}" in ended.out
+    assert "nothing in the prompt" not in scope("eval", model, *given, "--config", world.config).out
+
+
+def test_weights_in_half_the_memory(world: World, model: Path, scope: Scope) -> None:
+    given = ("--config", world.config, "--samples", "1", "--dtype", "bfloat16", "--out", "half.json")
+    ended = scope("eval", model, *given)
+    assert ended.code == 0, ended.err
+    record = json.loads((world.folder / "half.json").read_text())
+    assert record["model"]["dtype"] == "bfloat16"
+    assert record["prompt"]["template"].startswith("{problem}\nPlease reason")
 
 
 @pytest.mark.parametrize("name", ["aime24", "amc23", "math500", "minerva", "gsm8k"])
@@ -177,7 +210,13 @@ MISTAKES: dict[str, tuple[list[str], str, str]] = {
         "references cannot be graded",
     ),
     "no room in the context": (["sampling.max_response_tokens=2040"], "context", "more than the 2048 positions"),
+    "no room for what is measured": (
+        ["evaluation.max_response_tokens=2040"],
+        "context",
+        "evaluation set math500: a prompt of",
+    ),
     "prompts too long": (["problems.max_prompt_tokens=9"], "context", "0 problems are left"),
+    "a policy that is none": (["model.policy=nowhere"], "configuration", "neither a model folder"),
     "a helper without server": (
         ["method.name=luffy", "teacher.model=http://127.0.0.1:9/v1", "teacher.name=none", "teacher.server.retries=0"],
         "teacher",
@@ -281,6 +320,37 @@ def test_long_prompts_are_left_out_and_counted(world: World, scope: Scope) -> No
     ended = scope("train", world.config, "--out", "run", "--steps", "1")
     assert ended.code == 0, ended.err
     assert "1 of 5 problems left out: longer than max_prompt_tokens" in ended.out
+
+
+@pytest.mark.parametrize("key", ["sampling", "evaluation"])
+def test_what_does_not_fit_into_the_context_is_refused_before_anything_is_sampled(
+    key: str, world: World, scope: Scope
+) -> None:
+    ended = scope("train", world.config, "--out", "run", "--set", f"{key}.max_response_tokens=2040")
+    assert ended.code == ExitCode.BAD_INPUT
+    assert "more than the 2048 positions" in ended.err
+    assert f"lower {key}.max_response_tokens" in ended.err
+    assert not (world.folder / "run").exists()
+
+
+def test_a_prompt_of_a_page_is_shown_in_short_and_one_that_asks_for_no_box_is_told(world: World, scope: Scope) -> None:
+    write_rows(world.problems, [{"problem": f"What is {'1 + ' * 900}1?", "answer": "901"}, *sums(0, 5)])
+    plain = ("--set", "prompt.template={problem}", "--set", "verifier=math", "--set", "problems.max_prompt_tokens=5000")
+    ended = scope("check", world.config, "--json", *plain)
+    shown = next(f["message"] for f in findings_of(ended) if f["message"].startswith("the policy is shown"))
+    assert len(shown) < 2200
+    assert "characters ...]" in shown
+    assert "nothing in the prompt asks for \\boxed{}" in message_of(ended, "prompt")
+    assert severities(ended)["prompt"] == "warning"
+    # A problem that is left out of training is not what the policy is shown.
+    ended = scope("check", world.config, "--json", "--set", "problems.max_prompt_tokens=200")
+    assert ended.code == 0, ended.out
+    assert "What is $0 + 1$?" in message_of(ended, "prompt")
+    ended = scope(
+        "train", world.config, "--out", "run", "--steps", "1", *plain, "--set", "problems.max_prompt_tokens=200"
+    )
+    assert ended.code == 0, ended.err
+    assert "nothing in the prompt asks for \\boxed{}" in ended.out
 
 
 # --- the machine ----------------------------------------------------------------------------------------------------

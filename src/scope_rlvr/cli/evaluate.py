@@ -19,6 +19,13 @@ class HeldOut(StrEnum):
     DEV = "dev"
 
 
+class Precision(StrEnum):
+    """The number formats that weights can be held in."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 def evaluate(
     model: Annotated[str, typer.Argument(help="a model folder, a run folder, a Hub name, or embedded:policy")],
     problems: Annotated[
@@ -43,6 +50,7 @@ def evaluate(
     answer_pattern: Annotated[str | None, typer.Option(help="regular expression with one group, the answer")] = None,
     batch_rows: Annotated[int | None, typer.Option(min=1, help="rollouts sampled at a time")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
+    dtype: Annotated[Precision, typer.Option(help="how weights are held")] = Precision.FLOAT32,
     out: Annotated[Path | None, typer.Option(help="a new JSON file for the results")] = None,
 ) -> None:
     """Measure a model on held-out problems, unaided: accuracy, pass@k, maj@k, diversity, entropy, with intervals."""
@@ -66,6 +74,7 @@ def evaluate(
         answer_pattern=answer_pattern,
         batch_rows=batch_rows,
         threads=threads,
+        dtype=dtype.value,
     )
     if out is not None:
         require_writable(out)
@@ -78,7 +87,7 @@ def evaluate(
     quiet_libraries(plan.config)
     measurement = prepare(plan)
     console = open_console()
-    for line in plan.lines():
+    for line in [*plan.lines(), *(f"warning   {said}" for said in measurement.warnings())]:
         console.print(line, markup=False, soft_wrap=True)
     with progress_bar(console) as progress:
         task = progress.add_task("sampling", total=plan.num_samples)

@@ -17,7 +17,8 @@ from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Rollout, S
 class EvaluationSet:
     """Held-out problems with a name, and what they stand for: ``trained`` or ``out of distribution``.
 
-    ``samples_per_problem`` takes the place of the evaluator's own number.
+    ``samples_per_problem`` takes the place of the evaluator's own number. ``num_available`` is how many problems their
+    source has, where it does not make as many as are wanted.
     """
 
     name: str
@@ -25,6 +26,13 @@ class EvaluationSet:
     level: int | None
     problems: tuple[Problem, ...]
     samples_per_problem: int | None = None
+    num_available: int | None = None
+
+    @property
+    def size(self) -> str:
+        """How many problems there are, and of how many, where those are more: ``200 of 500``."""
+        count = len(self.problems)
+        return f"{count}" if self.num_available in (None, count) else f"{count} of {self.num_available}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,5 +128,14 @@ def pattern_of(settings: AnyVerifier, family_pattern: str) -> str | None:
     return getattr(settings, "answer_pattern", None)
 
 
+def reads_boxes(settings: AnyVerifier) -> bool:
+    """Whether an answer counts only in a box.
+
+    >>> reads_boxes(MathKind()), reads_boxes(ExactKind(answer_pattern="answer (.*)")), reads_boxes(ChoiceKind())
+    (True, False, False)
+    """
+    return isinstance(settings, MathKind | ExactKind | NumericKind) and pattern_of(settings, "") is None
+
+
 def _options(settings: Settings) -> dict[str, Any]:
     return settings.model_dump(exclude={"kind"})

@@ -67,10 +67,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ProblemTable:
-    """The problems of a source, and the complaints about the rows that were left out, each with its place."""
+    """The problems of a source, and the complaints about the rows that were left out, each with its place.
+
+    ``num_available`` is how many problems the source has, where these are some of them.
+    """
 
     problems: tuple[Problem, ...]
     left_out: tuple[str, ...] = ()
+    num_available: int | None = None
 
 
 def read_table(

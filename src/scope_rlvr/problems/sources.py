@@ -90,7 +90,7 @@ def load_problems(settings: SourceSettings, wanted: Wanted, folder: Path | None 
     chosen = table.problems[wanted.start : wanted.start + wanted.count] if wanted.count else table.problems
     if not chosen:
         raise UserError(f"{source} holds {len(table.problems)} problems, none from number {wanted.start + 1} on")
-    return replace(table, problems=chosen)
+    return replace(table, problems=chosen, num_available=len(table.problems))
 
 
 def name_of(source: str) -> str:

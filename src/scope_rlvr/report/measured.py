@@ -21,7 +21,7 @@ def evaluation_table(results: Sequence[EvaluationResult]) -> Table:
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
     for result in results:
-        size = f"{len(result.measured)} problems × {result.samples_per_problem} samples"
+        size = f"{result.evaluation_set.size} problems × {result.samples_per_problem} samples"
         unknown = f", {result.num_unknown} without a verdict" if result.num_unknown else ""
         _add_section(table, result.name, size + unknown, result.figures, len(result.measured))
         levels = result.by_level()

@@ -20,10 +20,12 @@ from scope_rlvr.grading.settings import FunctionKind, PatternKind
 from scope_rlvr.ports import TeacherRequest
 from scope_rlvr.problems.sources import is_family
 from scope_rlvr.run.config import RunConfig
+from scope_rlvr.run.context import context_rooms
 from scope_rlvr.run.findings import Finding, Severity, error, ok, warning
 from scope_rlvr.run.gold import spread, unverifiable
 from scope_rlvr.run.memory import GIB, estimate, shape_of
 from scope_rlvr.run.packages import package_findings
+from scope_rlvr.run.shown_prompt import BOX_REMEDY, NO_BOX, abbreviated, asks_for_no_box, prompt_as_read
 from scope_rlvr.run.sources import RunData, answer_pattern, check_sources, make_verifier, run_data, training_table
 from scope_rlvr.types import Problem
 
@@ -57,8 +59,8 @@ def quick_findings(config: RunConfig, out: Path) -> Iterator[Finding]:
     """What can be found without loading a model: packages, the output folder, data, references, memory by arithmetic."""
     yield from package_findings()
     yield _folder(out)
-    yield _disk(config, out)
     try:
+        yield _disk(config, out)
         check_sources(config)
         data = run_data(config)
     except UserError as found:
@@ -214,7 +216,8 @@ def model_findings(config: RunConfig) -> Iterator[Finding]:
         yield error("policy", str(found))
         return
     yield ok("policy", f"{config.model.policy}: {_size(config, loaded.policy)}")
-    yield from _prompts(config, loaded.policy.codec, problems)
+    admitted = _admitted(problems, loaded.policy.codec, config)
+    yield from _prompts(config, loaded.policy.codec, problems, admitted)
     if config.method.needs_step_scorer:
         try:
             loaded.scorer = load_step_scorer(config, problems, loaded.policy)
@@ -228,11 +231,10 @@ def model_findings(config: RunConfig) -> Iterator[Finding]:
         except UserError as found:
             yield error("teacher", str(found))
     yield from _vocabularies(config, loaded)
-    longest = _longest(problems, loaded.policy.codec, config)
-    room = _room(config, loaded.policy, longest)
-    yield room
-    if room.severity is Severity.OK:
-        yield _longest_step(config, loaded, longest)
+    rooms = list(_rooms(config, loaded.policy, admitted))
+    yield from rooms
+    if is_passed(rooms):
+        yield _longest_step(config, loaded, admitted[: config.run.problems_per_step])
 
 
 def _size(config: RunConfig, policy: LocalModel) -> str:
@@ -241,15 +243,29 @@ def _size(config: RunConfig, policy: LocalModel) -> str:
     return said if lora is None else f"{said}; adapters of {num_parameters(policy.model, lora):,} are trained"
 
 
-def _prompts(config: RunConfig, codec: TokenizerCodec, problems: list[Problem]) -> Iterator[Finding]:
-    """The first prompt as the policy reads it, and how long prompts are."""
-    shown = codec.tokenizer.decode(list(codec.encode_prompt(problems[0].prompt)), skip_special_tokens=False)
-    yield ok("prompt", f"the policy is shown:\n{shown}")
+def _admitted(problems: list[Problem], codec: TokenizerCodec, config: RunConfig) -> list[Problem]:
+    """The problems that training admits by the length of their prompts, the longest first."""
+    limit = config.problems.max_prompt_tokens
+    sized = [(len(codec.encode_prompt(problem.prompt)), problem) for problem in problems]
+    admitted = [(size, problem) for size, problem in sized if limit is None or size <= limit]
+    admitted.sort(key=lambda item: -item[0])
+    return [problem for _, problem in admitted]
+
+
+def _prompts(
+    config: RunConfig, codec: TokenizerCodec, problems: list[Problem], admitted: list[Problem]
+) -> Iterator[Finding]:
+    """A prompt as the policy reads it, whether it asks for what the verifier reads, and how long prompts are."""
+    first = next((problem for problem in problems if problem in admitted), problems[0])
+    shown = prompt_as_read(codec, first)
+    yield ok("prompt", f"the policy is shown:\n{abbreviated(shown)}")
+    if asks_for_no_box(config, shown):
+        yield warning("prompt", NO_BOX, BOX_REMEDY)
     lengths = sorted(len(codec.encode_prompt(problem.prompt)) for problem in problems)
     said = f"{lengths[len(lengths) // 2]} tokens in the middle, {lengths[-1]} at most"
-    limit = config.problems.max_prompt_tokens
-    if limit is not None and lengths[-1] > limit:
-        left_out = sum(length > limit for length in lengths)
+    if len(admitted) < len(problems):
+        left_out = len(problems) - len(admitted)
+        limit = config.problems.max_prompt_tokens
         said += f"; {left_out} of {len(lengths)} problems are left out by problems.max_prompt_tokens = {limit}"
     yield ok("prompt", said)
 
@@ -271,7 +287,7 @@ def _teacher(config: RunConfig, loaded: _Loaded, problem: Problem) -> Finding:
     text = reply.text if reply.text is not None else "".join(codec.pieces(reply.token_ids or ()))
     if not text.strip():
         return warning("teacher", f"{config.teacher.model} wrote nothing", "look at teacher.prompt and its template")
-    return ok("teacher", f"{config.teacher.model} was asked for a first step and wrote:\n{text.strip()}")
+    return ok("teacher", f"{config.teacher.model} was asked for a first step and wrote:\n{abbreviated(text.strip())}")
 
 
 def _vocabularies(config: RunConfig, loaded: _Loaded) -> Iterator[Finding]:
@@ -301,34 +317,17 @@ def _tokenizer_of(helper: Any) -> Any:
     return None
 
 
-def _longest(problems: list[Problem], codec: TokenizerCodec, config: RunConfig) -> list[Problem]:
-    """The problems of the longest step: those with the longest prompts that training admits."""
-    limit = config.problems.max_prompt_tokens
-    sized = [(len(codec.encode_prompt(problem.prompt)), problem) for problem in problems]
-    admitted = [(size, problem) for size, problem in sized if limit is None or size <= limit]
-    admitted.sort(key=lambda item: -item[0])
-    return [problem for _, problem in admitted[: config.run.problems_per_step]]
-
-
-def _room(config: RunConfig, policy: LocalModel, longest: list[Problem]) -> Finding:
-    """Whether the longest prompt and the longest response fit into the policy's context."""
-    if len(longest) < config.run.problems_per_step:
-        return error(
+def _rooms(config: RunConfig, policy: LocalModel, admitted: list[Problem]) -> Iterator[Finding]:
+    """Whether the longest prompt and the longest response fit into the policy's context, while training and measuring."""
+    if len(admitted) < config.run.problems_per_step:
+        yield error(
             "context",
-            f"{len(longest)} problems are left and a step needs run.problems_per_step = {config.run.problems_per_step}",
+            f"{len(admitted)} problems are left and a step needs run.problems_per_step = {config.run.problems_per_step}",
             "raise problems.max_prompt_tokens, or lower run.problems_per_step",
         )
-    room = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None)
-    prompt = len(policy.codec.encode_prompt(longest[0].prompt))
-    response = max(config.sampling.max_response_tokens, config.evaluation.max_response_tokens)
-    said = f"a prompt of {prompt} tokens and a response of {response} are {prompt + response}"
-    if room is None or prompt + response <= room:
-        return ok("context", f"{said}{f' of {room} positions' if room is not None else ''}")
-    return error(
-        "context",
-        f"{said}, more than the {room} positions of {config.model.policy}",
-        "lower sampling.max_response_tokens, evaluation.max_response_tokens or problems.max_prompt_tokens",
-    )
+        return
+    for where, room, remedy in context_rooms(config, policy.model, policy.codec, admitted):
+        yield ok("context", f"{where}: {room}") if room.is_enough else error("context", f"{where}: {room}", remedy)
 
 
 def _longest_step(config: RunConfig, loaded: _Loaded, longest: list[Problem]) -> Finding:

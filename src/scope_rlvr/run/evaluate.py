@@ -14,11 +14,14 @@ from scope_rlvr.evaluation.estimators import LEVEL, NUM_RESAMPLES
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet, Evaluator
 from scope_rlvr.evaluation.measures import Figure, Reader, choose, figures
 from scope_rlvr.grading.reading import one_group
-from scope_rlvr.grading.settings import PLAIN_KINDS, AnyVerifier
+from scope_rlvr.grading.settings import PLAIN_KINDS, AnyVerifier, PatternKind
 from scope_rlvr.problems.family import Split
+from scope_rlvr.problems.sources import is_family
 from scope_rlvr.run.config import EvaluationSet as SetSettings
 from scope_rlvr.run.config import RunConfig, load_config
+from scope_rlvr.run.context import Room
 from scope_rlvr.run.folder import RunFolder, environment
+from scope_rlvr.run.shown_prompt import BOX_REMEDY, NO_BOX, asks_for_no_box, prompt_as_read
 from scope_rlvr.run.sources import answer_pattern, evaluation_set, evaluation_sets, make_verifier, resolve_model
 from scope_rlvr.types import Problem
 
@@ -53,6 +56,7 @@ class Request:
     answer_pattern: str | None = None
     batch_rows: int | None = None
     threads: int | None = None
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Plan:
     def lines(self) -> list[str]:
         """What is going to happen, with the arithmetic of its size."""
         evaluation = self.config.evaluation
-        sizes = ", ".join(f"{s.name} ({len(s.problems)} x {self.samples_of(s)})" for s in self.sets)
+        sizes = ", ".join(f"{s.name} ({s.size} x {self.samples_of(s)})" for s in self.sets)
         return [
             f"model     {self.request.model}",
             f"problems  {sizes} samples = {self.num_samples} rollouts",
@@ -109,7 +113,9 @@ def make_plan(request: Request) -> Plan:
     config = _resolved(request, base)
     choose(request.metrics, config.evaluation.samples_per_problem)
     if request.problems:
-        sets = [_problem_set(spec, config, request.split) for spec in request.problems]
+        known = () if base is None else config.evaluation.sets
+        sets = [_problem_set(spec, config, known, request.split) for spec in request.problems]
+        _require_verifier(request, config)
     elif base is not None:
         sets = evaluation_sets(config, request.split)
     else:
@@ -193,9 +199,22 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _problem_set(spec: str, config: RunConfig, split: Split) -> EvaluationSet:
-    """The problems that a source stands for."""
+def _require_verifier(request: Request, config: RunConfig) -> None:
+    """Refuse to read all the world's answers by the pattern of the embedded problems: every one of them would be wrong."""
+    foreign = [spec for spec in request.problems if not is_family(spec)]
+    if foreign and request.verifier is None and config.verifier == PatternKind():
+        raise UserError(
+            f"what judges the answers to {foreign[0]}? Give --verifier math for boxed answers, another kind, or --config; "
+            "--verifier pattern reads them as those of the embedded problems are read"
+        )
+
+
+def _problem_set(spec: str, config: RunConfig, known: Sequence[SetSettings], split: Split) -> EvaluationSet:
+    """The problems that a source stands for: a set that the configuration names, as it says, or else the source itself."""
+    named = next((section for section in known if section.source == spec), None)
     try:
+        if named is not None:
+            return evaluation_set(config, named, config.evaluation.num_problems, split)
         section = SetSettings(role="trained", source=spec)
         return replace(evaluation_set(config, section, config.evaluation.num_problems, split), role="")
     except UserError as error:
@@ -210,6 +229,11 @@ class Measurement:
     evaluator: Evaluator
     readers: tuple[Reader, ...]
     local: LocalModel
+
+    def warnings(self) -> list[str]:
+        """What may make the figures worthless, for whoever reads before it is measured."""
+        shown = prompt_as_read(self.local.codec, self.plan.problems[0])
+        return [f"{NO_BOX}: {BOX_REMEDY}"] if asks_for_no_box(self.plan.config, shown) else []
 
     def results(self, on_progress: Callable[[int], None] = lambda num_samples: None) -> Iterator[EvaluationResult]:
         """One result a set, in order; ``on_progress`` hears how many more rollouts there are."""
@@ -236,6 +260,7 @@ class Measurement:
                 "batch_rows": config.evaluation.batch_rows,
                 "threads": config.run.num_threads,
             },
+            "prompt": config.prompt.model_dump(mode="json"),
             "verifier": config.verifier.model_dump(mode="json"),
             "answer_pattern": answer_pattern(config),
             "embedding_model": request.embedding_model,
@@ -254,8 +279,8 @@ def prepare(plan: Plan) -> Measurement:
     from scope_rlvr.run.components import Components, load_causal, make_evaluator
 
     torch.set_num_threads(plan.config.run.num_threads)
-    # As a run holds its policy, so that the figures are the run's.
-    local = load_causal(plan.source, "MODEL", torch.float32, plan.config.prompt)
+    # By default as a run holds its policy, so that the figures are the run's.
+    local = load_causal(plan.source, "MODEL", getattr(torch, plan.request.dtype), plan.config.prompt)
     require_reader(local.codec.tokenizer, plan.problems, f"the model {plan.request.model}")
     _require_room(plan, local)
     components = Components(local.model, local.codec, make_verifier(plan.config), None, None)
@@ -285,15 +310,9 @@ def _text_reader(name: str, problems: list[Problem]) -> TextReader:
 
 def _require_room(plan: Plan, local: LocalModel) -> None:
     """Refuse problems that leave a response no room in the model's context."""
-    room = getattr(local.model.config.get_text_config(), "max_position_embeddings", None)
-    prompts = [len(local.codec.encode_prompt(problem.prompt)) for problem in plan.problems]
-    needed = max(prompts) + plan.config.evaluation.max_response_tokens
-    if room is not None and needed > room:
-        raise UserError(
-            f"the longest prompt has {max(prompts)} tokens, which with {plan.config.evaluation.max_response_tokens} of a "
-            f"response is more than the {room} positions of {plan.request.model}; lower --max-tokens, or take easier "
-            "problems"
-        )
+    room = Room.of(local.model, local.codec, plan.problems, plan.config.evaluation.max_response_tokens)
+    if not room.is_enough:
+        raise UserError(f"{room} of {plan.request.model}; lower --max-tokens, or take problems that are shorter")
 
 
 def _identity(source: str, local: LocalModel) -> dict[str, Any]:

@@ -111,8 +111,8 @@ def evaluation_set(config: RunConfig, section: SetSettings, num_problems: int, s
         level = level_of(section.source)
     start = config.evaluation.problems_block * config.evaluation.num_problems if makes_problems(settings.source) else 0
     wanted = Wanted(split, num_problems, start, _HELD_OUT_SEED)
-    problems = load_problems(settings, wanted, config.problems.folder).problems
-    return EvaluationSet(name, section.role, level, problems, section.samples_per_problem)
+    table = load_problems(settings, wanted, config.problems.folder)
+    return EvaluationSet(name, section.role, level, table.problems, section.samples_per_problem, table.num_available)
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,11 @@ from scope_rlvr.errors import ExitCode
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet
 from scope_rlvr.run.components import Components, load_components, make_evaluator
 from scope_rlvr.run.config import RunConfig
+from scope_rlvr.run.context import require_room
 from scope_rlvr.run.folder import CHECKPOINT_MARKER, RunFolder, step_of
 from scope_rlvr.run.interruption import Interruption, interruptible
 from scope_rlvr.run.records import group_records
+from scope_rlvr.run.shown_prompt import BOX_REMEDY, NO_BOX, asks_for_no_box, prompt_as_read
 from scope_rlvr.run.sources import evaluation_sets, short_enough, training_problems
 from scope_rlvr.run.teacher_watch import TeacherWatch
 from scope_rlvr.types import Problem
@@ -197,6 +199,9 @@ def train(config: RunConfig, folder: RunFolder, watcher: Watcher, resume_from: P
         watcher.note(
             f"{num_problems - len(problems)} of {num_problems} problems left out: longer than max_prompt_tokens"
         )
+    require_room(config, components.policy, components.codec, problems)
+    if asks_for_no_box(config, prompt_as_read(components.codec, problems[0])):
+        watcher.note(f"{NO_BOX}: {BOX_REMEDY}")
     progress = _Progress(folder, config, components, watcher, totals, evaluation_sets(config, "dev"))
     # The trainer may wrap the policy's forward pass (autocast): before and after are to be measured alike.
     trainer = make_trainer(config, folder, components, problems, progress)
