@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from transformers import (
     Qwen2ForTokenClassification,
 )
 
-from scope_rlvr.scorers.batching import Inputs, Passes, batches_within, shared_length
+from scope_rlvr.scorers.batching import Inputs, Passes, batches_within, shared_length, side_by_side
 from scope_rlvr.scorers.writing import Written as Row
 
 VOCAB = 50
@@ -121,3 +122,34 @@ def test_batches_hold_what_their_budget_allows():
     assert sorted(index for batch in batches for index in batch) == list(range(200))
     assert all(len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 100 for batch in batches)
     assert batches_within([], max_tokens=100) == []
+
+
+def test_threads_change_neither_scores_nor_the_number_of_threads():
+    model = small_model("llama")
+    rows, groups = rows_of_problems(40)
+    rows += [Row(row.token_ids[:30], [20]) for row in rows]
+    groups += [f"alone {i}" for i in range(len(groups))]
+    before, read = torch.get_num_threads(), {}
+    try:
+        for num_threads in (1, 3):
+            torch.set_num_threads(num_threads)
+            read[num_threads] = Passes(model, Reading(model), pad_id=0, max_tokens=60)(rows, groups)
+            assert torch.get_num_threads() == num_threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(read[1], read[3], strict=True))
+
+
+def test_what_fails_on_a_thread_fails_here_and_nothing_more_is_begun():
+    begun = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        if item == 0:
+            raise ValueError("no such item")
+        time.sleep(0.01)
+        return item
+
+    with pytest.raises(ValueError, match="no such item"):
+        side_by_side(work, range(1000), num_threads=2)
+    assert len(begun) < 1000

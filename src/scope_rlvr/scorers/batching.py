@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -64,6 +65,26 @@ def in_batches(
     for batch in batches_within(lengths, max_tokens):
         answers.update(zip(batch, answer([items[i] for i in batch]), strict=True))
     return [answers[i] for i in range(len(items))]
+
+
+def side_by_side(work: Callable[[Item], Answer], items: Sequence[Item], num_threads: int) -> list[Answer]:
+    """``work`` of each item, in order, on threads that compute with one core each.
+
+    Small passes gain little from a second core each, and lose what its help costs to ask for (measured, see
+    docs/performance.md). What is computed does not depend on the number of threads.
+
+    >>> side_by_side(lambda x: x * x, [1, 2, 3], num_threads=2)
+    [1, 4, 9]
+    """
+    if num_threads == 1 or len(items) < 2:
+        return list(map(work, items))
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(num_threads, "passes", torch.set_num_threads, (1,)) as threads:
+            return list(threads.map(work, items))
+    finally:
+        # A thread sets its own number, and that of threads to come.
+        torch.set_num_threads(before)
 
 
 def right_padded(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -129,17 +150,32 @@ class Passes(Generic[RowT]):
         members: dict[Hashable, list[int]] = {}
         for index, group in enumerate(groups):
             members.setdefault(group, []).append(index)
-        found: dict[int, Tensor] = {}
+        # Rows that are read one after the other, and the tokens that are read before them.
+        jobs: list[tuple[list[int], list[int]]] = []
         unshared: list[int] = []
         for indices in members.values():
             prefix = self._shared_prefix([rows[i] for i in indices])
             if prefix:
-                cache = self._cache_of(prefix)
-                found.update(zip(indices, self._read([rows[i] for i in indices], len(prefix), cache), strict=True))
+                jobs.append((indices, prefix))
             else:
                 unshared += indices
-        found.update(zip(unshared, self._read([rows[i] for i in unshared]), strict=True))
+        batches = batches_within([len(rows[i].token_ids) for i in unshared], self._budget)
+        jobs += [([unshared[i] for i in batch], []) for batch in batches]
+        # What is on an accelerator waits for nobody.
+        num_threads = torch.get_num_threads() if self._is_on_cpu else 1
+        read = side_by_side(lambda job: self._read([rows[i] for i in job[0]], job[1]), jobs, num_threads)
+        found = {
+            i: one for (indices, _), said in zip(jobs, read, strict=True) for i, one in zip(indices, said, strict=True)
+        }
         return [found[i] for i in range(len(rows))]
+
+    @property
+    def _is_on_cpu(self) -> bool:
+        return self.model.device.type == "cpu"
+
+    @property
+    def _budget(self) -> int:
+        return self.max_tokens or (TOKENS_ON_CPU if self._is_on_cpu else TOKENS_ON_ACCELERATOR)
 
     def _shared_prefix(self, rows: Sequence[RowT]) -> list[int]:
         """What the rows begin with, if that is to be computed once for all of them."""
@@ -157,15 +193,16 @@ class Passes(Generic[RowT]):
         self.model.base_model(input_ids=input_ids, past_key_values=cache, use_cache=True)
         return cache
 
-    def _read(self, rows: Sequence[RowT], start: int = 0, cache: DynamicCache | None = None) -> list[Tensor]:
-        """Read rows from token ``start`` on; ``cache`` holds what stands before it in all of them."""
-        budget = self.max_tokens or (TOKENS_ON_CPU if self.model.device.type == "cpu" else TOKENS_ON_ACCELERATOR)
+    @torch.inference_mode()  # a mode of each thread
+    def _read(self, rows: Sequence[RowT], prefix: list[int]) -> list[Tensor]:
+        """Read rows that begin with ``prefix``, which is computed once."""
+        start, cache = len(prefix), self._cache_of(prefix) if prefix else None
         rest = [row.after(start) for row in rows]
 
         def read_batch(batch: list[RowT]) -> Sequence[Tensor]:
             return self.read(self._inputs([row.token_ids for row in batch], start, cache), batch)
 
-        return in_batches(rest, [len(row.token_ids) for row in rest], budget, read_batch)
+        return in_batches(rest, [len(row.token_ids) for row in rest], self._budget, read_batch)
 
     def _inputs(self, rows: list[list[int]], start: int, cache: DynamicCache | None) -> Inputs:
         ids_BT, mask_BT = right_padded(rows, self.pad_id, self.model.device)
