@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec
 from scope_rlvr.ports import Sampling, TeacherRequest
 from scope_rlvr.problems import families
+from scope_rlvr.prompts import PromptSection
 from scope_rlvr.scorers.token_classifier import TokenClassifierScorer
 from scope_rlvr.teachers.local import LocalTeacher
 from scope_rlvr.types import Problem
@@ -160,6 +162,24 @@ def test_a_teacher_of_another_vocabulary_answers_in_text(policy: LocalModel) -> 
     assert reply.token_ids is None
     assert reply.logprobs is None
     assert reply.text
+
+
+def test_a_teacher_of_another_vocabulary_is_put_the_problem_in_its_own_chat_template(policy: LocalModel) -> None:
+    tokenizer = character_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}:{{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    codec = TokenizerCodec(tokenizer, (), PromptSection(template="{problem} write the answer"))
+    stranger = LocalTeacher(
+        LocalModel(LlamaForCausalLM(config), codec), policy.codec, prompt="{problem} it is {reference}:"
+    )
+    asked = replace(request(policy, Problem("p", "reduce 3 5\n\n", "8"), "3 + 5", None), reference="8")
+    shown = tokenizer.decode(stranger._prefix(asked))
+    assert shown == "user:reduce 3 5\n\n it is 8: write the answer\nassistant:3 + 5"
 
 
 def test_a_teacher_with_somebody_elses_tokenizer_is_refused(policy: LocalModel) -> None:

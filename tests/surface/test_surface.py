@@ -41,6 +41,7 @@ COMMANDS = {
         "--answer-pattern",
         "--batch-rows",
         "--threads",
+        "--dtype",
         "--out",
     ],
     "grade": ["file", "--verifier", "--set", "--show", "--out"],

@@ -95,23 +95,31 @@ def test_a_chat_server_is_asked_in_words() -> None:
     assert body_of(request(), interface=Chat(thinking_tokens=500))["max_tokens"] == 560
 
 
+def test_what_stands_in_the_place_of_the_problem_is_what_every_interface_asks_about() -> None:
+    shown = f"{PROBLEM.prompt}Answer in \\boxed{{}}."
+    own = {"prompt": "{problem}Answer in \\boxed{}."}
+    (message,) = body_of(request(FIRST), interface=Chat(), **own)["messages"]
+    assert f"The problem:\n{shown}\n\nThe solution so far:" in message["content"]
+    assert body_of(request(FIRST), interface=TEXT, **own)["prompt"] == shown + FIRST
+
+
 def test_what_the_request_shows_is_said_where_the_template_has_no_place_for_it() -> None:
     asked = request(FIRST, rejected_step="3 + 5 = 9\n\n", reference="2")
-    text = chat_text(Chat(), asked)
+    text = chat_text(Chat(), asked, asked.problem.prompt)
     assert text.index("3 + 5 = 9") < text.index("arrives at it):\n2")
-    own = chat_text(Chat(next_step="{problem}|{prefix}|{rejected_step}|{reference}"), asked)
+    own = chat_text(Chat(next_step="{problem}|{prefix}|{rejected_step}|{reference}"), asked, asked.problem.prompt)
     assert own == f"{PROBLEM.prompt.strip()}|{FIRST.strip()}|3 + 5 = 9|2"
 
 
 def test_the_rest_is_asked_for_with_words_of_its_own() -> None:
-    assert "up to the final answer" in chat_text(Chat(), request(stop_text=None))
-    assert "(nothing yet)" in chat_text(Chat(), request())
+    assert "up to the final answer" in chat_text(Chat(), request(stop_text=None), "?")
+    assert "(nothing yet)" in chat_text(Chat(), request(), "?")
 
 
 def test_braces_in_a_problem_mean_nothing() -> None:
     problem = make_problem([1, 2])
     asked = TeacherRequest(problem, (), (), "{problem} {reference}", max_tokens=9, stop_text="\n\n")
-    assert chat_text(Chat(next_step="{prefix}"), asked) == "{problem} {reference}"
+    assert chat_text(Chat(next_step="{prefix}"), asked, asked.problem.prompt) == "{problem} {reference}"
 
 
 def test_fields_can_be_added_and_left_out() -> None:

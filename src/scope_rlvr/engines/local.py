@@ -82,13 +82,14 @@ class TokenizerCodec:
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
-    def encode_prompt(self, text: str) -> tuple[int, ...]:
+    def encode_prompt(self, text: str, written: str = "") -> tuple[int, ...]:
+        """A problem as the model is shown it; ``written`` is a response's beginning, read as one text with it."""
         if not self._is_chat:
-            return tuple(self.tokenizer(self._prompt.text(text))["input_ids"])
+            return tuple(self.tokenizer(self._prompt.text(text) + written)["input_ids"])
         chat = self.tokenizer.apply_chat_template(
             self._prompt.messages(text), add_generation_prompt=True, tokenize=False
         )
-        return self.encode(chat)
+        return self.encode(f"{chat}{written}")
 
 
 def same_vocabulary(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:

@@ -27,7 +27,7 @@ from scope_rlvr.teachers.local import LocalTeacher
 from scope_rlvr.teachers.noisy import NoisyTeacher
 from scope_rlvr.teachers.recorded import RecordedTeacher
 from scope_rlvr.teachers.server import ServerTeacher
-from scope_rlvr.teachers.settings import EXACT, SOLUTIONS, THE_POLICY
+from scope_rlvr.teachers.settings import EXACT, SOLUTIONS, THE_POLICY, Completions
 from scope_rlvr.types import Problem
 
 Dtype = torch.dtype | Literal["auto"]
@@ -144,7 +144,7 @@ def _plain_teacher(
         return _server_teacher(config, policy, problems, spent)
     model = policy
     if section.model != THE_POLICY:
-        model = load_causal(section.model, "teacher.model", inference_dtype())
+        model = load_causal(section.model, "teacher.model", inference_dtype(), config.prompt)
         require_reader(model.codec.tokenizer, problems, f"the teacher {section.model}")
     return LocalTeacher(model, policy.codec, Sampling(temperature=section.temperature), section.prompt)
 
@@ -167,7 +167,17 @@ def _server_teacher(
         policy.model.get_input_embeddings().num_embeddings,
         section.interface,
         temperature=section.temperature,
-        prompt=section.prompt,
+        prompt=_prompt_of_server(config, policy),
     )
     teacher.check(problems[0])
     return teacher
+
+
+def _prompt_of_server(config: RunConfig, policy: LocalModel) -> str:
+    """What a server is shown in the place of the problem. Where it reads the policy's ids, the policy's codec puts the
+    template around it; text takes the template along, and after what was the user's turn a response begins anew."""
+    section = config.teacher
+    if isinstance(section.interface, Completions) and section.interface.token_ids:
+        return section.prompt
+    is_chat = config.prompt.is_chat(policy.codec.tokenizer)
+    return config.prompt.text(section.prompt) + (config.steps.separator if is_chat else "")

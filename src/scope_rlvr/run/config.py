@@ -147,6 +147,15 @@ class EvaluationSet(SourceSettings):
         """What the set is called in figures."""
         return self.name or (name_of(self.source) if self.source is not None else f"{family}-{self.level}")
 
+    def described(self) -> str:
+        """The set in the plan of a run.
+
+        >>> EvaluationSet(role="trained", source="aime24", samples_per_problem=32).described()
+        'aime24 (trained, 32 samples)'
+        """
+        own = "" if self.samples_per_problem is None else f", {self.samples_per_problem} samples"
+        return f"{self.source or f'level {self.level}'} ({self.role}{own})"
+
 
 class EvaluationSection(Settings):
     """What is measured before and after, always unaided, at the training temperature unless another is given."""
@@ -258,7 +267,7 @@ class RunConfig(Settings):
         run, objective, reserved = self.run, self.resolved_objective, self.method.num_reserved_rows
         slots = f" + {reserved} reserved rows a problem" if reserved else ""
         source = self.problems.source or f"{self.problems.family}, level {self.problems.level}"
-        sets = [f"{section.source or f'level {section.level}'} ({section.role})" for section in self.evaluation.sets]
+        sets = [section.described() for section in self.evaluation.sets]
         num_batches = -(-run.steps // self.objective.updates_per_batch)
         batches = f"{run.steps} steps"
         if num_batches != run.steps:
@@ -273,7 +282,7 @@ class RunConfig(Settings):
             f"{self.num_micro_batches} backward pass(es) of {self.micro_batch_rows}, "
             f"{self.objective.updates_per_batch} update(s)",
             f"evaluate  {', '.join(sets)}; "
-            f"{self.evaluation.num_problems} problems x {self.evaluation.samples_per_problem} samples each"
+            f"at most {self.evaluation.num_problems} problems x {self.evaluation.samples_per_problem} samples each"
             f"{self._evaluations_during()}",
             f"objective normalisation {objective.normalisation.value}, aggregation {objective.aggregation.value}, "
             f"clip {objective.clip.low}/{objective.clip.high}, kl {objective.kl}, entropy {objective.entropy}, learning rate "

@@ -16,8 +16,9 @@ class LocalTeacher:
     """Continues the policy's prefix with a local model: by ids where the vocabularies agree, by text elsewhere.
 
     ``prompt`` is what the teacher is shown in the place of the problem; ``{problem}``, ``{reference}`` and
-    ``{rejected_step}`` stand for what the request holds of them. The model may be the policy itself: it then writes with
-    the weights of the moment.
+    ``{rejected_step}`` stand for what the request holds of them. The model's own codec puts that into its prompt, chat
+    template included; the policy's prefix is the beginning of its answer. The model may be the policy itself: it then
+    writes with the weights of the moment.
     """
 
     @classmethod
@@ -72,7 +73,7 @@ class LocalTeacher:
             is_plain = shown == request.problem.prompt
             prompt_ids = request.prompt_ids if is_plain else self.model.codec.encode_prompt(shown)
             return (*prompt_ids, *request.prefix_ids)
-        return self.model.codec.encode_prompt(shown + request.prefix_text)
+        return self.model.codec.encode_prompt(shown, request.prefix_text)
 
     def _reply(self, continuation: Continuation) -> TeacherReply:
         if self.shares_vocabulary:

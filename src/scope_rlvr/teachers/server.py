@@ -123,9 +123,9 @@ class ServerTeacher:
 
     def _body(self, request: TeacherRequest) -> dict[str, Any]:
         common = {"model": self.name, "max_tokens": self._num_tokens(request), "temperature": self.temperature}
-        if isinstance(self.interface, Chat):
-            return common | {"messages": [{"role": "user", "content": chat_text(self.interface, request)}]}
         shown = shown_problem(self.prompt, request)
+        if isinstance(self.interface, Chat):
+            return common | {"messages": [{"role": "user", "content": chat_text(self.interface, request, shown)}]}
         if not self.interface.token_ids:
             # No stop text: with one, most servers do not say whether it or the end of the solution has ended the text.
             return common | {"prompt": shown + request.prefix_text}
@@ -195,8 +195,9 @@ class ServerTeacher:
         return tuple(min(float(v), 0.0) for v in values)
 
 
-def chat_text(interface: Chat, request: TeacherRequest) -> str:
-    """What a chat model is asked: the template, and what the request shows besides where the template has no place for it."""
+def chat_text(interface: Chat, request: TeacherRequest, problem: str) -> str:
+    """What a chat model is asked: the template with the problem as it is shown, and what the request shows besides where the
+    template has no place for it."""
     template = interface.rest if request.stop_text is None else interface.next_step
     for shown, place, addition in (
         (request.rejected_step, "{rejected_step}", REJECTED),
@@ -205,7 +206,7 @@ def chat_text(interface: Chat, request: TeacherRequest) -> str:
         template += addition if shown is not None and place not in template else ""
     return fill(
         template,
-        problem=request.problem.prompt.strip(),
+        problem=problem.strip(),
         prefix=request.prefix_text.strip() or NO_PREFIX,
         rejected_step=(request.rejected_step or "").strip(),
         reference=request.reference or "",
