@@ -164,6 +164,11 @@ class StepScorer(Protocol):
         ...
 
 
+def is_served(helper: object) -> bool:
+    """Whether a teacher or a step scorer stands behind a server, as it says by an attribute of this name."""
+    return bool(getattr(helper, "is_served", False))
+
+
 class Verifier(Protocol):
     """The only source of reward: says whether the final answer of a response is right."""
 
