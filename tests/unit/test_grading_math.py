@@ -18,6 +18,7 @@ from benchmarks.grader import HOSTILE, HOSTILE_GOLD, endure, ordinary_pairs
 from scope_rlvr.grading.boxes import MAX_ANSWER_CHARS, last_box
 from scope_rlvr.grading.math_answer import MathVerifier
 from scope_rlvr.grading.math_judge import judge
+from scope_rlvr.grading.normal import normal
 from scope_rlvr.grading.reasons import REASONS
 from scope_rlvr.types import Outcome, Problem, Verdict
 from tests.benchmark_data import benchmark_file
@@ -68,6 +69,14 @@ def test_the_page_says_how_often_bare_math_verify_agrees() -> None:
     rows["all"] = tuple(map(sum, zip(*rows.values(), strict=True)))  # type: ignore[assignment]
     for group, counts in rows.items():
         assert f"| {group} | {' | '.join(map(str, counts))} |" in doc("grading.md")
+
+
+@pytest.mark.parametrize("part", ["1", "1,", "1 000 ", ".1e", r"\text{a", "²", ",\\! ", "cm "])
+def test_a_long_text_is_brought_into_its_form_in_time_that_grows_with_its_length(part: str) -> None:
+    # In the training process itself, so that nothing would end it.
+    started = time.monotonic()
+    normal(part * (50_000 // len(part)))
+    assert time.monotonic() - started < 5
 
 
 # --- golds ----------------------------------------------------------------------------------------------------------

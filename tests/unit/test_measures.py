@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from itertools import cycle, islice
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scope_rlvr.errors import UserError
 from scope_rlvr.evaluation.evaluate import EvaluationSet, Evaluator
 from scope_rlvr.evaluation.measures import METRICS, Sample, choose, figures, measure, names_in_a_run
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
+from scope_rlvr.grading.plain import value_key
 from scope_rlvr.ports import Continuation, Sampling
 from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, Verdict
 from tests.doubles import END_MARK, CharCodec, sampled
@@ -55,6 +56,9 @@ def test_shares_by_hand():
         (("+7", "+07", "+seven", "-3", "-3"), 1.0),
         (("+7", "-3", "-03"), 0.0),
         (("+7", "-a", "-b"), 1 / 3),
+        (("+7", r"-1/2", "-0.5", r"-\frac{2}{4}", "+7"), 0.0),
+        (("+7", "-1, 2", "-2, 1"), 0.0),
+        (("+7", "-Paris", r"-\text{paris}"), 0.0),
         # Who says nothing does not vote.
         (("+7", "-", "-"), 1.0),
         (("-", "-"), 0.0),
@@ -62,6 +66,19 @@ def test_shares_by_hand():
 )
 def test_the_most_frequent_answer(verdicts: tuple[str, ...], expected: float):
     assert value(f"maj@{len(verdicts)}", *verdicts) == pytest.approx(expected)
+
+
+def test_answers_of_one_value_are_one_answer_to_the_entropy_too():
+    assert value("answer_entropy", "-1/2", "-0.5") == 0
+    assert value("answer_entropy", "+7", "+seven", "+7.0") == 0
+    assert value("answer_entropy", "+7", "-3", "-", "?7") == pytest.approx(math.log(4))
+
+
+@given(st.text() | st.text("0123456789,.eE^{}\\%/- "))
+@example("1" + ",000" * 3000)
+@example("9" * 5000)
+def test_any_answer_has_a_key(text: str):
+    assert value_key(f" {text} ") == value_key(text)
 
 
 def test_unknown_verdicts_do_not_vote_and_too_few_known_ones_leave_it_open():

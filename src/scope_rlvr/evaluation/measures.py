@@ -13,7 +13,7 @@ import numpy as np
 from scope_rlvr.diversity import GROUP_MEASURES
 from scope_rlvr.errors import UserError
 from scope_rlvr.evaluation.estimators import bootstrap_intervals, maj_at_k, pass_at_k, powers_of_two
-from scope_rlvr.grading.final_answer import canonical
+from scope_rlvr.grading.plain import value_key
 from scope_rlvr.types import Group, GroupClass, Verdict
 
 
@@ -27,6 +27,14 @@ class Sample:
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
         return tuple(member.verdict for member in self.group.members)
+
+    @property
+    def answers(self) -> tuple[str | None, ...]:
+        """The final answers, each in one writing: all right ones are one answer, and wrong ones go by their value."""
+        return tuple(
+            "right" if verdict.is_right else None if verdict.answer is None else f"not: {value_key(verdict.answer)}"
+            for verdict in self.verdicts
+        )
 
     @property
     def num_right(self) -> int:
@@ -61,8 +69,8 @@ def _maj_at(sample: Sample, k: int) -> float | None:
     known = [verdict for verdict in sample.verdicts if verdict.is_known]
     if len(known) < k:
         return None
-    wrong = [verdict.answer for verdict in known if not verdict.is_right]
-    votes = Counter(canonical(answer) for answer in wrong if answer is not None)
+    wrong = [None if verdict.answer is None else value_key(verdict.answer) for verdict in known if not verdict.is_right]
+    votes = Counter(answer for answer in wrong if answer is not None)
     return maj_at_k(sample.num_right, list(votes.values()), wrong.count(None), k)
 
 
@@ -162,9 +170,7 @@ def _one(sample: Sample, name: str) -> float | None:
     if name in PLAIN:
         return PLAIN[name](sample)
     if name in GROUP_MEASURES:
-        verdicts = sample.verdicts
-        answers, is_right = [v.answer for v in verdicts], [v.is_right for v in verdicts]
-        return GROUP_MEASURES[name](sample.texts, answers, is_right)
+        return GROUP_MEASURES[name](sample.texts, sample.answers, [v.is_right for v in sample.verdicts])
     kind, _, k = name.partition("@")
     return AT_K[kind](sample, int(k))
 

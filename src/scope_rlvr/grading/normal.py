@@ -36,7 +36,7 @@ _UNICODE = {
     "½": r"\frac{1}{2}",
 }
 _UPRIGHT = re.compile(r"\\(?:mbox|mathrm|textrm|textnormal|textbf|textit|mathbf|mathit|operatorname|text)\s*(?=\{)")
-_E_NOTATION = re.compile(r"(?<![\w.\\^{])([+-]?(?:\d+\.?\d*|\.\d+))[eE]([+-]?\d{1,6})(?![\w.])")
+_E_NOTATION = re.compile(r"(?<![\w.\\^{])([+-]?(?:\d+(?:\.\d*)?|\.\d+))[eE]([+-]?\d{1,6})(?![\w.])")
 _FUNCTIONS = re.compile(
     r"(?<![\\A-Za-z])(?:np\.|math\.)?(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|log|ln|exp)(?=\s*[({\\])"
 )

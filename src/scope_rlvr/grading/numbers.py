@@ -8,7 +8,7 @@ from fractions import Fraction
 from scope_rlvr.grading.normal import normal
 
 _MAX_EXPONENT = 400
-_DECIMAL = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,400}(?:\.\d{1,400})?"
+_DECIMAL = r"\d{1,3}(?:,\d{3}){1,130}(?:\.\d{1,400})?|\d{1,400}(?:\.\d{1,400})?"
 _SIGNED = re.compile(r"(?P<sign>[+-]?)(?P<rest>.+)")
 _DECIMAL_ONLY = re.compile(_DECIMAL)
 _POWER_OF_TEN = re.compile(

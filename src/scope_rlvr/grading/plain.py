@@ -33,6 +33,25 @@ def plainly_equal(gold: str, answer: str) -> bool:
     return min(map(len, entries)) > 1 and _same_entries(*entries)
 
 
+def value_key(answer: str) -> str:
+    r"""One text for all writings of an answer that are the same without any algebra: what votes are counted by.
+
+    Numbers by their exact value (a known unit left out), lists of them in any order, words whatever the capitals, anything
+    else in its normal form.
+
+    >>> value_key("0.5") == value_key(r"\frac{1}{2}") == value_key("1/2"), value_key("1, -2") == value_key("-2,1")
+    (True, True)
+    >>> value_key("2(x+1)") == value_key("2x+2")
+    False
+    """
+    number = read_number(answer)
+    if number is not None:
+        return str(number)
+    found = normal(answer)
+    entries = _entries(found.latex) if found.words is None else []
+    return ", ".join(sorted(map(value_key, entries))) if len(entries) > 1 else found.words or found.key
+
+
 def _entries(latex: str) -> list[str]:
     """The entries of a list without brackets of its own; order does not matter there, in a tuple it does."""
     latex = latex.removeprefix(r"\{").removesuffix(r"\}")
