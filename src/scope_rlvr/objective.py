@@ -7,6 +7,7 @@ a loss for each token, to be weighed and added up by :func:`aggregate`; padding 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -238,6 +239,57 @@ TeacherTerm = Annotated[
     BY_KIND,
     BARE_NAME,
 ]
+
+
+class SamplerCorrection(StrEnum):
+    """What becomes of the ratio between the trainer's and the sampler's probability, where they are two programs.
+
+    ``TRUNCATE`` moves it to the nearer of two bounds, ``MASK`` makes it 0 outside of them. ``TOKEN``: of each token;
+    ``SEQUENCE``: of all sampled tokens of a response together.
+    """
+
+    NONE = "none"
+    TOKEN_TRUNCATE = "token_truncate"
+    TOKEN_MASK = "token_mask"
+    SEQUENCE_TRUNCATE = "sequence_truncate"
+    SEQUENCE_MASK = "sequence_mask"
+
+
+def sampler_weights(
+    old_logp_BT: Tensor,
+    sampler_logp_BT: Tensor,
+    is_sampled_BT: Tensor,
+    how: SamplerCorrection,
+    low: float = 0.0,
+    high: float = math.inf,
+) -> Tensor:
+    """Factors on the losses of tokens that the policy sampled in another program than the one that trains it.
+
+    ``r = π_old/μ`` with ``μ`` the sampler's probability, or the product of these over a response, kept within ``low`` and
+    ``high``. It is 1 where nobody knows ``μ``, and on every token that the policy did not sample: a teacher's are no
+    draw from either. Source: Yao et al. 2025, truncated importance sampling; the rules are those of TRL.
+
+    >>> old, sampler = torch.log(torch.tensor([[0.4, 0.3, 0.5]])), torch.log(torch.tensor([[0.1, 0.6, 0.9]]))
+    >>> is_sampled = torch.tensor([[True, True, False]])
+    >>> for how in SamplerCorrection:
+    ...     print(how.value, sampler_weights(old, sampler, is_sampled, how, high=1.5).round(decimals=4).tolist())
+    none [[1.0, 1.0, 1.0]]
+    token_truncate [[1.5, 0.5, 1.0]]
+    token_mask [[0.0, 0.5, 1.0]]
+    sequence_truncate [[1.5, 1.5, 1.0]]
+    sequence_mask [[0.0, 0.0, 1.0]]
+    """
+    if how is SamplerCorrection.NONE:
+        return torch.ones_like(old_logp_BT)
+    is_known_BT = is_sampled_BT & sampler_logp_BT.isfinite()
+    log_ratio_BT = torch.where(is_known_BT, old_logp_BT - sampler_logp_BT, 0.0)
+    if how in (SamplerCorrection.SEQUENCE_TRUNCATE, SamplerCorrection.SEQUENCE_MASK):
+        log_ratio_BT = log_ratio_BT.sum(-1, keepdim=True).expand_as(log_ratio_BT)
+    ratio_BT = log_ratio_BT.exp()
+    bounded_BT = ratio_BT.clamp(low, high)
+    if how in (SamplerCorrection.TOKEN_MASK, SamplerCorrection.SEQUENCE_MASK):
+        bounded_BT = torch.where(bounded_BT == ratio_BT, ratio_BT, 0.0)
+    return torch.where(is_known_BT, bounded_BT, 1.0)
 
 
 class Aggregation(StrEnum):

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from scope_rlvr.cli import train as cli_train
 from scope_rlvr.embedded import model_path
-from scope_rlvr.engines import lora
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec
 from scope_rlvr.engines.lora import LoraSection, adapted_layers, adapter_config, num_parameters
 from scope_rlvr.errors import ExitCode, UserError
 from scope_rlvr.methods import Grpo
+from scope_rlvr.run import packages
 from scope_rlvr.run.components import load_components
 from scope_rlvr.run.config import dump_config, load_config
 from scope_rlvr.run.evaluate import Request, make_plan, prepare
@@ -217,7 +217,7 @@ def test_numbers_that_make_no_adapter_are_refused(override: str) -> None:
 
 
 def test_without_peft_it_is_said_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lora, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'scope-rlvr\[lora\]'"):
         check_sources(load_config(None, ["model.lora.rank=4"]))
     check_sources(load_config())

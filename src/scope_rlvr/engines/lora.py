@@ -8,7 +8,6 @@ arXiv 2106.09685, equation 3. The adapters themselves are those of ``peft``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -35,10 +34,6 @@ class LoraSection(Settings):
         description='names of the linear layers that get an adapter, such as `["q_proj", "v_proj"]`; all but the output '
         "layer by default",
     )
-
-
-def is_installed() -> bool:
-    return find_spec("peft") is not None
 
 
 def adapted_layers(model: PreTrainedModel, section: LoraSection) -> dict[str, nn.Linear]:

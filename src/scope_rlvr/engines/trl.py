@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -32,10 +33,19 @@ from trl import GRPOConfig, GRPOTrainer
 
 from scope_rlvr.credit import Baseline, Normalisation
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec
+from scope_rlvr.engines.vllm import VllmPolicy
 from scope_rlvr.methods.base import Method
 from scope_rlvr.metrics import Tally, group_tally, why_no_gradient
-from scope_rlvr.objective import Aggregation, Clip, Tokens, aggregate, kl_penalty
-from scope_rlvr.ports import Sampling, StepScorer, Teacher, Verifier
+from scope_rlvr.objective import (
+    Aggregation,
+    Clip,
+    SamplerCorrection,
+    Tokens,
+    aggregate,
+    kl_penalty,
+    sampler_weights,
+)
+from scope_rlvr.ports import Policy, Sampling, StepScorer, Teacher, Verifier
 from scope_rlvr.prompts import PromptSection
 from scope_rlvr.seeds import derive_seed
 from scope_rlvr.steps import StepRule
@@ -161,6 +171,7 @@ class ScopeTrainer(GRPOTrainer):
         self.aggregation = method.aggregation or AGGREGATIONS[args.loss_type]
         self.normalisation = method.normalisation or NORMALISATIONS[str(args.scale_rewards)]
         self.clip = method.clip or given_clip
+        self.correction = _correction_of(args)
         self.memory: dict[str, Any] = {}
         self._prompts: dict[str, Any] = {}
         self._batch = _Batch([])
@@ -179,6 +190,8 @@ class ScopeTrainer(GRPOTrainer):
             callbacks=[_MethodCallback(self), *(kwargs.pop("callbacks", None) or ())],
             **kwargs,
         )
+        # TRL would correct the teacher's tokens, too, which nobody sampled; the loss corrects the others.
+        self.vllm_importance_sampling_correction = False
         _require_whole_groups(args, method, self.accelerator.num_processes)
         self._refuse_unsupported_model()
         self.codec = TokenizerCodec.of(self.processing_class, self.model, prompt)
@@ -186,6 +199,12 @@ class ScopeTrainer(GRPOTrainer):
 
     def _refuse_unsupported_model(self) -> None:
         """What only shows once the trainer has its model and its processes."""
+        is_put_to_sleep = self.use_vllm and self.args.vllm_enable_sleep_mode
+        if is_put_to_sleep and not hasattr(self.vllm_generation, "_llm_weights_sleeping"):
+            raise UnsupportedOption(
+                "this release of TRL wakes vLLM up with the weights that training began with; set vllm_enable_sleep_mode=False, "
+                "or install trl>=1.12"
+            )
         if getattr(self, "aux_loss_enabled", False):
             raise UnsupportedOption("the load-balancing loss of a mixture of experts would be ignored; set it to 0")
         if self.normalisation is Normalisation.BATCH_STD and self.accelerator.num_processes > 1:
@@ -277,7 +296,7 @@ class ScopeTrainer(GRPOTrainer):
         rank = self.accelerator.process_index
         args = self.args
         return Toolbox(
-            policy=LocalModel(policy, self.codec, self.sampling_rows),
+            policy=self._sampler(LocalModel(policy, self.codec, self.sampling_rows)),
             verifier=self.verifier,
             codec=self.codec,
             sampling=Sampling(args.temperature, args.top_p, args.top_k or 0, args.min_p or 0.0),
@@ -301,6 +320,13 @@ class ScopeTrainer(GRPOTrainer):
             tokens=batch.tokens,
             teacher_log=batch.teacher_log,
         )
+
+    def _sampler(self, policy: LocalModel) -> Policy:
+        """Who samples: the policy in this process, or vLLM's copy of it."""
+        if not self.use_vllm:
+            return policy
+        room = self.args.vllm_max_model_length or policy.model.config.get_text_config().max_position_embeddings
+        return VllmPolicy(self.vllm_generation, policy, room)
 
     def _batch_number(self) -> int:
         """Tells the generation batches of one optimiser step, or of one evaluation, apart."""
@@ -413,7 +439,7 @@ class ScopeTrainer(GRPOTrainer):
             weight_BT=inputs["token_weights"],
             entropy_BT=entropy_BT.detach(),
         )
-        policy_loss_BT = self.method.token_loss(tokens, self.clip)
+        policy_loss_BT = self.method.token_loss(tokens, self.clip) * self._sampler_weights(tokens, inputs)
         loss_BT = policy_loss_BT
         kl_BT = None
         if self.beta != 0.0:
@@ -428,6 +454,12 @@ class ScopeTrainer(GRPOTrainer):
         self._last_inputs = inputs
         self._refuse_non_finite(loss)
         return loss
+
+    def _sampler_weights(self, tokens: Tokens, inputs: dict[str, Tensor]) -> Tensor:
+        """Corrects what another program than the trainer sampled; 1 where nothing is to be corrected."""
+        is_sampled_BT = inputs["completion_mask"].bool() & ~tokens.is_teacher_BT
+        how, low, high = self.correction
+        return sampler_weights(tokens.old_logp_BT, inputs["behaviour_logps"], is_sampled_BT, how, low, high)
 
     def _policy_logps(self, model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy of every response token, at the sampling temperature."""
@@ -595,7 +627,6 @@ def problem_of_row(row: dict[str, Any]) -> Problem:
 
 
 _ONLY = {
-    "use_vllm": False,
     "use_transformers_continuous_batching": False,
     "importance_sampling_level": "token",
     "multi_objective_aggregation": "sum_then_normalize",
@@ -625,6 +656,18 @@ def _refuse_unsupported(args: GRPOConfig, kwargs: dict[str, Any]) -> None:
         value = str(getattr(args, name))
         if value not in known:
             raise UnsupportedOption(f"{name}={value!r} is not one of {sorted(known)}")
+
+
+def _correction_of(args: GRPOConfig) -> tuple[SamplerCorrection, float, float]:
+    """How samples of vLLM are corrected, and the bounds of the ratio; TRL has ``None`` for no bound."""
+    if not (args.use_vllm and args.vllm_importance_sampling_correction):
+        return SamplerCorrection.NONE, 0.0, math.inf
+    low, high = args.vllm_importance_sampling_clip_min, args.vllm_importance_sampling_clip_max
+    return (
+        SamplerCorrection(args.vllm_importance_sampling_mode),
+        0.0 if low is None else low,
+        math.inf if high is None else high,
+    )
 
 
 def _require_helpers(method: Method, step_scorer: StepScorer | None, teacher: Teacher | None) -> None:

@@ -23,7 +23,7 @@ from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.context import context_rooms
 from scope_rlvr.run.findings import Finding, Severity, error, ok, warning
 from scope_rlvr.run.gold import spread, unverifiable
-from scope_rlvr.run.memory import GIB, estimate, shape_of
+from scope_rlvr.run.memory import GIB, estimate, room_beside_vllm, shape_of
 from scope_rlvr.run.packages import package_findings
 from scope_rlvr.run.shown_prompt import BOX_REMEDY, NO_BOX, abbreviated, asks_for_no_box, prompt_as_read
 from scope_rlvr.run.sources import RunData, answer_pattern, check_sources, make_verifier, run_data, training_table
@@ -161,10 +161,12 @@ def _memory(config: RunConfig) -> Iterator[Finding]:
     shape = shape_of(config.model.policy, "model.policy")
     if shape is None:
         return
-    device, room = device_memory()
+    device, whole = device_memory()
+    room = room_beside_vllm(config, whole)
     needed = estimate(config, shape, prompt_tokens_of(config), on_gpu=device != "cpu")
     said = (
-        f"about {needed.total / GIB:.1f} GiB of {room / GIB:.1f} on {device} ({', '.join(needed.lines()) or 'little'})"
+        f"about {needed.total / GIB:.1f} GiB of {room / GIB:.1f} on {device}{' beside vLLM' if room < whole else ''} "
+        f"({', '.join(needed.lines()) or 'little'})"
     )
     if needed.total > room:
         yield warning(

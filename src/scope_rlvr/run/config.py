@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from scope_rlvr.credit import Normalisation
 from scope_rlvr.engines.lora import LoraSection
+from scope_rlvr.engines.samplers import AnySampler, LocalSampler
 from scope_rlvr.errors import UserError
 from scope_rlvr.grading.settings import KINDS, AnyVerifier, PatternKind
 from scope_rlvr.methods import AnyMethod, Scope
@@ -80,6 +81,7 @@ class ProblemsSection(SourceSettings):
 class SamplingSection(Settings):
     """How the policy samples while it trains."""
 
+    sampler: AnySampler = LocalSampler()
     temperature: float = Field(1.0, gt=0)
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)
@@ -90,6 +92,12 @@ class SamplingSection(Settings):
         ge=1,
         description="rollouts sampled at a time; all of a step's by default. Another number gives other rollouts",
     )
+
+    @model_validator(mode="after")
+    def _leaves_batches_to_vllm(self) -> SamplingSection:
+        if self.batch_rows is not None and not isinstance(self.sampler, LocalSampler):
+            raise ValueError(f"batch_rows means nothing to the sampler {self.sampler.kind!r}, which batches by itself")
+        return self
 
     def sampling(self) -> Sampling:
         return Sampling(self.temperature, self.top_p, self.top_k, self.min_p)
@@ -280,7 +288,7 @@ class RunConfig(Settings):
             f"{num_batches * run.problems_per_step * run.rollouts_per_problem} rollouts",
             f"step      {run.problems_per_step} x {run.rollouts_per_problem} rollouts{slots} = {self.rows_per_step} rows, "
             f"{self.num_micro_batches} backward pass(es) of {self.micro_batch_rows}, "
-            f"{self.objective.updates_per_batch} update(s)",
+            f"{self.objective.updates_per_batch} update(s){self._sampler()}",
             f"evaluate  {', '.join(sets)}; "
             f"at most {self.evaluation.num_problems} problems x {self.evaluation.samples_per_problem} samples each"
             f"{self._evaluations_during()}",
@@ -292,6 +300,10 @@ class RunConfig(Settings):
     def _adapter(self) -> str:
         lora = self.model.lora
         return "" if lora is None else f" (LoRA of rank {lora.rank}, alpha {lora.alpha:g})"
+
+    def _sampler(self) -> str:
+        kind = self.sampling.sampler.kind
+        return "" if kind == "local" else f"; sampled by {kind}"
 
     def _evaluations_during(self) -> str:
         section = self.evaluation

@@ -13,7 +13,7 @@ from scope_rlvr.errors import UserError
 from scope_rlvr.run.check import device_memory, prompt_tokens_of
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.findings import Finding, error, ok, warning
-from scope_rlvr.run.memory import GIB, estimate, shape_of
+from scope_rlvr.run.memory import GIB, estimate, room_beside_vllm, shape_of
 from scope_rlvr.run.packages import package_findings
 
 RECIPES = Path("recipes")
@@ -83,7 +83,8 @@ def _fits(name: str, config: RunConfig) -> Finding:
                 f"{name}: the shape of {config.model.policy} is not known here",
                 "download the model and name its folder; scope check then measures",
             )
-        device, room = device_memory()
+        device, whole = device_memory()
+        room = room_beside_vllm(config, whole)
         needed = estimate(config, shape, prompt_tokens_of(config), on_gpu=device != "cpu")
     except UserError as found:
         return error("recipe", f"{name}: {found}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scope_rlvr.engines.lora import LoraSection
+from scope_rlvr.engines.samplers import LocalSampler, VllmSampler
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.sources import resolve_model
 from scope_rlvr.scorers.families import EXACT, NONE
@@ -180,9 +181,20 @@ def estimate(config: RunConfig, shape: ModelShape, prompt_tokens: int, *, on_gpu
     )
 
 
+def room_beside_vllm(config: RunConfig, room: float) -> float:
+    """What a vLLM that stays awake on the same card leaves of its memory.
+
+    >>> from scope_rlvr.run.config import load_config
+    >>> room_beside_vllm(load_config(overrides=["sampling.sampler={kind='vllm', memory_share=0.25}"]), 80)
+    60.0
+    """
+    sampler = config.sampling.sampler
+    return room * (1 - sampler.memory_share) if isinstance(sampler, VllmSampler) and not sampler.sleep else room
+
+
 def _sampled_tokens(config: RunConfig, prompt_tokens: int) -> tuple[int, int]:
-    """Most tokens held at once while sampling: in a step, and while measuring."""
-    rows = config.rows_per_step
+    """Most tokens held at once while sampling here: in a step, where vLLM does not do that, and while measuring."""
+    rows = config.rows_per_step if isinstance(config.sampling.sampler, LocalSampler) else 0
     training_rows = min(rows, config.sampling.batch_rows or rows)
     evaluation = config.evaluation
     return (

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 
 from packaging.requirements import Requirement
 
 from scope_rlvr.run.findings import Finding, error, ok, warning
 
 _DISTRIBUTION = "scope-rlvr"
+
+
+def is_installed(module: str) -> bool:
+    """Whether an optional package is there, without importing it."""
+    return find_spec(module) is not None
 
 
 def package_findings() -> Iterator[Finding]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scope_rlvr.embedded import model_path
-from scope_rlvr.engines import lora
 from scope_rlvr.errors import UserError
 from scope_rlvr.evaluation.evaluate import EvaluationSet
 from scope_rlvr.grading.settings import pattern_of, verifier_of
@@ -26,6 +25,7 @@ from scope_rlvr.problems.sources import (
 )
 from scope_rlvr.run.config import EvaluationSet as SetSettings
 from scope_rlvr.run.config import RunConfig
+from scope_rlvr.run.packages import is_installed
 from scope_rlvr.scorers.families import EXACT, NONE, ChosenRule
 from scope_rlvr.teachers.settings import SOLUTIONS, THE_POLICY
 from scope_rlvr.types import Problem
@@ -200,11 +200,7 @@ def check_sources(config: RunConfig) -> None:
         training_problems(config)
     _check_solutions(config)
     _check_reporters(config)
-    if config.model.lora is not None and not lora.is_installed():
-        raise UserError(
-            "model.lora trains adapters by the package peft, which is not installed: pip install 'scope-rlvr[lora]', or leave "
-            "model.lora out"
-        )
+    _check_packages(config)
 
 
 _NOT_MODELS = {("teacher.model", THE_POLICY), ("teacher.model", EXACT), ("teacher.model", SOLUTIONS)}
@@ -240,6 +236,21 @@ def _check_solutions(config: RunConfig) -> None:
         raise UserError(
             f"teacher.model = {SOLUTIONS!r}, and no training problem has a solution; name its column in "
             "problems.columns.solution, or take another teacher"
+        )
+
+
+def _check_packages(config: RunConfig) -> None:
+    """Packages that only some runs need."""
+    if config.model.lora is not None and not is_installed("peft"):
+        raise UserError(
+            "model.lora trains adapters by the package peft, which is not installed: pip install 'scope-rlvr[lora]', or leave "
+            "model.lora out"
+        )
+    kind = config.sampling.sampler.kind
+    if kind != "local" and not is_installed("vllm"):
+        raise UserError(
+            f"sampling.sampler = {kind!r} needs the package vllm, also where a server samples, and it is not installed: pip "
+            "install 'trl[vllm]' takes a release that fits, or leave sampling.sampler out"
         )
 
 

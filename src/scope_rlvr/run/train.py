@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,10 +16,11 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from trl import GRPOConfig
 
 from scope_rlvr.credit import Normalisation
-from scope_rlvr.engines.loading import device
+from scope_rlvr.engines.loading import device, first_line
 from scope_rlvr.engines.lora import adapter_config, merged
+from scope_rlvr.engines.samplers import VllmServer
 from scope_rlvr.engines.trl import AGGREGATIONS, NORMALISATIONS, NonFiniteLoss, ScopeTrainer, StepResult
-from scope_rlvr.errors import ExitCode
+from scope_rlvr.errors import ExitCode, UserError
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet
 from scope_rlvr.run.components import Components, load_components, make_evaluator
 from scope_rlvr.run.config import RunConfig
@@ -288,25 +291,39 @@ def make_trainer(
         {name: getattr(p, name) for name in ("prompt", "id", "reference", "source", "level", "solution")}
         for p in problems
     ]
-    trainer = ScopeTrainer(
-        model=components.policy,
-        method=config.method,
-        verifier=components.verifier,
-        step_scorer=components.step_scorer,
-        teacher=components.teacher,
-        step_rule=config.steps,
-        prompt=config.prompt,
-        sampling_rows=config.sampling.batch_rows,
-        args=trl_config(config, folder),
-        train_dataset=Dataset.from_list(rows),
-        processing_class=components.codec.tokenizer,
-        peft_config=None if lora is None else adapter_config(lora),
-        on_groups=progress.on_groups,
-        callbacks=[progress],
-    )
+    with reaching_vllm(config):
+        trainer = ScopeTrainer(
+            model=components.policy,
+            method=config.method,
+            verifier=components.verifier,
+            step_scorer=components.step_scorer,
+            teacher=components.teacher,
+            step_rule=config.steps,
+            prompt=config.prompt,
+            sampling_rows=config.sampling.batch_rows,
+            args=trl_config(config, folder),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=components.codec.tokenizer,
+            peft_config=None if lora is None else adapter_config(lora),
+            on_groups=progress.on_groups,
+            callbacks=[progress],
+        )
     # It would print every figure a second time.
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+@contextmanager
+def reaching_vllm(config: RunConfig) -> Iterator[None]:
+    """A server for sampling that cannot be reached is the user's to start."""
+    try:
+        yield
+    except ConnectionError as error:
+        if not isinstance(config.sampling.sampler, VllmServer):
+            raise
+        raise UserError(
+            f"sampling.sampler.url = {config.sampling.sampler.url!r}: {first_line(error)} docs/vllm.md says how to start one"
+        ) from error
 
 
 def _key_of(mapping: dict[str, Any], value: Any) -> str:
@@ -353,4 +370,5 @@ def trl_config(config: RunConfig, folder: RunFolder) -> GRPOConfig:
         gradient_checkpointing=run.gradient_checkpointing,
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,
+        **sampling.sampler.in_trl(),
     )
