@@ -106,6 +106,20 @@ def test_what_a_bench_leaves(scope, embedded_rows, tmp_path):
     )
 
 
+def test_without_a_file_of_labels_the_embedded_policys_own_solutions_serve(scope, tmp_path, recwarn):
+    spec = ("--scorer", "always-none", "--data", "embedded:rollouts:3", "--out", tmp_path / "bench")
+    ended = scope("scorer", "bench", *spec)
+    assert ended.code == 0, ended.err
+    assert "embedded:rollouts:3: 21 solutions" in ended.out
+    found = results(tmp_path / "bench")
+    assert found["files"][0]["own"]["f1"]["value"] == 0.0
+    assert len(found["files"][0]["sha256"]) == 64
+    # Where no wrong step is found anywhere there is nothing to draw of how far off it lies.
+    plots = {p.name for p in (tmp_path / "bench" / "plots").iterdir()}
+    assert plots == {f"{name}.{kind}" for name in ("outcomes", "reliability") for kind in ("svg", "png")}
+    assert not [warning for warning in recwarn if "legend" in str(warning.message)]
+
+
 def test_a_bench_that_was_broken_off_goes_on(scope, embedded_rows, tmp_path, monkeypatch):
     arguments = ("scorer", "bench", "--scorer", "random", "--data", embedded_rows, "--out")
     assert scope(*arguments, tmp_path / "whole").code == 0

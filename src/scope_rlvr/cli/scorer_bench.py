@@ -13,7 +13,12 @@ from scope_rlvr.cli.output_file import write_json
 
 def bench(
     scorer: Annotated[str, typer.Option(metavar="SPEC", help="what scorer.model can name, or always-none, or random")],
-    data: Annotated[list[Path], typer.Option(metavar="FILE", help="labelled solutions; repeatable")],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            metavar="DATA", help="labelled solutions: a file, a Hub data set, or embedded:rollouts; repeatable"
+        ),
+    ],
     tune_on: Annotated[
         str | None, typer.Option(metavar="NAME", help="the file to tune on; the first without it")
     ] = None,

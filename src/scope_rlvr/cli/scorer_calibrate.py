@@ -13,7 +13,9 @@ from scope_rlvr.cli.output_file import require_writable, write_json
 
 def calibrate(
     scorer: Annotated[str, typer.Option(metavar="SPEC", help="what scorer.model can name, or always-none, or random")],
-    data: Annotated[Path, typer.Option(metavar="FILE", help="labelled solutions")],
+    data: Annotated[
+        str, typer.Option(metavar="DATA", help="labelled solutions: a file, a Hub data set, or embedded:rollouts")
+    ],
     late_cost: Annotated[float, typer.Option(help="cost of a cut that came too late; one that came too early costs 1")],
     out: Annotated[Path, typer.Option(metavar="FILE.json", help="a new JSON file for rule and calibration")],
     missed_cost: Annotated[float, typer.Option(help="cost of a wrong solution in which no wrong step was found")] = 1.0,

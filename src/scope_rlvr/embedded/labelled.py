@@ -131,7 +131,8 @@ def altered_solutions(num_per_level: int, seed: int = 0) -> list[LabelledSolutio
 
 
 def _solution(problem: Problem, completion: str) -> LabelledSolution:
-    steps = tuple(completion.split(SEPARATOR))
+    # A blank line too many makes no step.
+    steps = tuple(step for step in completion.split(SEPARATOR) if step.strip())
     return LabelledSolution(problem, steps, _FAMILY.first_wrong_step(problem, steps))
 
 

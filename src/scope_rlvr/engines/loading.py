@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import torch
@@ -41,7 +42,8 @@ def require_reader(tokenizer: PreTrainedTokenizerBase, problems: Sequence[Proble
     """Refuse a tokenizer that has no token for what stands in the problems."""
     for problem in problems[:_PROBLEMS_READ]:
         if not can_read(tokenizer, problem.prompt):
+            shown = textwrap.shorten(problem.prompt, 80, placeholder="...")
             raise UserError(
-                f"{who} has another vocabulary: it cannot read the problem {problem.prompt.strip()!r} (it becomes "
-                f"{tokenizer.unk_token}); use a model that was made for these problems"
+                f"{who} has another vocabulary: it cannot read the problem {shown!r} (it becomes {tokenizer.unk_token}); use "
+                "a model that was made for these problems"
             )

@@ -161,8 +161,12 @@ _WIDE = 48
 
 
 def save_plots(found: Bench, folder: Path) -> list[Path]:
-    """Write every picture as SVG and as PNG; returns the files."""
-    plots = [_outcomes(found), _distances(found)]
+    """Write every picture in which there is something to see as SVG and as PNG; returns the files."""
+    plots = []
+    if any(result.own.num_wrong for result in found.results):
+        plots.append(_outcomes(found))
+    if any(result.own.distances for result in found.results):
+        plots.append(_distances(found))
     if any(result.reliability is not None for result in found.results):
         plots.append(_reliability_plot(found))
     for plot in plots:
@@ -196,6 +200,7 @@ def _distances(found: Bench) -> Plot:
             places = [steps + (i - (len(results) - 1) / 2) * width for steps in result.own.distances]
             shares = [count / result.own.num_wrong for count in result.own.distances.values()]
             axes.bar(places, shares, width, color=_colour(i), label=visible(result.name))
+        axes.set_ylabel("rows with a wrong step", color=SOFT)
 
     label = "steps too early (below 0) or too late"
     return Plot("distances", _GROUP, "How far off, own rule", draw, label, True, legend_columns=_legend_columns(found))

@@ -23,7 +23,8 @@ from scope_rlvr.run.folder import RunFolder, environment, read_journal
 from scope_rlvr.run.sources import family_of
 from scope_rlvr.scorers.baselines import BASELINES
 from scope_rlvr.scorers.families import EXACT
-from scope_rlvr.scorers.labelled_data import LabelledFile, LabelledSolution, read_labelled
+from scope_rlvr.scorers.labelled_data import LabelledFile, LabelledSolution
+from scope_rlvr.scorers.labelled_sources import read_source
 
 BENCH_SCHEMA = 1
 BENCH_FILE, SCORES_FILE, PLOTS = "bench.json", "scores.jsonl", "plots"
@@ -68,14 +69,17 @@ class ScorerSpec:
         return load_scorer(config.scorer, problems=problems, problem_family=family, seed=config.run.seed)
 
     def record(self, rule: AnyRule) -> dict[str, Any]:
-        """What tells this scorer from others: its name, its settings, its rule, and digests of a folder's weights."""
-        own = {} if self.name in BASELINES else self.config.scorer.model_dump(mode="json", exclude={"model"})
+        """What tells this scorer from others: its name, its settings, its rule, digests of weights, and Hub revisions."""
+        from scope_rlvr.scorers.origin import revisions_of, weights_of
+
+        section = None if self.name in BASELINES else self.config.scorer
         return {
             "name": self.name,
             "seed": self.config.run.seed,
-            "settings": own,
+            "settings": {} if section is None else section.model_dump(mode="json", exclude={"model"}),
             "rule": rule.model_dump(mode="json"),
-            "weights": _weights(self.name),
+            "weights": {} if section is None else weights_of(section),
+            "revisions": {} if section is None else revisions_of(section),
         }
 
 
@@ -89,28 +93,14 @@ def _require_problems_of(family: Family, solutions: Sequence[LabelledSolution]) 
             ) from error
 
 
-def _weights(name: str) -> dict[str, str]:
-    from scope_rlvr.run.sources import EMBEDDED, resolve_model
-
-    if name in BASELINES or name == EXACT or not (name.startswith(EMBEDDED) or Path(name).expanduser().is_dir()):
-        return {}
-    files = sorted(Path(resolve_model(name, "--scorer")).glob("*.safetensors"))
-    return {file.name: _sha256(file) for file in files}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def read_files(paths: Sequence[Path], *, tune_on: str | None, skip_bad_rows: bool) -> list[LabelledFile]:
-    """The labelled files, each under a name of its own, one of which is ``tune_on``."""
-    files = [read_labelled(path, skip_bad_rows=skip_bad_rows) for path in paths]
-    names = [file.name for file in files]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+def read_files(names: Sequence[str], *, tune_on: str | None, skip_bad_rows: bool) -> list[LabelledFile]:
+    """The labelled files, each under a name of its own, one of which is ``tune_on``; the embedded ones of the test split."""
+    files = [read_source(name, skip_bad_rows=skip_bad_rows, embedded_split="test") for name in names]
+    called = [file.name for file in files]
+    if repeated := sorted({name for name in called if called.count(name) > 1}):
         raise UserError(f"two files are called {repeated[0]!r}; results go by the name of the file: rename one of them")
-    if tune_on is not None and tune_on not in names:
-        raise UserError(f"--tune-on {tune_on!r} is none of the files; they are called {', '.join(names)}")
+    if tune_on is not None and tune_on not in called:
+        raise UserError(f"--tune-on {tune_on!r} is none of the files; they are called {', '.join(called)}")
     return files
 
 
@@ -256,11 +246,20 @@ def file_record(file: LabelledFile) -> dict[str, Any]:
     return {
         "name": file.name,
         "path": str(file.path),
-        "sha256": _sha256(file.path),
+        "sha256": _sha256(file),
         "num_rows": len(file.solutions),
         "num_bad_rows": len(file.bad_rows),
         "left_out": file.left_out,
     }
+
+
+def _sha256(file: LabelledFile) -> str:
+    """Of the file's content, or of the rows of what is no file."""
+    if file.path.is_file():
+        with file.path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    rows = [[solution.problem.prompt, solution.steps, solution.first_wrong] for solution in file.solutions]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _result_record(result: SetResult) -> dict[str, Any]:

@@ -345,6 +345,9 @@ class ScorerSection(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> ScorerSection:
         require_fitting(self.model, self.family)
+        if self.model == EXACT and (self.rule is not None or self.calibration is not None):
+            given = "rule" if self.rule is not None else "calibration"
+            raise ValueError(f"model = {EXACT!r} knows which step is wrong and needs no rule; leave scorer.{given} out")
         if not isinstance(self.family, Auto) and self.rule is not None:
             require_in_range(self.rule, self.family)
         return self
@@ -386,6 +389,15 @@ class ScorerDescription(Settings):
         (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
 
 
+class CalibratedScorer(Settings):
+    """The scorer that a calibration was made for: its name, and the SHA-256 of its weight files where they were at hand."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    weights: dict[str, str] = Field(default_factory=dict)
+
+
 class ChosenRule(Settings):
     """What a run takes from a file of ``scope scorer calibrate``; the rest of the file says how it was chosen."""
 
@@ -393,6 +405,7 @@ class ChosenRule(Settings):
 
     rule: AnyRule
     calibration: CalibrationMap
+    scorer: CalibratedScorer | None = None
 
     @classmethod
     def read(cls, file: Path) -> ChosenRule:

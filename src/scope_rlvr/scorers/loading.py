@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from huggingface_hub import snapshot_download
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from scope_rlvr.engines.loading import UNLOADABLE, first_line, require_reader
@@ -16,7 +15,6 @@ from scope_rlvr.errors import UserError
 from scope_rlvr.locate import Calibrated
 from scope_rlvr.ports import DecisionRule, StepScorer
 from scope_rlvr.problems.family import Family as ProblemFamily
-from scope_rlvr.run.sources import resolve_model
 from scope_rlvr.scorers.candidate_tokens import MathShepherdWriter, load_math_shepherd, load_rlhflow
 from scope_rlvr.scorers.critic import CriticScorer, check_critic
 from scope_rlvr.scorers.ensemble import EnsembleScorer
@@ -25,6 +23,7 @@ from scope_rlvr.scorers.families import (
     EXACT,
     NONE,
     Auto,
+    ChosenRule,
     Combine,
     Critic,
     Ensemble,
@@ -49,6 +48,7 @@ from scope_rlvr.scorers.implicit import load_implicit
 from scope_rlvr.scorers.local import LocalScorer
 from scope_rlvr.scorers.monte_carlo import Continuations, MonteCarloScorer
 from scope_rlvr.scorers.noisy import NoisyScorer
+from scope_rlvr.scorers.origin import model_folder, require_made_for
 from scope_rlvr.scorers.pooling import PoolingScorer, check_pooling
 from scope_rlvr.scorers.qwen import QwenWriter, load_qwen
 from scope_rlvr.scorers.selftest import IN_WORDS, self_test
@@ -57,9 +57,6 @@ from scope_rlvr.scorers.value_head import SkyworkWriter, load_skywork, load_univ
 from scope_rlvr.scorers.writing import Writer
 from scope_rlvr.servers.client import Client
 from scope_rlvr.types import Problem
-
-_READ_FROM_THE_HUB = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-"""Neither code nor pickles."""
 
 _LOADERS: dict[type[Family], Callable[[Path, Any, DecisionRule], LocalScorer]] = {
     TokenClassifier: load_token_classifier,
@@ -114,6 +111,8 @@ def load_scorer(
     ``problems`` are what it will have to read; ``problem_family`` is needed by ``exact`` alone, ``continuations`` by the
     policy as its own scorer; ``seed`` decides what is drawn at random. :class:`UserError` where it cannot be used.
     """
+    if section.calibration is not None:
+        require_made_for(section, ChosenRule.read(section.calibration))
     scorer = _load(section, _World(problems, problem_family, continuations, seed))
     return NoisyScorer(scorer, section.noise, seed) if section.noise else scorer
 
@@ -151,13 +150,13 @@ def _load(section: ScorerSection, world: _World) -> StepScorer:
 
 
 def _load_from_folder(section: ScorerSection, problems: Sequence[Problem]) -> StepScorer:
-    folder = _model_folder(section.model, "scorer.model")
+    folder = model_folder(section.model, "scorer.model")
     description = ScorerDescription.read(folder)
     family = _family_of(section, folder, description)
     rule = rule_of(section, family, description)
     try:
         if isinstance(family, Implicit):
-            scorer = load_implicit(folder, _model_folder(family.reference, "scorer.family.reference"), family, rule)
+            scorer = load_implicit(folder, model_folder(family.reference, "scorer.family.reference"), family, rule)
         else:
             scorer = _LOADERS[type(family)](folder, family, rule)
     except UserError:
@@ -245,16 +244,6 @@ def _served_model(client: Client, path: str, family: ServerFamily) -> tuple[str,
         raise UserError(f"scorer.family.name = {name!r}: the server at {client.url} serves {', '.join(served)}")
     limit = served[name].get("max_model_len")
     return name, limit if isinstance(limit, int) and limit > 0 else None
-
-
-def _model_folder(name: str, key: str) -> Path:
-    source = resolve_model(name, key)
-    if Path(source).is_dir():
-        return Path(source)
-    try:
-        return Path(snapshot_download(source, allow_patterns=_READ_FROM_THE_HUB))
-    except Exception as error:  # the client raises errors of many kinds, none of which stands for a fault of ours
-        raise UserError(f"{key} = {name!r} cannot be fetched from the Hub: {first_line(error)}") from error
 
 
 def _family_of(section: ScorerSection, folder: Path, description: ScorerDescription | None) -> Any:

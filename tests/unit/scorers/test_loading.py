@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from scope_rlvr.errors import UserError
 from scope_rlvr.locate import ArgMin, Calibrated, CalibrationMap, Drop, Threshold, TwoInARow
 from scope_rlvr.problems.reduction import Reduction
+from scope_rlvr.scorers import origin
 from scope_rlvr.scorers.exact import ExactScorer
-from scope_rlvr.scorers.families import Pure, Qwen, ScorerDescription, ScorerSection, Skywork, TokenClassifier
+from scope_rlvr.scorers.families import (
+    ChosenRule,
+    Pure,
+    Qwen,
+    ScorerDescription,
+    ScorerSection,
+    Skywork,
+    TokenClassifier,
+)
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.noisy import NoisyScorer
+from scope_rlvr.scorers.origin import require_made_for, revisions_of, weights_of
 from scope_rlvr.scorers.selftest import KnownAnswer, self_test
 from scope_rlvr.types import Problem
 from tests.unit.scorers import tiny
@@ -115,6 +127,64 @@ def test_a_threshold_outside_a_family_s_scores_is_refused(tmp_path):
         ScorerSection(family=Qwen(), rule=Threshold(threshold=50))
     refused(tiny.token_classifier(tmp_path / "model"), "threshold = -0.2", rule=Threshold(threshold=-0.2))
     assert ScorerSection(family=Pure(), rule=Threshold(threshold=-0.2)).rule == Threshold(threshold=-0.2)
+
+
+def calibration(file: Path, name: str, weights: dict[str, str] | None = None) -> Path:
+    """A file as ``scope scorer calibrate`` writes it."""
+    chosen = {
+        "rule": {"kind": "threshold", "threshold": 0.3},
+        "calibration": {"scores": [0, 1], "probabilities": [0, 1]},
+    }
+    file.write_text(json.dumps({**chosen, "scorer": {"name": name, "seed": 0, "weights": weights or {}}}))
+    return file
+
+
+def test_a_calibration_goes_with_the_weights_whatever_they_are_called(tmp_path):
+    folder = tiny.token_classifier(tmp_path / "model")
+    own = weights_of(ScorerSection(model=str(folder)))
+    assert own == {"model.safetensors": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()}
+    file = calibration(tmp_path / "rule.json", str(folder), own)
+    moved = folder.rename(tmp_path / "moved")
+    assert load(moved, calibration=file).rule == Threshold(threshold=0.3)
+    tensors = load_file(moved / "model.safetensors")
+    tensors["score.bias"] += 0.5
+    save_file(tensors, moved / "model.safetensors", metadata={"format": "pt"})
+    refused(moved, f"was made for the step scorer {str(folder)!r}", "has other weights", calibration=file)
+    with pytest.raises(UserError, match=r"was made for the step scorer 'exact'.* is another one"):
+        load(moved, calibration=calibration(tmp_path / "other.json", "exact"))
+
+
+def test_a_server_s_calibration_goes_with_its_name(tmp_path):
+    file = calibration(tmp_path / "rule.json", "http://localhost:1/v1")
+    section = {"family": "critic", "calibration": file}
+    require_made_for(ScorerSection(model="http://localhost:1/v1", **section), ChosenRule.read(file))
+    with pytest.raises(UserError, match="is another one"):
+        require_made_for(ScorerSection(model="http://localhost:2/v1", **section), ChosenRule.read(file))
+
+
+def test_weights_from_the_hub_are_known_by_digest_and_commit(tmp_path, monkeypatch):
+    made = tiny.token_classifier(tmp_path / "made")
+    # As the Hub's cache lays files out: links into a folder of blobs, the large ones under their digest.
+    blobs, snapshot, commit = tmp_path / "blobs", tmp_path / "snapshots" / ("c" * 40), "c" * 40
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    digest = hashlib.sha256((made / "model.safetensors").read_bytes()).hexdigest()
+    for file in made.iterdir():
+        blob = blobs / (digest if file.suffix == ".safetensors" else "0" * 40 + file.name)
+        file.rename(blob)
+        (snapshot / file.name).symlink_to(blob)
+    monkeypatch.setattr(origin, "snapshot_download", lambda name, allow_patterns: str(snapshot))
+    section = ScorerSection(model="owner/prm", family="token_classifier")
+    assert weights_of(section) == {"model.safetensors": digest}
+    assert revisions_of(section) == {"scorer.model": commit}
+    assert revisions_of(ScorerSection(model=str(snapshot))) == {}
+    assert load_scorer(section).family.kind == "token_classifier"
+
+
+@pytest.mark.parametrize("given", [{"rule": "argmin"}, {"calibration": "rule.json"}])
+def test_the_exact_checker_takes_no_rule(given):
+    with pytest.raises(ValidationError, match=f"needs no rule; leave scorer.{next(iter(given))} out"):
+        ScorerSection(model="exact", **given)
 
 
 def test_a_calibrated_rule_needs_a_calibration(tmp_path):

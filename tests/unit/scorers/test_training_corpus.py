@@ -7,12 +7,14 @@ import json
 import datasets
 import pytest
 
+from scope_rlvr.embedded import labelled
 from scope_rlvr.embedded.labelled import altered_solutions
 from scope_rlvr.errors import UserError
 from scope_rlvr.problems.family import split_of
 from scope_rlvr.problems.reduction import Reduction
 from scope_rlvr.scorers.labelled_data import LabelledSolution
-from scope_rlvr.scorers.training.corpus import read_source, split_corpus
+from scope_rlvr.scorers.labelled_sources import read_source
+from scope_rlvr.scorers.training.corpus import split_corpus
 from scope_rlvr.types import Problem
 from tests.benchmark_data import benchmark_file
 
@@ -76,6 +78,24 @@ def test_a_data_set_that_cannot_be_fetched_is_the_users_to_mend(monkeypatch):
 def test_what_names_nothing_is_refused(name):
     with pytest.raises(UserError, match="embedded:altered"):
         read_source(name)
+
+
+def test_what_judges_comes_from_problems_that_nothing_learned_from():
+    family = Reduction()
+    for split in ("train", "test"):
+        found = read_source("embedded:rollouts:1", embedded_split=split).solutions
+        assert {split_of(s.problem.id) for s in found if s.problem.level > 4} == {split}
+        assert all(family.first_wrong_step(s.problem, s.steps) == s.first_wrong for s in found)
+
+
+def test_a_blank_line_too_many_makes_no_step(monkeypatch):
+    monkeypatch.setattr(labelled, "sample_texts", lambda model, prompts, seed: ["answer 1\n\n"] * len(prompts))
+    assert {s.steps for s in read_source("embedded:rollouts:1").solutions} == {("answer 1",)}
+
+
+def test_what_is_for_training_alone_judges_nothing():
+    with pytest.raises(UserError, match=r"'embedded:altered' is not known here; there is embedded:rollouts, with"):
+        read_source("embedded:altered", embedded_split="test")
 
 
 def test_a_file_that_is_missing_is_told():

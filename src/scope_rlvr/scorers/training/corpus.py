@@ -1,20 +1,16 @@
-"""What a step scorer learns from: where labelled solutions come from, and which of them nothing trains on."""
+"""What a step scorer learns from, and what nothing trains on."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from scope_rlvr.errors import UserError
-from scope_rlvr.scorers.labelled_data import LabelledFile, LabelledSolution, labelled_from_rows, read_labelled
+from scope_rlvr.scorers.labelled_data import LabelledSolution
 from scope_rlvr.seeds import derive_seed
 
-_EMBEDDED = "embedded:"
-_EMBEDDED_PER_LEVEL = 500
 _MAX_HELD_OUT = 4000
 """Solutions; more would cost more time than they add to the figures."""
 
@@ -37,52 +33,6 @@ class Corpus:
                 digest.update(json.dumps(row).encode() + b"\0")
             digest.update(b"\1")
         return digest.hexdigest()[:16]
-
-
-def read_source(name: str, *, skip_bad_rows: bool = False) -> LabelledFile:
-    """The labelled solutions that a name stands for; raises :class:`UserError` where there are none.
-
-    ``name`` is a JSONL, JSON or Parquet file; a data set on the Hub, ``owner/name`` or ``owner/name:split`` (``train``
-    without a split); or ``embedded:altered`` or ``embedded:rollouts``, with ``:N`` for N solutions of each level.
-    """
-    if name.startswith(_EMBEDDED):
-        return _embedded(name)
-    path = Path(name).expanduser()
-    if path.exists() or path.suffix in (".jsonl", ".json", ".parquet"):
-        return read_labelled(path, skip_bad_rows=skip_bad_rows)
-    repository, _, split = name.partition(":")
-    if repository.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UserError(
-            f"the data {name!r} is neither a file (.jsonl, .json, .parquet), nor embedded:altered or embedded:rollouts, nor "
-            "a data set on the Hub, owner/name or owner/name:split"
-        )
-    return labelled_from_rows(_hub_rows(repository, split or "train"), Path(name), skip_bad_rows=skip_bad_rows)
-
-
-def _hub_rows(repository: str, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    from datasets import load_dataset
-
-    try:
-        rows = load_dataset(repository, split=split)
-    except Exception as error:  # the client raises errors of many kinds, none of which stands for a fault of ours
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"the data set {repository!r}, split {split!r}, cannot be fetched: {reason}") from error
-    for number, row in enumerate(rows, start=1):
-        yield number, {name: value for name, value in row.items() if value is not None}
-
-
-def _embedded(name: str) -> LabelledFile:
-    from scope_rlvr.embedded.labelled import altered_solutions, policy_solutions
-
-    kind, _, count = name.removeprefix(_EMBEDDED).partition(":")
-    makers = {"altered": altered_solutions, "rollouts": policy_solutions}
-    if kind not in makers or (count and not (count.isdecimal() and int(count) > 0)):
-        raise UserError(
-            f"the data {name!r} is not known; there are embedded:altered and embedded:rollouts, each with :N for N "
-            f"solutions of each level ({_EMBEDDED_PER_LEVEL} without it)"
-        )
-    solutions = makers[kind](int(count) if count else _EMBEDDED_PER_LEVEL)
-    return LabelledFile(Path(name), tuple(solutions), (), {})
 
 
 def split_corpus(solutions: Sequence[LabelledSolution], held_out: float, seed: int) -> Corpus:

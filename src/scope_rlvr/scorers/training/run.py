@@ -16,8 +16,9 @@ from scope_rlvr.run.folder import RunFolder, environment, step_of
 from scope_rlvr.run.sources import resolve_model
 from scope_rlvr.scorers.families import ScorerDescription
 from scope_rlvr.scorers.labelled_data import LabelledFile, LabelledSolution
+from scope_rlvr.scorers.labelled_sources import read_source
 from scope_rlvr.scorers.training.card import write_card
-from scope_rlvr.scorers.training.corpus import Corpus, read_source, split_corpus
+from scope_rlvr.scorers.training.corpus import Corpus, split_corpus
 from scope_rlvr.scorers.training.measure import best_threshold, held_out_figures
 from scope_rlvr.scorers.training.settings import ScorerTraining
 
