@@ -123,6 +123,8 @@ BAD = [
     (GOOD | {"steps": []}, r"one or more texts, got \[\]"),
     (GOOD | {"steps": ["a", 2]}, "one or more texts"),
     (GOOD | {"steps": ["a", " "]}, "step 1 .counted from 0. is empty"),
+    (json.dumps(GOOD | {"steps": ["a", "b \ud83d"]}), r"step 1 .counted from 0. holds half of a character"),
+    (json.dumps(GOOD | {"problem": "\ud83d"}), r"the problem or its answer holds half of a character"),
     (GOOD | {"problem": "  "}, "no problem"),
     (GOOD | {"level": 1.5}, "level must be a whole number, got 1.5"),
     (GOOD | {"final_answer_correct": "yes"}, "true or false, got 'yes'"),

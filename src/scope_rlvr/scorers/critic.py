@@ -13,6 +13,7 @@ from typing import Any
 
 from scope_rlvr.errors import UserError
 from scope_rlvr.ports import DecisionRule, Fault
+from scope_rlvr.scorers.encodable import is_encodable
 from scope_rlvr.scorers.families import Critic
 from scope_rlvr.seeds import derive_seed
 from scope_rlvr.servers.client import Answer, BadReply, Client, Question
@@ -57,7 +58,8 @@ def first_wrong_in(text: str) -> int | None:
 class CriticScorer:
     """Asks for ``votes`` answers and takes what most of them say; of equals, the earliest step.
 
-    A solution of which half the answers or more cannot be read, or name a step that is not there, gets no scores.
+    A solution of which half the answers or more cannot be read, or name a step that is not there, gets no scores, and
+    neither does one that cannot be sent.
     """
 
     is_served = True
@@ -70,8 +72,12 @@ class CriticScorer:
         self.seed = seed
 
     def score(self, solutions: Sequence[tuple[Problem, Sequence[str]]]) -> list[tuple[float, ...] | None]:
-        answers = iter(self.ask([solution for solution in solutions if solution[1]]))
-        return [self._scores(next(answers), len(steps)) if steps else None for _, steps in solutions]
+        can_be_asked = [bool(steps) and is_encodable(problem.prompt, *steps) for problem, steps in solutions]
+        answers = iter(self.ask([solution for solution, can in zip(solutions, can_be_asked, strict=True) if can]))
+        return [
+            self._scores(next(answers), len(steps)) if can else None
+            for (_, steps), can in zip(solutions, can_be_asked, strict=True)
+        ]
 
     def ask(self, solutions: Sequence[tuple[Problem, Sequence[str]]]) -> list[list[Answer[int]]]:
         """The votes on each solution; a vote is the number of a step, or the number of steps for none."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -68,7 +69,8 @@ class ImplicitWriter:
         places = [token_of[max(begin, end) - 1] for end in ends]
         last = len(written.token_ids) - 1
         ahead = [min(place + 2, last) for place in places[:-1]] + [min(places[-1] + 1, last)]
-        return [WrittenFrom(written.token_ids, ahead, token_of[begin - 1])]
+        # An empty last step ends before what the step before it is read at.
+        return [WrittenFrom(written.token_ids, list(accumulate(ahead, max)), token_of[begin - 1])]
 
 
 class LogRatio:

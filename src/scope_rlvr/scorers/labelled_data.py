@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from scope_rlvr.errors import UserError
+from scope_rlvr.scorers.encodable import is_encodable
 from scope_rlvr.types import Problem
 
 SHEPHERD_MARKER = "ки"
@@ -219,7 +220,7 @@ def _shepherd(row: dict[str, Any], default_id: str, source: str) -> LabelledSolu
             f"input must be a problem, then {_SHEPHERD_FIRST_STEP!r} and steps that end in {SHEPHERD_MARKER!r}"
         )
     steps = tuple(piece.strip() for piece in (found + first, *pieces[1:]))
-    _require_no_blank_step(steps)
+    _require_sound_steps(steps)
     first_wrong = next((k for k, sign in enumerate(signs) if sign == "-"), None)
     return LabelledSolution(_problem({**row, "prompt": prompt.strip()}, default_id, source), steps, first_wrong)
 
@@ -254,7 +255,7 @@ def _prm800k(row: dict[str, Any], default_id: str, source: str) -> list[Labelled
     if strange := [text for steps in (followed, written, *others) for text in steps if not isinstance(text, str)]:
         raise _BadRow(f"a step must be text, got {_shown(strange[0])}")
     for steps in (followed, written, *others):
-        _require_no_blank_step(steps)
+        _require_sound_steps(steps)
     goes_on = first_wrong is not None and written[: len(followed)] == followed
     whole = LabelledSolution(problem, written if goes_on else followed, first_wrong)
     return [whole, *(LabelledSolution(problem, steps, len(steps) - 1) for steps in others)]
@@ -287,6 +288,8 @@ def _problem(row: dict[str, Any], default_id: str, source: str) -> Problem:
     if not isinstance(prompt, str) or not prompt.strip():
         raise _BadRow(f"no problem (or prompt) text; the row has {sorted(row)}")
     reference = row.get("reference") if row.get("reference") is not None else row.get("answer")
+    if not is_encodable(prompt, str(reference)):
+        raise _BadRow(f"the problem or its answer holds half of a character (a lone surrogate), got {_shown(prompt)}")
     level = row.get("level")
     if level is not None and not _is_whole(level):
         raise _BadRow(f"level must be a whole number, got {_shown(level)}")
@@ -298,14 +301,19 @@ def _texts(row: dict[str, Any], field: str) -> tuple[str, ...]:
     texts = row[field]
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise _BadRow(f"{field} must be a list of one or more texts, got {_shown(texts)}")
-    _require_no_blank_step(texts)
+    _require_sound_steps(texts)
     return tuple(texts)
 
 
-def _require_no_blank_step(steps: Sequence[str]) -> None:
+def _require_sound_steps(steps: Sequence[str]) -> None:
     if blank := [k for k, step in enumerate(steps) if not step.strip()]:
         raise _BadRow(
             f"step {blank[0]} (counted from 0) is empty, got {_shown(steps[blank[0]])}; join it to its neighbour"
+        )
+    if broken := [k for k, step in enumerate(steps) if not is_encodable(step)]:
+        raise _BadRow(
+            f"step {broken[0]} (counted from 0) holds half of a character (a lone surrogate), got "
+            f"{_shown(steps[broken[0]])}; take it from where it was not cut"
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scope_rlvr.ports import DecisionRule, Policy, Sampling, TextCodec, Verifier
+from scope_rlvr.scorers.encodable import is_encodable
 from scope_rlvr.seeds import derive_seed
 from scope_rlvr.types import Problem
 
@@ -49,8 +50,8 @@ class MonteCarloScorer:
 
     The search takes for granted that what cannot be reached from a prefix cannot be reached from a longer one. A solution
     that the verifier calls right is right in every step; one that states no answer may be right in every step, too. An
-    answer that cannot be judged, and a problem that no continuation of any prefix solves, not even of the bare prompt,
-    give no scores: there the policy cannot tell. Steps before the one found score 1, the others 0.
+    answer that cannot be judged, text that cannot be written, and a problem that no continuation of any prefix solves,
+    not even of the bare prompt, give no scores: there the policy cannot tell. Steps before the one found score 1, the others 0.
     """
 
     def __init__(self, made_by: Continuations, num_continuations: int, rule: DecisionRule, seed: int) -> None:
@@ -68,7 +69,7 @@ class MonteCarloScorer:
         for i, ((problem, steps), verdict) in enumerate(zip(solutions, verdicts, strict=True)):
             if verdict.is_right and steps:
                 scores[i] = (1.0,) * len(steps)
-            elif steps and (verdict.is_known or verdict.answer is None):
+            elif steps and is_encodable(problem.prompt, *steps) and (verdict.is_known or verdict.answer is None):
                 # What states no answer yet may still reach one after its last step.
                 searches[i] = _Search(problem, steps, 0, len(steps) + (verdict.answer is None))
         number = 0

@@ -11,10 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol, Self
+from unicodedata import is_normalized
 
 from transformers import PreTrainedTokenizerBase
 
+from scope_rlvr.scorers.encodable import is_encodable
 from scope_rlvr.types import Problem
+
+_SHOWN = 80
+"""Characters of a text that a message shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class Writer(Protocol):
 class Escape:
     """Breaks special tokens, and the markers given, where they occur in model text.
 
+    :class:`ValueError` for a text that no tokenizer takes.
+
     >>> from scope_rlvr.embedded.tokenizer import make_tokenizer
     >>> Escape(make_tokenizer(), markers=["<extra_0>"])("so <extra_0> it is")
     'so < extra_0> it is'
@@ -59,6 +66,8 @@ class Escape:
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if words else None
 
     def __call__(self, text: str) -> str:
+        if not is_encodable(text):
+            raise ValueError(f"half of a character (a lone surrogate) stands in the text {text[:_SHOWN]!r}")
         if self._pattern is None:
             return text
         return self._pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
@@ -98,7 +107,10 @@ def ids_and_places(
         while found + 1 < len(offsets) and offsets[found + 1][0] <= character < offsets[found + 1][1]:
             found += 1
         if found == len(offsets) or not offsets[found][0] <= character < offsets[found][1]:
-            raise ValueError(f"the tokenizer writes {text[character]!r} at character {character} without a token")
+            # A tokenizer that composes characters names only the first of those that an accent, say, was composed with.
+            if not token or is_normalized("NFC", text[offsets[token - 1][0] : character + 1]):
+                raise ValueError(f"the tokenizer writes {text[character]!r} at character {character} without a token")
+            found = token - 1
         places.append(found)
     return Written(list(encoded["input_ids"]), places)
 
