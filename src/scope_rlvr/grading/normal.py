@@ -34,6 +34,7 @@ _UNICODE = {
     "²": "^{2}",
     "³": "^{3}",
     "½": r"\frac{1}{2}",
+    r"\varnothing": r"\emptyset",
 }
 _UPRIGHT = re.compile(r"\\(?:mbox|mathrm|textrm|textnormal|textbf|textit|mathbf|mathit|operatorname|text)\s*(?=\{)")
 _E_NOTATION = re.compile(r"(?<![\w.\\^{])([+-]?(?:\d+(?:\.\d*)?|\.\d+))[eE]([+-]?\d{1,6})(?![\w.])")
@@ -73,9 +74,25 @@ _UNITS = {
 _UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings.split()}
 _POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
 _UNIT_TEXT = re.compile(r"[A-Za-z/.^\s~\d-]{1,40}")
-_NO_UNITS = frozenset(
-    ("or", "and", "but", "not", "maybe", "to", "than", "if", "is", "either", "possibly", "percent", "percentage", "pct")
+_CHANGING = (
+    "or and but not maybe to than if is either possibly percent percentage pct "
+    "more less fewer times plus minus over half squared cubed factorial base mod modulo dozen hundred "
+    "sqrt theta alpha beta gamma delta lambda sigma omega infinity infty"
 )
+_NO_UNITS = frozenset(_CHANGING.split())
+"""Words behind a number that change it, leave it open, or are formulas without a backslash."""
+_MAGNITUDES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_MAGNITUDE = re.compile(
+    r"(?<=[\d}])\s*(?:\\text\{\s*(?P<upright>MAGNITUDES)(?![A-Za-z])\s*(?P<unit>[^{}]*)\}|(?<=\s)(?P<plain>MAGNITUDES)(?![A-Za-z]))".replace(
+        "MAGNITUDES", "|".join(_MAGNITUDES)
+    )
+)
+_PER_CENT = re.compile(r"(?<=[\d}])\s*(?:\\text\{\s*(?:per ?cent|pct)\s*\}|(?<=\s)(?:per ?cent|pct)(?![A-Za-z]))")
+_REPEATING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar)\s*(?:\{(\d{1,20})\}|(\d))")
+_COUNTED = re.compile(
+    r"(?P<value>[+-]?(?:[\d.,]+(?:/[\d.,]+)?|\\frac\{[\d.,]+\}\{[\d.,]+\})) (?P<things>(?:[A-Za-z]{2,} ){0,3}[A-Za-z]{4,})"
+)
+_FUNCTION_OF_LETTER = re.compile(r"(?:sin|cos|tan|log|exp)[a-z]")
 _PLAIN_WORDS = re.compile(r"(?:[A-Za-z]{4,}|yes|no|odd)(?: [A-Za-z]{2,})*", re.IGNORECASE)
 """Three letters may be a product; more are a word."""
 _DEGREES = re.compile(r"\s*\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![A-Za-z]))\s*$|\s*\\degree\s*$")
@@ -112,7 +129,7 @@ def normal(answer: str) -> Normal:
     Normal(latex='864', unit='inch', words=None)
     """
     text = answer
-    for rule in (formula_signs, signs_as_commands, spacing, typefaces, decimal_points, e_notation, function_names):
+    for rule in _RULES:
         text = rule(text)
     words = words_of(text)
     if words is not None:
@@ -200,6 +217,53 @@ def function_names(text: str) -> str:
     return _FUNCTIONS.sub(r"\\\1", text)
 
 
+def repeating_decimals(text: str) -> str:
+    r"""Decimals with a bar over what repeats, as fractions.
+
+    >>> repeating_decimals(r"0.\overline{3}"), repeating_decimals(r"2.1\overline{6}"), repeating_decimals(r"\overline{AB}")
+    ('\\frac{3}{9}', '\\frac{195}{90}', '\\overline{AB}')
+    """
+
+    def fraction(found: re.Match[str]) -> str:
+        fixed, repeated = found[1] + found[2], found[3] or found[4]
+        above = int(fixed + repeated) - int(fixed or "0")
+        return rf"\frac{{{above}}}{{{(10 ** len(repeated) - 1) * 10 ** len(found[2])}}}"
+
+    return _REPEATING.sub(fraction, text)
+
+
+def number_words(text: str) -> str:
+    r"""Per cent, thousands and millions that stand behind a number, as signs; anything upright that begins with a digit
+    is no word.
+
+    >>> number_words(r"2.5\text{ million dollars}"), number_words("12 thousand"), number_words(r"10\text{ percent}")
+    ('2.5\\times 10^{6}\\text{dollars}', '12\\times 10^{3}', '10\\%')
+    >>> number_words(r"\text{10 apples}"), number_words("millions")
+    ('10 apples', 'millions')
+    """
+    text = re.sub(r"^\\text\{\s*([+-]?\.?\d[^{}]*)\}$", r"\1", text)
+    text = _PER_CENT.sub(r"\\%", text)
+    return _MAGNITUDE.sub(_power_of_ten, text)
+
+
+def _power_of_ten(found: re.Match[str]) -> str:
+    unit = rf"\text{{{found['unit']}}}" if found["unit"] else ""
+    return rf"\times 10^{{{_MAGNITUDES[found['upright'] or found['plain']]}}}{unit}"
+
+
+_RULES = (
+    formula_signs,
+    signs_as_commands,
+    spacing,
+    typefaces,
+    repeating_decimals,
+    decimal_points,
+    e_notation,
+    function_names,
+    number_words,
+)
+
+
 def words_of(text: str) -> str | None:
     r"""The words of an answer that is nothing but upright text or long words, in small letters; ``None`` for a formula.
 
@@ -234,12 +298,13 @@ def split_unit(text: str) -> tuple[str, str]:
     r"""The value, and one name for the unit that stands behind it; both bare and squared units count as the same.
 
     Upright text behind a value is a unit where it is made of letters and powers alone and lists no alternative. Plain
-    letters are one where they spell a unit of more than one letter, or, after a number and a space, ``m s h g l``.
+    letters are one where they spell a unit of more than one letter, or, after a number and a space, ``m s h g l``. Other words
+    behind a number, the last one of four letters or more, are what was counted.
 
     >>> split_unit(r"15\text{ cm}^2"), split_unit(r"90^\circ"), split_unit("10 m"), split_unit("5t")
     (('15', 'cm'), ('90', 'degree'), ('10', 'm'), ('5t', ''))
-    >>> split_unit(r"5\text{ or 6}"), split_unit(r"\frac{270}7\text{ degrees}"), split_unit("3 apples")
-    (('5\\text{ or 6}', ''), ('\\frac{270}7', 'degree'), ('3 apples', ''))
+    >>> split_unit(r"5\text{ or 6}"), split_unit(r"\frac{270}7\text{ degrees}"), split_unit("3 red apples")
+    (('5\\text{ or 6}', ''), ('\\frac{270}7', 'degree'), ('3', ''))
     """
     degrees = _DEGREES.search(text)
     if degrees and degrees.start():
@@ -251,7 +316,16 @@ def split_unit(text: str) -> tuple[str, str]:
     if plain and re.search(r"[\d}]", text[: plain.start()]):
         return text[: plain.start()].strip(), _UNIT_OF[plain[1].lower()]
     short = _SHORT_UNIT.fullmatch(text)
-    return (short["value"], _UNIT_OF[short["unit"]]) if short else (text, "")
+    if short:
+        return short["value"], _UNIT_OF[short["unit"]]
+    counted = _COUNTED.fullmatch(text)
+    return (counted["value"], "") if counted and _are_things(counted["things"]) else (text, "")
+
+
+def _are_things(words: str) -> bool:
+    """Whether words behind a number can be what was counted."""
+    found = words.lower().split()
+    return not _NO_UNITS & set(found) and not any(map(_FUNCTION_OF_LETTER.fullmatch, found))
 
 
 def _split_upright(text: str) -> tuple[str | None, str]:
