@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from scope_rlvr.ports import (
     Continuation,
@@ -22,10 +22,15 @@ from scope_rlvr.ports import (
     TeacherRequest,
     TextCodec,
     Verifier,
+    is_served,
 )
+from scope_rlvr.processes import ONE_PROCESS, Processes
 from scope_rlvr.seeds import derive_seed
 from scope_rlvr.steps import Step, StepRule, split_steps
 from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, StepScores, Verdict
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 @dataclass(slots=True)
@@ -102,7 +107,8 @@ class Toolbox:
     ``step`` of ``num_steps`` is the optimiser step that this batch begins with, from 1. ``memory`` is what the method
     remembers from one step to the next: JSON values, saved with every checkpoint. ``tokens`` counts what was written:
     ``sampled`` (fresh rollouts), ``continuation`` (everything else that the policy wrote) and ``teacher``, whether it
-    was used or thrown away; ``teacher_log`` what became of the questions to the teacher.
+    was used or thrown away; ``teacher_log`` what became of the questions to the teacher. ``processes`` share the work out;
+    a method does the same in all of them.
     """
 
     policy: Policy
@@ -119,6 +125,7 @@ class Toolbox:
     prompt_reader: Callable[[Problem, str], tuple[int, ...]] | None = None
     problem_source: Callable[[int, int], Sequence[Group]] | None = None
     memory: dict[str, Any] = field(default_factory=dict)
+    processes: Processes = ONE_PROCESS
     clock: Stopwatch = field(default_factory=Stopwatch)
     tokens: Counter[str] = field(default_factory=Counter)
     teacher_log: TeacherLog = field(default_factory=TeacherLog)
@@ -182,11 +189,14 @@ class Toolbox:
 
     def verify(self, attempts: Sequence[tuple[Problem, Rollout]]) -> list[Verdict]:
         """Verdicts of rollouts; a truncated one is wrong without asking."""
-        ended = [(problem, self.text(rollout)) for problem, rollout in attempts if not rollout.is_truncated]
+        ended = [(problem, rollout) for problem, rollout in attempts if not rollout.is_truncated]
         with self.clock.phase("verifying"):
-            verdicts = iter(self.verifier.verify(ended))
+            verdicts = iter(self.processes.spread("verifying", ended, self._verified))
         truncated = Verdict(Outcome.WRONG, reason="truncated")
         return [truncated if rollout.is_truncated else next(verdicts) for _, rollout in attempts]
+
+    def _verified(self, ended: Sequence[tuple[Problem, Rollout]]) -> list[Verdict]:
+        return self.verifier.verify([(problem, self.text(rollout)) for problem, rollout in ended])
 
     def judge(self, attempts: Sequence[tuple[Problem, Rollout]]) -> list[Member]:
         """Verified members of a group."""
@@ -199,10 +209,18 @@ class Toolbox:
             return []
         if self.teacher is None:
             raise ValueError("a teacher is needed here, and none was given")
+        teacher, index = self.teacher, self.processes.index
+        # Two processes with one seed would draw the same for different requests.
+        seed = derive_seed(self.seed, *names, "teacher", *([index] if index else []))
+
+        def asked(part: Sequence[TeacherRequest]) -> list[TeacherReply]:
+            replies = teacher.continue_from(part, seed=seed)
+            if len(replies) != len(part):
+                return [TeacherReply(error=f"{len(replies)} replies to {len(part)} requests")] * len(part)
+            return replies
+
         with self.clock.phase("teacher"):
-            replies = self.teacher.continue_from(requests, seed=derive_seed(self.seed, *names, "teacher"))
-        if len(replies) != len(requests):
-            replies = [TeacherReply(error=f"{len(replies)} replies to {len(requests)} requests")] * len(requests)
+            replies = self._helped("asking the teacher", teacher, requests, asked)
         self.teacher_log.add(replies)
         return replies
 
@@ -212,9 +230,22 @@ class Toolbox:
             return []
         if self.step_scorer is None:
             raise ValueError("a step scorer is needed here, and none was given")
+        scorer = self.step_scorer
+
+        def scored(part: Sequence[tuple[Problem, Sequence[Step]]]) -> list[tuple[float, ...] | None]:
+            scores = scorer.score([(problem, [s.text for s in steps]) for problem, steps in part])
+            return trusted_scores(scores, [len(steps) for _, steps in part])
+
         with self.clock.phase("scoring"):
-            scores = self.step_scorer.score([(problem, [s.text for s in steps]) for problem, steps in solutions])
-        return trusted_scores(scores, [len(steps) for _, steps in solutions])
+            return self._helped("scoring", scorer, solutions, scored)
+
+    def _helped(
+        self, what: str, helper: object, items: Sequence[_Item], work: Callable[[Sequence[_Item]], list[_Result]]
+    ) -> list[_Result]:
+        """A helper's work; what stands behind a server is asked by one process, whose budget and patience are the run's."""
+        if is_served(helper):
+            return self.processes.once(what, lambda: work(items))
+        return self.processes.spread(what, items, work)
 
     def score_members(self, groups: Sequence[Group], wanted: Callable[[Member], bool]) -> list[Group]:
         """The groups, with step scores on every member that is ``wanted`` and could be scored."""

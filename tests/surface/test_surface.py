@@ -22,7 +22,7 @@ from scope_rlvr.salvage import SalvageOutcome
 from scope_rlvr.types import GroupClass, Outcome, Role
 
 COMMANDS = {
-    "train": ["config", "--set", "--method", "--steps", "--eval-every", "--out", "--resume"],
+    "train": ["config", "--set", "--method", "--steps", "--eval-every", "--out", "--resume", "--wait-minutes"],
     "eval": [
         "model",
         "--problems",
@@ -45,7 +45,7 @@ COMMANDS = {
         "--out",
     ],
     "grade": ["file", "--verifier", "--set", "--show", "--out"],
-    "check": ["config", "--set", "--method", "--out", "--quick", "--json"],
+    "check": ["config", "--set", "--method", "--out", "--processes", "--quick", "--json"],
     "doctor": ["configs", "--json"],
     "methods": ["name"],
     "report": ["run", "--out"],

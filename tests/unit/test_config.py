@@ -185,8 +185,8 @@ def test_a_file_that_cannot_be_read_or_is_no_toml_is_named(tmp_path):
 def test_derived_numbers():
     run = {"problems_per_step": 4, "rollouts_per_problem": 6, "micro_batch_rows": 8}
     config = validate_config({"run": run, "method": {"insertion": "append", "max_salvages": 2}}, "x")
-    assert (config.rows_per_group, config.rows_per_step, config.num_micro_batches) == (8, 32, 4)
-    assert validate_config({}, "x").num_micro_batches == 1
+    assert (config.rows_per_group, config.rows_per_step, config.share().num_micro_batches) == (8, 32, 4)
+    assert validate_config({}, "x").share().num_micro_batches == 1
     assert "4 x 6 rollouts + 2 reserved rows a problem = 32 rows, 4 backward pass(es) of 8" in "\n".join(config.plan())
 
 

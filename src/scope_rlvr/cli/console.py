@@ -6,9 +6,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-def open_console(*, stderr: bool = False) -> Console:
-    """A console that leaves what it is given as it is: no ``:word:`` becomes a picture, no number gets a colour."""
-    return Console(stderr=stderr, highlight=False, emoji=False)
+def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """A console that leaves what it is given as it is: no ``:word:`` becomes a picture, no number gets a colour.
+
+    A quiet one prints nothing.
+    """
+    return Console(stderr=stderr, quiet=quiet, highlight=False, emoji=False)
 
 
 def progress_bar(console: Console) -> Progress:

@@ -30,7 +30,9 @@ from scope_rlvr.cli import (
     train,
 )
 from scope_rlvr.cli.console import open_console
+from scope_rlvr.engines.processes import leave
 from scope_rlvr.errors import ExitCode, UserError
+from scope_rlvr.processes import ProcessFailed, num_launched
 
 app = typer.Typer(
     name="scope",
@@ -54,6 +56,15 @@ app.add_typer(scorer.app, name="scorer")
 app.add_typer(embedded.app, name="embedded")
 
 
+@app.callback()
+def _in_one_process(context: typer.Context) -> None:
+    if num_launched() > 1 and context.invoked_subcommand != "train":
+        raise UserError(
+            f"scope {context.invoked_subcommand} runs in one process, and WORLD_SIZE says that {num_launched()} were started; "
+            "only scope train can be shared by several: start this without a launcher"
+        )
+
+
 @app.command("version")
 def version() -> None:
     """Print the version."""
@@ -65,8 +76,14 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        open_console(stderr=True).print(f"scope: {error}", markup=False, soft_wrap=True)
+        # All processes of a run have the same to say; on each machine one says it.
+        is_quiet = os.environ.get("LOCAL_RANK", "0") != "0"
+        open_console(stderr=True, quiet=is_quiet).print(f"scope: {error}", markup=False, soft_wrap=True)
+        leave()
         sys.exit(ExitCode.BAD_INPUT)
+    except ProcessFailed as error:
+        open_console(stderr=True).print(f"scope: {error}", markup=False, soft_wrap=True)
+        sys.exit(ExitCode.TRAINING_STOPPED)
     except KeyboardInterrupt:
         open_console(stderr=True).print("scope: interrupted")
         sys.exit(ExitCode.INTERRUPTED)

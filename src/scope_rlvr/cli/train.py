@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from scope_rlvr.cli.console import open_console
+from scope_rlvr.engines.processes import leave, meet
 from scope_rlvr.errors import ExitCode, UserError
+from scope_rlvr.processes import Processes
 from scope_rlvr.run.config import RunConfig, dump_config, load_config
 from scope_rlvr.run.folder import RunFolder, step_of
 from scope_rlvr.run.sources import check_sources
+
+if TYPE_CHECKING:
+    from scope_rlvr.run.train import RunOutcome
 
 
 def train(
@@ -24,41 +29,58 @@ def train(
     eval_every: Annotated[int | None, typer.Option(help="evaluate on held-out problems every so many steps")] = None,
     out: Annotated[Path | None, typer.Option(help="a new run folder; runs/<method>-<time> without one")] = None,
     resume: Annotated[Path | None, typer.Option(help="go on with this run from its last checkpoint")] = None,
+    wait_minutes: Annotated[
+        float, typer.Option(min=0.01, help="of several processes: how long one waits for the others before it gives up")
+    ] = 30,
 ) -> None:
-    """Train a policy. Exit codes: 0 done, 2 bad input, 5 nothing to learn or not a number, 130 interrupted."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(
-            f"scope train runs in one process and WORLD_SIZE is {os.environ['WORLD_SIZE']}: every process would write the "
-            "same run folder; start it without a launcher, or use ScopeTrainer in a script of your own"
-        )
-    if resume is not None:
+    """Train a policy. Exit codes: 0 done, 2 bad input, 5 nothing to learn, not a number, or a process lost, 130 interrupted."""
+    processes = meet(wait_minutes * 60)
+    overrides = list(set_ or [])
+    overrides += [f"run.steps={steps}"] if steps is not None else []
+    overrides += [f"evaluation.every={eval_every}"] if eval_every is not None else []
+
+    def prepared() -> tuple[RunConfig, Path, list[str]]:
+        if resume is None:
+            return _new(load_config(config, overrides, method), out, processes.count)
         if any(given is not None for given in (config, set_ or None, method, steps, eval_every, out)):
             raise UserError("--resume goes on with a run as it was configured; give no other argument with it")
-        folder, found = RunFolder.open(resume), []
-        settings = load_config(folder.path / "config.toml")
-        check_sources(settings)
-        _require_unfinished(settings, folder)
-    else:
-        overrides = list(set_ or [])
-        overrides += [f"run.steps={steps}"] if steps is not None else []
-        overrides += [f"evaluation.every={eval_every}"] if eval_every is not None else []
-        settings = load_config(config, overrides, method)
-        check_sources(settings)
-        out = out or Path("runs") / f"{settings.method.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        found = _checked(settings, out)
-        folder = RunFolder.create(out, dump_config(settings))
+        return _resumed(resume, processes.count)
+
+    settings, path, found = processes.once("preparing the run", prepared)
+    folder = RunFolder(path, is_read_only=not processes.is_main)
     try:
-        exit_code = _run(settings, folder, found, is_resumed=resume is not None)
+        exit_code = _run(settings, folder, found, processes, is_resumed=resume is not None)
     except UserError:
-        if resume is None:
+        if resume is None and processes.is_main:
             folder.discard_unused()
         raise
     except KeyboardInterrupt:
-        open_console(stderr=True).print(
+        open_console(stderr=True, quiet=not processes.is_main).print(
             f"scope: interrupted; go on with: scope train --resume {folder.path}", markup=False, soft_wrap=True
         )
         exit_code = ExitCode.INTERRUPTED
+    else:
+        leave()
     raise typer.Exit(exit_code)
+
+
+def _new(settings: RunConfig, out: Path | None, num_processes: int) -> tuple[RunConfig, Path, list[str]]:
+    """A new run folder for this configuration, and what was found when it was looked at."""
+    check_sources(settings)
+    out = out or Path("runs") / f"{settings.method.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    found = _checked(settings, out, num_processes)
+    RunFolder.create(out, dump_config(settings))
+    return settings, out, found
+
+
+def _resumed(path: Path, num_processes: int) -> tuple[RunConfig, Path, list[str]]:
+    """A run folder whose run is not finished."""
+    folder = RunFolder.open(path)
+    settings = load_config(folder.path / "config.toml")
+    check_sources(settings)
+    settings.share(num_processes)
+    _require_unfinished(settings, folder)
+    return settings, path, []
 
 
 def _require_unfinished(settings: RunConfig, folder: RunFolder) -> None:
@@ -70,12 +92,12 @@ def _require_unfinished(settings: RunConfig, folder: RunFolder) -> None:
         )
 
 
-def _checked(settings: RunConfig, out: Path) -> list[str]:
+def _checked(settings: RunConfig, out: Path, num_processes: int) -> list[str]:
     """What the quick part of ``scope check`` has to say before the run starts; its errors end the command."""
     from scope_rlvr.run.check import quick_findings
     from scope_rlvr.run.findings import Severity
 
-    findings = list(quick_findings(settings, out))
+    findings = list(quick_findings(settings, out, num_processes))
     errors = [
         f"{f.subject}: {f.message}{f'; {f.remedy}' if f.remedy else ''}"
         for f in findings
@@ -88,25 +110,35 @@ def _checked(settings: RunConfig, out: Path) -> list[str]:
     return [*data, *(f"warning   {f.subject}: {f.message}; {f.remedy}" for f in warned)]
 
 
-def _run(settings: RunConfig, folder: RunFolder, found: list[str], *, is_resumed: bool) -> ExitCode:
-    console = open_console()
-    for line in [*settings.plan(), *found]:
+def _run(
+    settings: RunConfig, folder: RunFolder, found: list[str], processes: Processes, *, is_resumed: bool
+) -> ExitCode:
+    console = open_console(quiet=not processes.is_main)
+    for line in [*settings.plan(processes.count), *found]:
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"run       {folder.path}", markup=False, soft_wrap=True)
-    checkpoint = folder.last_checkpoint() if is_resumed else None
+    checkpoint = processes.once("looking for a checkpoint", folder.last_checkpoint) if is_resumed else None
     if is_resumed:
         first_step = step_of(checkpoint)
         folder.forget_after(first_step)
         console.print(f"resume    from step {first_step}; later steps are done again", markup=False)
 
-    from scope_rlvr.report import write_report
-    from scope_rlvr.report.live import LiveDisplay, final_table
+    from scope_rlvr.report.live import LiveDisplay
     from scope_rlvr.run.quiet import quiet_libraries
     from scope_rlvr.run.train import train as run_training
 
     quiet_libraries(settings)
     with LiveDisplay(console, settings.run.steps, []) as display:
         outcome = run_training(settings, folder, display, checkpoint)
+    if processes.is_main:
+        _conclude(outcome, folder, console)
+    return outcome.exit_code
+
+
+def _conclude(outcome: RunOutcome, folder: RunFolder, console: Console) -> None:
+    from scope_rlvr.report import write_report
+    from scope_rlvr.report.live import final_table
+
     report = write_report(folder.path)
     console.print(final_table(outcome.summary))
     console.print(f"report    {report}", markup=False, soft_wrap=True)
@@ -116,4 +148,3 @@ def _run(settings: RunConfig, folder: RunFolder, found: list[str], *, is_resumed
         console.print(f"stopped   {outcome.message}", markup=False, soft_wrap=True)
         if outcome.exit_code is ExitCode.INTERRUPTED:
             console.print(f"go on     scope train --resume {folder.path}", markup=False, soft_wrap=True)
-    return outcome.exit_code

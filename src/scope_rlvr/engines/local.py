@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from scope_rlvr.ports import Continuation, Sampling
+from scope_rlvr.processes import ONE_PROCESS, Processes
 from scope_rlvr.prompts import PromptFormat, PromptSection
 from scope_rlvr.seeds import derive_seed
 from scope_rlvr.steps import PieceReader
@@ -161,13 +162,20 @@ class LocalModel:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         return cls(model, TokenizerCodec.of(tokenizer, model, prompt))
 
-    def __init__(self, model: PreTrainedModel, codec: TokenizerCodec, batch_rows: int | None = None) -> None:
-        """``batch_rows`` rows are sampled at a time, all of a call's without it; another number gives other draws."""
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        codec: TokenizerCodec,
+        batch_rows: int | None = None,
+        processes: Processes = ONE_PROCESS,
+    ) -> None:
+        """``batch_rows`` rows are sampled at a time; another number gives other draws. Without it, all of a call's are, or
+        of several ``processes`` equal parts. Which process samples a batch makes no difference."""
         self.model = model
         self.codec = codec
         self.batch_rows = batch_rows
+        self.processes = processes
 
-    @torch.inference_mode()
     def extend(
         self, prefixes: Sequence[Sequence[int]], sampling: Sampling, *, max_tokens: Sequence[int], seed: int
     ) -> list[Continuation]:
@@ -176,28 +184,37 @@ class LocalModel:
         Log-probabilities are those of the distribution at ``sampling.temperature`` before anything was cut off by
         top-p, top-k or min-p. A prefix may not be empty; a budget below 1 gives an empty continuation.
         """
-        ids: list[list[int]] = [[] for _ in prefixes]
-        logprobs: list[list[float]] = [[] for _ in prefixes]
-        ends = ["" for _ in prefixes]
         rows = [i for i, budget in enumerate(max_tokens) if budget > 0]
-        size = self.batch_rows or max(1, len(rows))
-        with _evaluating(self.model):
-            for start in range(0, len(rows), size):
-                own_seed = derive_seed(seed, "rows", start) if start else seed
-                batch = rows[start : start + size]
-                self._write(prefixes, batch, sampling, max_tokens, own_seed, ids, logprobs, ends)
-        return [
-            Continuation(tuple(i), tuple(p), finished=end == "finished", stopped=end == "stopped")
-            for i, p, end in zip(ids, logprobs, ends, strict=True)
-        ]
+        size = self.batch_rows or max(1, -(-len(rows) // self.processes.count))
+
+        def written(starts: Sequence[int]) -> list[list[Continuation]]:
+            with _evaluating(self.model):
+                return [
+                    self._write(
+                        [prefixes[row] for row in rows[start : start + size]],
+                        sampling,
+                        [max_tokens[row] for row in rows[start : start + size]],
+                        derive_seed(seed, "rows", start) if start else seed,
+                    )
+                    for start in starts
+                ]
+
+        batches = self.processes.spread("sampling", range(0, len(rows), size), written)
+        found = dict(zip(rows, (c for batch in batches for c in batch), strict=True))
+        return [found.get(i, Continuation((), ())) for i in range(len(prefixes))]
 
     def entropies(
         self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float
     ) -> list[tuple[float, ...]]:
         """Exact entropy in nats, ``−Σ p log p`` at ``temperature``, before each token of each response."""
-        return self.read(
-            prompts, responses, lambda logits_TV, _: tuple(token_entropies(logits_TV, temperature).tolist())
-        )
+
+        def look(logits_TV: Tensor, states_TD: Tensor) -> tuple[float, ...]:
+            return tuple(token_entropies(logits_TV, temperature).tolist())
+
+        def read(part: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, ...]]:
+            return self.read([prompt for prompt, _ in part], [response for _, response in part], look)
+
+        return self.processes.spread("reading entropies", list(zip(prompts, responses, strict=True)), read)
 
     @torch.inference_mode()
     def read(
@@ -226,22 +243,19 @@ class LocalModel:
                     seen[i] = look(logits_TV, states_BTD[row, states_BTD.size(1) - num_tokens :])
         return [seen[i] for i in range(len(lengths))]
 
+    @torch.inference_mode()
     def _write(
-        self,
-        prefixes: Sequence[Sequence[int]],
-        rows: list[int],
-        sampling: Sampling,
-        max_tokens: Sequence[int],
-        seed: int,
-        ids: list[list[int]],
-        logprobs: list[list[float]],
-        ends: list[str],
-    ) -> None:
+        self, prefixes: Sequence[Sequence[int]], sampling: Sampling, max_tokens: Sequence[int], seed: int
+    ) -> list[Continuation]:
+        """Sample one batch, all of it at a time."""
+        ids: list[list[int]] = [[] for _ in prefixes]
+        logprobs: list[list[float]] = [[] for _ in prefixes]
+        ends = ["" for _ in prefixes]
         device = self.model.device
         generator = torch.Generator(device).manual_seed(seed)
         warpers = _warpers(sampling)
-        input_ids, attention_mask = self._left_padded([prefixes[row] for row in rows])
-        running = _Running(rows, attention_mask, DynamicCache(config=self.model.config))
+        input_ids, attention_mask = self._left_padded(prefixes)
+        running = _Running(list(range(len(prefixes))), attention_mask, DynamicCache(config=self.model.config))
         position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
         while True:
             logits = self.model(
@@ -259,13 +273,17 @@ class LocalModel:
                 ends[row] = self._end_of(ids[row], sampling, max_tokens[row])
             kept = [i for i, row in enumerate(running.rows) if not ends[row]]
             if not kept:
-                return
+                break
             if len(kept) < len(running.rows):
                 running.keep(kept)
                 tokens, position_ids = tokens[kept], position_ids[kept]
             input_ids = tokens[:, None]
             position_ids = position_ids[:, -1:] + 1
             running.attention_mask = torch.nn.functional.pad(running.attention_mask, (0, 1), value=1)
+        return [
+            Continuation(tuple(i), tuple(p), finished=end == "finished", stopped=end == "stopped")
+            for i, p, end in zip(ids, logprobs, ends, strict=True)
+        ]
 
     def _end_of(self, ids: list[int], sampling: Sampling, budget: int) -> str:
         """Why a row ends here: "finished", "stopped", "full"; empty while it goes on."""

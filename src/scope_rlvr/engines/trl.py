@@ -33,6 +33,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from scope_rlvr.credit import Baseline, Normalisation
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec
+from scope_rlvr.engines.processes import meet
 from scope_rlvr.engines.vllm import VllmPolicy
 from scope_rlvr.methods.base import Method
 from scope_rlvr.metrics import Tally, group_tally, why_no_gradient
@@ -53,6 +54,9 @@ from scope_rlvr.toolbox import Stopwatch, TeacherLog, Toolbox
 from scope_rlvr.types import Group, Member, Origin, Problem, Streams
 
 _logger = logging.getLogger(__name__)
+
+_Prompt = str | list[dict[str, str]]
+"""A prompt as it stands in a data set: a text, or a conversation."""
 
 AGGREGATIONS = {
     "dr_grpo": Aggregation.MAX_LENGTH,
@@ -98,6 +102,8 @@ class _Batch:
     """The generation batch in work; rows are TRL's, groups are ours, a row without member is an empty slot."""
 
     inputs: list[dict[str, Any]]
+    own: slice = field(default_factory=lambda: slice(None))
+    """The rows that this process trains on; groups and rows are those of all processes."""
     groups: list[Group] = field(default_factory=list)
     rows: list[Member | None] = field(default_factory=list)
     clock: Stopwatch = field(default_factory=Stopwatch)
@@ -122,6 +128,10 @@ class ScopeTrainer(GRPOTrainer):
     * ``prompt``: how the text of a problem is put to the policy; as it is, without it. Conversations in the data set are
       put to it as they are.
     * ``on_groups``: called with a :class:`StepResult` for every generation batch.
+
+    Of several processes (``torchrun``, ``accelerate launch``) each samples, judges and scores a part of a batch and trains on
+    its rows. What a method does with the groups it does in all of them, on the whole batch, and ``on_groups`` is called in all
+    of them, with the whole batch.
 
     The dataset has the columns ``prompt`` and ``reference`` (or ``answer``, or ``solution``), and may have ``id`` and
     ``level``. Rows whose reference is empty are refused at construction.
@@ -192,7 +202,8 @@ class ScopeTrainer(GRPOTrainer):
         )
         # TRL would correct the teacher's tokens, too, which nobody sampled; the loss corrects the others.
         self.vllm_importance_sampling_correction = False
-        _require_whole_groups(args, method, self.accelerator.num_processes)
+        self.processes = meet(args.ddp_timeout)
+        _require_whole_groups(args, method, self.processes.count)
         self._refuse_unsupported_model()
         self.codec = TokenizerCodec.of(self.processing_class, self.model, prompt)
         self.add_callback(_GradientGuard(self))
@@ -207,10 +218,6 @@ class ScopeTrainer(GRPOTrainer):
             )
         if getattr(self, "aux_loss_enabled", False):
             raise UnsupportedOption("the load-balancing loss of a mixture of experts would be ignored; set it to 0")
-        if self.normalisation is Normalisation.BATCH_STD and self.accelerator.num_processes > 1:
-            raise UnsupportedOption(
-                "scale_rewards='batch' would use each process's own deviation; use 'group' or 'none' with several processes"
-            )
         deepspeed = getattr(self.accelerator.state, "deepspeed_plugin", None)
         if self.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3):
             raise UnsupportedOption(
@@ -228,7 +235,7 @@ class ScopeTrainer(GRPOTrainer):
         """TRL's ``rollout_func``: exactly one row for each row given, in the same order."""
         batch, training = self._batch, self.model.training
         num_rows = self.num_generations if training else self.num_generations_eval
-        groups, tools = self._problems(batch.inputs, num_rows), self._toolbox(batch)
+        groups, tools = self._groups(batch, num_rows), self._toolbox(batch)
         if training:
             groups = self.method.sample(groups, num_rows - self.method.num_reserved_rows, tools)
             batch.groups = self.method.edit_groups(groups, tools)
@@ -245,45 +252,40 @@ class ScopeTrainer(GRPOTrainer):
             batch.rows += [*group.members, *[None] * empty]
             prompt_ids += [list(member.rollout.prompt_ids) for member in group.members]
             prompt_ids += [list(group.prompt_ids)] * empty
-        slot = [self.codec.end_id]
+        # Whatever went on from here on with other groups than the others would be a mixture of two batches.
+        self.processes.require_equal("the groups of a batch", lambda: _digest(batch.groups))
+        slot, own = [self.codec.end_id], batch.own
         return {
-            "prompt_ids": prompt_ids,
-            "completion_ids": [slot if row is None else list(row.rollout.token_ids) for row in batch.rows],
+            "prompt_ids": prompt_ids[own],
+            "completion_ids": [slot if row is None else list(row.rollout.token_ids) for row in batch.rows[own]],
             "logprobs": None,
-            "env_mask": [[0] if row is None else [1] * len(row.rollout) for row in batch.rows],
+            "env_mask": [[0] if row is None else [1] * len(row.rollout) for row in batch.rows[own]],
         }
 
-    def _problems(self, inputs: list[dict[str, Any]], num_rows: int) -> list[Group]:
-        """A group without members for each whole group of rows."""
-        groups = []
-        for start in range(0, len(inputs), num_rows):
-            rows = inputs[start : start + num_rows]
-            group = self._group_of(rows[0])
-            if len(rows) != num_rows or any(problem_of_row(row).prompt != group.problem.prompt for row in rows):
-                raise RuntimeError(
-                    f"rows {start} to {start + len(rows) - 1} do not hold one whole group of {num_rows} equal prompts; "
-                    "make per_device_train_batch_size x steps_per_generation a multiple of num_generations"
-                )
-            groups.append(group)
-        return groups
+    def _groups(self, batch: _Batch, num_rows: int) -> list[Group]:
+        """A group without members for each problem of the batch, in all processes; says which rows are this one's."""
+        parts = self.processes.together("reading problems", lambda: _problems_of(batch.inputs, num_rows))
+        first = num_rows * sum(len(part) for part in parts[: self.processes.index])
+        batch.own = slice(first, first + len(batch.inputs))
+        return [self._group_of(problem, prompt) for part in parts for problem, prompt in part]
 
-    def _group_of(self, row: dict[str, Any]) -> Group:
-        problem = problem_of_row(row)
-        self._prompts[problem.prompt] = row["prompt"]
-        return Group(problem, (), prompt_ids=self._prompt_ids(row["prompt"]))
+    def _group_of(self, problem: Problem, prompt: _Prompt) -> Group:
+        self._prompts[problem.prompt] = prompt
+        return Group(problem, (), prompt_ids=self._prompt_ids(prompt))
 
     def _fresh_groups(self, count: int, seed: int) -> list[Group]:
         """Training problems drawn at random, for a method that wants more than this step's."""
         assert self.train_dataset is not None, "a trainer that trains has training data"
-        rows = random.Random(seed).choices(range(len(self.train_dataset)), k=count)
-        return [self._group_of(self.train_dataset[i]) for i in rows]
+        chosen = random.Random(seed).choices(range(len(self.train_dataset)), k=count)
+        rows = [self.train_dataset[i] for i in chosen]
+        return [self._group_of(problem_of_row(row), row["prompt"]) for row in rows]
 
     def _read_prompt(self, problem: Problem, text: str) -> tuple[int, ...]:
         """The problem's prompt with another text: of a conversation, another last message."""
         prompt = self._prompts.get(problem.prompt, problem.prompt)
         return self._prompt_ids(text if isinstance(prompt, str) else [*prompt[:-1], prompt[-1] | {"content": text}])
 
-    def _prompt_ids(self, prompt: str | list[dict[str, str]]) -> tuple[int, ...]:
+    def _prompt_ids(self, prompt: _Prompt) -> tuple[int, ...]:
         if isinstance(prompt, str):
             return self.codec.encode_prompt(prompt)
         text = self.processing_class.apply_chat_template(
@@ -293,10 +295,9 @@ class ScopeTrainer(GRPOTrainer):
 
     def _toolbox(self, batch: _Batch) -> Toolbox:
         policy = self.accelerator.unwrap_model(self.model)
-        rank = self.accelerator.process_index
         args = self.args
         return Toolbox(
-            policy=self._sampler(LocalModel(policy, self.codec, self.sampling_rows)),
+            policy=self._sampler(LocalModel(policy, self.codec, self.sampling_rows, self.processes)),
             verifier=self.verifier,
             codec=self.codec,
             sampling=Sampling(args.temperature, args.top_p, args.top_k or 0, args.min_p or 0.0),
@@ -306,7 +307,7 @@ class ScopeTrainer(GRPOTrainer):
                 self.state.global_step,
                 "train" if self.model.training else "eval",
                 self._batch_number(),
-                rank,
+                0,  # Stands here so that draws stay what they were.
             ),
             steps=self.step_rule,
             step_scorer=self.step_scorer,
@@ -316,6 +317,7 @@ class ScopeTrainer(GRPOTrainer):
             prompt_reader=self._read_prompt,
             problem_source=self._fresh_groups,
             memory=self.memory,
+            processes=self.processes,
             clock=batch.clock,
             tokens=batch.tokens,
             teacher_log=batch.teacher_log,
@@ -326,7 +328,7 @@ class ScopeTrainer(GRPOTrainer):
         if not self.use_vllm:
             return policy
         room = self.args.vllm_max_model_length or policy.model.config.get_text_config().max_position_embeddings
-        return VllmPolicy(self.vllm_generation, policy, room)
+        return VllmPolicy(self.vllm_generation, policy, room, self.processes)
 
     def _batch_number(self) -> int:
         """Tells the generation batches of one optimiser step, or of one evaluation, apart."""
@@ -346,26 +348,25 @@ class ScopeTrainer(GRPOTrainer):
         """The verdicts already given, as TRL's first reward function."""
 
         def verifier(**_: Any) -> list[float | None]:
-            return [None if row is None else row.verdict.pay for row in self._batch.rows]
+            return [None if row is None else row.verdict.pay for row in self._batch.rows[self._batch.own]]
 
         return verifier
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        # TRL hands out the rewards of all processes.
         rewards_per_func = super()._calculate_rewards(*args, **kwargs)
-        first = self.accelerator.process_index * len(self._batch.rows)
-        local = rewards_per_func[first : first + len(self._batch.rows)]
         # An unknown verdict makes the whole reward unknown, whatever other rewards say.
-        total = (local * self.reward_weights.to(local.device)).nansum(1)
-        self._batch.rewards = torch.where(local[:, 0].isnan(), torch.nan, total)
+        total = (rewards_per_func * self.reward_weights.to(rewards_per_func.device)).nansum(1)
+        self._batch.rewards = torch.where(rewards_per_func[:, 0].isnan(), torch.nan, total)
         return rewards_per_func
 
     def _stream_tensors(self, num_tokens: int) -> dict[str, Tensor]:
-        """The method's streams as ``(rows, T)`` tensors, and the normalisers of the whole batch."""
+        """The method's streams as ``(rows, T)`` tensors of this process's rows, and the normalisers of the whole batch."""
         batch, device = self._batch, self.accelerator.device
         rewards_PG = self._rewards_by_group()
         streams_PG = self.method.credit(batch.groups, rewards_PG, self.normalisation)
         streams = iter(s for streams_G in streams_PG for s in streams_G)
-        rows = [None if row is None else next(streams) for row in batch.rows]
+        rows = [None if row is None else next(streams) for row in batch.rows][batch.own]
 
         def padded(values: Callable[[Streams], Sequence[float]]) -> Tensor:
             data = torch.zeros(len(rows), num_tokens)
@@ -377,8 +378,6 @@ class ScopeTrainer(GRPOTrainer):
         weight_BT = padded(lambda s: s.weight_T)
         is_teacher_BT = padded(lambda s: [origin is Origin.TEACHER for origin in s.origin_T]).bool()
         behaviour_BT = padded(lambda s: [torch.nan if p is None else p for p in s.behaviour_logprob_T])
-        counts = torch.stack([(weight_BT.sum(1) > 0).sum().float(), weight_BT.sum()])
-        num_rows, num_weighted = self.accelerator.reduce(counts, reduction="mean")
         if self.model.training:
             self._report(rewards_PG, streams_PG)
         return {
@@ -386,9 +385,15 @@ class ScopeTrainer(GRPOTrainer):
             "token_weights": weight_BT,
             "is_teacher": is_teacher_BT,
             "behaviour_logps": behaviour_BT,
-            "num_weighted_rows": num_rows,
-            "num_weighted_tokens": num_weighted,
+            "num_weighted_rows": self._shared_count((weight_BT.sum(1) > 0).sum()),
+            "num_weighted_tokens": self._shared_count(weight_BT.sum()),
         }
+
+    def _shared_count(self, own: Tensor) -> Tensor:
+        """A count over the whole batch / the number of processes: gradients are averaged over processes, and with this divisor
+        the average is the gradient of the whole batch."""
+        counts = self.processes.together("counting", own.item)
+        return torch.tensor(sum(counts) / len(counts), device=own.device)
 
     def _rewards_by_group(self) -> list[tuple[float | None, ...]]:
         assert self._batch.rewards is not None, "TRL calculates rewards before it returns the batch"
@@ -404,13 +409,8 @@ class ScopeTrainer(GRPOTrainer):
         self, rewards_PG: Sequence[tuple[float | None, ...]], streams_PG: Sequence[tuple[Streams, ...]]
     ) -> None:
         groups = self._batch.groups
-        self._tally += group_tally(groups, streams_PG)
-        for phase, seconds in self._batch.clock.seconds.items():
-            self._tally.total(f"seconds/{phase}", seconds)
-        for writer in ("sampled", "continuation", "teacher"):
-            self._tally.total(f"tokens/{writer}", self._batch.tokens[writer])
-        for name, count in self._batch.teacher_log.counts.items():
-            self._tally.total(name, count)
+        if self.processes.is_main:
+            self._tally_batch(groups, streams_PG)
         because = why_no_gradient(groups, streams_PG)
         step = self.state.global_step + 1
         log = self._batch.teacher_log
@@ -419,10 +419,22 @@ class ScopeTrainer(GRPOTrainer):
             streams = tuple(streams_PG)
             self.on_groups(StepResult(step, batch, tuple(groups), tuple(rewards_PG), streams, because, log))
             return
+        if not self.processes.is_main:
+            return
         if because is not None:
             _logger.warning("no gradient in step %d: %s", step, because)
         for fault, message in log.messages.items():
             _logger.warning("the teacher failed in step %d (%s): %s", step, fault, message)
+
+    def _tally_batch(self, groups: Sequence[Group], streams_PG: Sequence[tuple[Streams, ...]]) -> None:
+        """Figures of the whole batch, which every process knows and one counts."""
+        self._tally += group_tally(groups, streams_PG)
+        for phase, seconds in self._batch.clock.seconds.items():
+            self._tally.total(f"seconds/{phase}", seconds)
+        for writer in ("sampled", "continuation", "teacher"):
+            self._tally.total(f"tokens/{writer}", self._batch.tokens[writer])
+        for name, count in self._batch.teacher_log.counts.items():
+            self._tally.total(name, count)
 
     # --- loss -----------------------------------------------------------------------------------------------------
 
@@ -536,21 +548,30 @@ class ScopeTrainer(GRPOTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """TRL's log, with the figures of groups, salvage and loss added: one value for each logging step."""
         if self.model.training:
-            for name, value in self._tally.flush().items():
+            for name, value in self._figures().items():
                 self._metrics["train"][name].append(value)
         super().log(logs, start_time)
+
+    def _figures(self) -> dict[str, float]:
+        """The figures of all processes since the last time."""
+        whole, *others = self.processes.together("figures", lambda: self._tally)
+        for other in others:
+            whole += other
+        self._tally = Tally()
+        return whole.flush()
 
     # --- guards ---------------------------------------------------------------------------------------------------
 
     def _refuse_non_finite(self, loss: Tensor) -> None:
-        is_bad = torch.tensor(float(not torch.isfinite(loss)), device=loss.device)
-        if self.accelerator.reduce(is_bad, reduction="sum") > 0:
-            self.refuse_update(f"the loss is {loss.item()}")
+        for index, value in enumerate(self.processes.together("the loss", loss.item)):
+            if not math.isfinite(value):
+                where = f" in process {index}" if self.processes.count > 1 else ""
+                self.refuse_update(f"the loss is {value}{where}")
 
     def refuse_update(self, what: str) -> None:
         """Keep the micro-batch and stop before the optimiser moves anything."""
-        rank, inputs = self.accelerator.process_index, self._last_inputs
-        part = f"-rank-{rank}" if self.accelerator.num_processes > 1 else ""
+        inputs = self._last_inputs
+        part = f"-process-{self.processes.index}" if self.processes.count > 1 else ""
         kept = Path(self.args.output_dir) / f"refused-batch-step-{self.state.global_step + 1:06d}{part}.safetensors"
         kept.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: v.detach().cpu().contiguous() for k, v in inputs.items() if isinstance(v, Tensor)}, kept)
@@ -575,11 +596,16 @@ class _MethodCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         kept = Path(args.output_dir) / f"checkpoint-{state.global_step}" / MEMORY_FILE
-        self.trainer.memory = json.loads(kept.read_text()) if state.global_step and kept.is_file() else {}
+
+        def remembered() -> dict[str, Any]:
+            return json.loads(kept.read_text()) if state.global_step and kept.is_file() else {}
+
+        self.trainer.memory = self.trainer.processes.once("what the method remembers", remembered)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (checkpoint / MEMORY_FILE).write_text(json.dumps(self.trainer.memory, sort_keys=True) + "\n")
+        if self.trainer.processes.is_main:
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (checkpoint / MEMORY_FILE).write_text(json.dumps(self.trainer.memory, sort_keys=True) + "\n")
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -624,6 +650,31 @@ def problem_of_row(row: dict[str, Any]) -> Problem:
     digest = hashlib.blake2b(f"{text}\x1f{reference}".encode(), digest_size=8).hexdigest()
     own_id, source = str(row.get("id") or digest), str(row.get("source") or "")
     return Problem(own_id, text, reference, source, row.get("level"), solution)
+
+
+def _problems_of(inputs: Sequence[dict[str, Any]], num_rows: int) -> list[tuple[Problem, _Prompt]]:
+    """The problem of each whole group of rows, and its prompt as it stands there."""
+    problems = []
+    for start in range(0, len(inputs), num_rows):
+        rows = inputs[start : start + num_rows]
+        problem = problem_of_row(rows[0])
+        if len(rows) != num_rows or any(problem_of_row(row).prompt != problem.prompt for row in rows):
+            raise RuntimeError(
+                f"rows {start} to {start + len(rows) - 1} do not hold one whole group of {num_rows} equal prompts; "
+                "make per_device_train_batch_size x steps_per_generation a multiple of num_generations"
+            )
+        problems.append((problem, rows[0]["prompt"]))
+    return problems
+
+
+def _digest(groups: Sequence[Group]) -> str:
+    """Equal for groups of equal problems whose members are of equal tokens and verdicts."""
+    digest = hashlib.blake2b(digest_size=16)
+    for group in groups:
+        digest.update(repr((group.problem.id, group.prompt_ids)).encode())
+        for member in group.members:
+            digest.update(repr((member.rollout.token_ids, member.role, member.verdict)).encode())
+    return digest.hexdigest()
 
 
 _ONLY = {

@@ -12,6 +12,7 @@ from typing import Any
 
 from scope_rlvr.engines.local import LocalModel
 from scope_rlvr.ports import Continuation, Sampling
+from scope_rlvr.processes import ONE_PROCESS, Processes
 
 
 @dataclass
@@ -48,12 +49,14 @@ class _Row:
 class VllmPolicy:
     """Samples from vLLM's copy of the policy; what needs whole distributions is read from the policy itself.
 
-    ``engine`` is TRL's ``VLLMGeneration``. No prompt and response together are longer than ``num_positions``.
+    ``engine`` is TRL's ``VLLMGeneration``. No prompt and response together are longer than ``num_positions``. Of several
+    ``processes`` each asks for a part of the rows, and all are given all.
     """
 
     engine: Any
     policy: LocalModel
     num_positions: int
+    processes: Processes = ONE_PROCESS
 
     def extend(
         self, prefixes: Sequence[Sequence[int]], sampling: Sampling, *, max_tokens: Sequence[int], seed: int
@@ -83,7 +86,17 @@ class VllmPolicy:
         starts = [row.start for row in rows]
         room = self.num_positions - max(map(len, starts))
         self.engine.max_completion_length = max(1, min(room, max(row.room for row in rows)))
-        _, ids, logprobs, _ = self.engine.generate(prompts=starts, images=None, num_generations=1)
-        for row, own_ids, own_logprobs in zip(rows, ids, logprobs, strict=True):
-            sampled = [float("nan") if first is None else first for first, *_ in own_logprobs]
-            row.take(list(own_ids), sampled, self.policy.codec.end_ids)
+        for row, (ids, logprobs) in zip(rows, self._generated(starts), strict=True):
+            sampled = [float("nan") if first is None else first for first, *_ in logprobs]
+            row.take(ids, sampled, self.policy.codec.end_ids)
+
+    def _generated(self, starts: list[list[int]]) -> list[tuple[list[int], list[list[float | None]]]]:
+        """Ids and log-probabilities behind each start."""
+        size = -(-len(starts) // self.processes.count)
+        own = starts[self.processes.index * size :][:size]
+        # TRL speaks to the other processes in this call, and takes for granted that all ask for as many rows.
+        filled = [*own, *[starts[0]] * (size - len(own))]
+        _, ids, logprobs, _ = self.engine.generate(prompts=filled, images=None, num_generations=1)
+        written = [(list(row_ids), list(row_logprobs)) for row_ids, row_logprobs in zip(ids, logprobs, strict=True)]
+        parts = self.processes.together("sampling by vLLM", lambda: written[: len(own)])
+        return [row for part in parts for row in part]

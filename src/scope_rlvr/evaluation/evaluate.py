@@ -9,6 +9,7 @@ from typing import Any
 from scope_rlvr.diversity import GROUP_MEASURES
 from scope_rlvr.evaluation.measures import Figure, Reader, Sample, Values, figures, measure, names_in_a_run
 from scope_rlvr.ports import Policy, Sampling, TextCodec, Verifier
+from scope_rlvr.processes import ONE_PROCESS, Processes
 from scope_rlvr.seeds import derive_seed
 from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, Verdict
 
@@ -110,7 +111,7 @@ class Evaluator:
     """Samples ``samples_per_problem`` rollouts for each problem, judges and measures them.
 
     ``batch_rows`` rollouts are sampled at a time. Each batch has a seed of its own, so another size gives other
-    rollouts.
+    rollouts, and several ``processes`` take turns without giving others.
     """
 
     policy: Policy
@@ -121,6 +122,7 @@ class Evaluator:
     max_response_tokens: int
     seed: int
     batch_rows: int = 256
+    processes: Processes = ONE_PROCESS
 
     def evaluate(
         self,
@@ -151,11 +153,9 @@ class Evaluator:
         members: list[Member] = []
         texts: list[str] = []
         waiting = iter(problems)
-        for start in range(0, num_rows, self.batch_rows):
-            rows = [problems[row // size] for row in range(start, min(start + self.batch_rows, num_rows))]
-            new_members, new_texts = self._batch(rows, start)
+        for new_members, new_texts in self._batches(problems, range(0, num_rows, self.batch_rows)):
             members, texts = members + new_members, texts + new_texts
-            on_progress(len(rows))
+            on_progress(len(new_members))
             ends = range(size, len(members) + 1, size)
             if len(members) < size:
                 continue
@@ -163,6 +163,20 @@ class Evaluator:
             yield [Sample(group, tuple(texts[end - size : end])) for group, end in zip(groups, ends, strict=True)]
             kept = len(groups) * size
             members, texts = members[kept:], texts[kept:]
+
+    def _batches(self, problems: Sequence[Problem], starts: Sequence[int]) -> Iterator[tuple[list[Member], list[str]]]:
+        """The batches that begin at these rows, one for each process at a time."""
+        size = self.samples_per_problem
+
+        def sampled(part: Sequence[int]) -> list[tuple[list[Member], list[str]]]:
+            ends = [min(start + self.batch_rows, len(problems) * size) for start in part]
+            return [
+                self._batch([problems[row // size] for row in range(start, end)], start)
+                for start, end in zip(part, ends, strict=True)
+            ]
+
+        for first in range(0, len(starts), self.processes.count):
+            yield from self.processes.spread("measuring", starts[first : first + self.processes.count], sampled)
 
     def _batch(self, rows: Sequence[Problem], start: int) -> tuple[list[Member], list[str]]:
         prompts = [self.codec.encode_prompt(problem.prompt) for problem in rows]

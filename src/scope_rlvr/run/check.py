@@ -55,9 +55,17 @@ def is_passed(findings: list[Finding]) -> bool:
 # --- without models -------------------------------------------------------------------------------------------------
 
 
-def quick_findings(config: RunConfig, out: Path) -> Iterator[Finding]:
+def quick_findings(config: RunConfig, out: Path, num_processes: int = 1) -> Iterator[Finding]:
     """What can be found without loading a model: packages, the output folder, data, references, memory by arithmetic."""
     yield from package_findings()
+    try:
+        share = config.share(num_processes)
+    except UserError as found:
+        yield error("processes", str(found))
+        return
+    if num_processes > 1:
+        problems = config.run.problems_per_step // num_processes
+        yield ok("processes", f"each of {num_processes} trains on {problems} problems of a step, {share.rows} rows")
     yield _folder(out)
     try:
         yield _disk(config, out)
@@ -70,7 +78,7 @@ def quick_findings(config: RunConfig, out: Path) -> Iterator[Finding]:
     for said in data.shared.values():
         yield warning("data", said, "remove them from the training problems, or measure on another set")
     yield from _references(config, data)
-    yield from _memory(config)
+    yield from _memory(config, num_processes)
 
 
 def _folder(out: Path) -> Finding:
@@ -156,16 +164,19 @@ def _references(config: RunConfig, data: RunData) -> Iterator[Finding]:
         verifier.close()
 
 
-def _memory(config: RunConfig) -> Iterator[Finding]:
-    """The arithmetic of memory against what there is; without a graphics processor, the machine's own."""
+def _memory(config: RunConfig, num_processes: int) -> Iterator[Finding]:
+    """The arithmetic of memory against what there is; without a graphics processor, the machine's own, which processes
+    share."""
     shape = shape_of(config.model.policy, "model.policy")
     if shape is None:
         return
     device, whole = device_memory()
     room = room_beside_vllm(config, whole)
-    needed = estimate(config, shape, prompt_tokens_of(config), on_gpu=device != "cpu")
+    needed = estimate(config, shape, prompt_tokens_of(config), on_gpu=device != "cpu", num_processes=num_processes)
+    room = room / num_processes if device == "cpu" else room
+    of_each = "" if num_processes == 1 else " for each process"
     said = (
-        f"about {needed.total / GIB:.1f} GiB of {room / GIB:.1f} on {device}{' beside vLLM' if room < whole else ''} "
+        f"about {needed.total / GIB:.1f} GiB of {room / GIB:.1f} on {device}{of_each}{' beside vLLM' if room < whole else ''} "
         f"({', '.join(needed.lines()) or 'little'})"
     )
     if needed.total > room:

@@ -15,6 +15,7 @@ from scope_rlvr.engines.lora import adapted_layers
 from scope_rlvr.errors import UserError
 from scope_rlvr.evaluation.evaluate import Evaluator
 from scope_rlvr.ports import Sampling, StepScorer, Teacher, Verifier
+from scope_rlvr.processes import ONE_PROCESS, Processes
 from scope_rlvr.prompts import PromptSection
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.sources import family_of, make_verifier, resolve_model
@@ -94,7 +95,12 @@ def load_step_scorer(config: RunConfig, problems: list[Problem], policy: LocalMo
     )
 
 
-def make_evaluator(config: RunConfig, components: Components, model: PreTrainedModel | None = None) -> Evaluator:
+def make_evaluator(
+    config: RunConfig,
+    components: Components,
+    model: PreTrainedModel | None = None,
+    processes: Processes = ONE_PROCESS,
+) -> Evaluator:
     """The evaluator of a run, on the policy or on a wrapped model that is being trained."""
     section = config.evaluation
     temperature = config.sampling.temperature if section.temperature is None else section.temperature
@@ -107,6 +113,7 @@ def make_evaluator(config: RunConfig, components: Components, model: PreTrainedM
         max_response_tokens=section.max_response_tokens,
         seed=config.run.seed,
         batch_rows=section.batch_rows,
+        processes=processes,
     )
 
 

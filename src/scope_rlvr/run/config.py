@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -40,7 +41,7 @@ class RunSection(Settings):
     problems_per_step: int = Field(8, ge=1)
     rollouts_per_problem: int = Field(8, ge=2)
     micro_batch_rows: int | None = Field(
-        None, ge=1, description="rows in one backward pass; all of a step's by default"
+        None, ge=1, description="rows in one backward pass of a process; all that it has in a step by default"
     )
     num_threads: int = Field(1, ge=1, description="CPU threads of the tensor library")
     gradient_checkpointing: bool = Field(
@@ -198,6 +199,18 @@ class LoggingSection(Settings):
     report_to: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The rows that a process trains on in a step, and how many of them at a time."""
+
+    rows: int
+    micro_batch_rows: int
+
+    @property
+    def num_micro_batches(self) -> int:
+        return self.rows // self.micro_batch_rows
+
+
 class RunConfig(Settings):
     """Everything that decides a run."""
 
@@ -240,11 +253,7 @@ class RunConfig(Settings):
             raise ValueError(
                 f"two evaluation sets are called {twice[0]!r}, and one would take the other's figures; give one a name = ..."
             )
-        if self.rows_per_step % self.micro_batch_rows:
-            raise ValueError(
-                f"run.micro_batch_rows = {self.micro_batch_rows} does not divide the {self.rows_per_step} rows of a step "
-                f"({self.run.problems_per_step} problems x {self.rows_per_group} rows)"
-            )
+        self.share()
         return self
 
     @property
@@ -262,16 +271,27 @@ class RunConfig(Settings):
     def rows_per_step(self) -> int:
         return self.run.problems_per_step * self.rows_per_group
 
-    @property
-    def micro_batch_rows(self) -> int:
-        return self.run.micro_batch_rows or self.rows_per_step
+    def share(self, num_processes: int = 1) -> Share:
+        """What each of so many processes trains on in a step; :class:`UserError` where a step cannot be shared so."""
+        problems, rows = self.run.problems_per_step, self.rows_per_step // num_processes
+        if problems % num_processes:
+            raise UserError(
+                f"run.problems_per_step = {problems} cannot be shared by {num_processes} processes: each trains on whole groups; "
+                "start a number of processes that divides it, or take other problems_per_step"
+            )
+        micro_batch_rows = self.run.micro_batch_rows or rows
+        if rows % micro_batch_rows:
+            of_each = f" that each of {num_processes} processes has" if num_processes > 1 else ""
+            raise UserError(
+                f"run.micro_batch_rows = {micro_batch_rows} does not divide the {rows} rows of a step{of_each} "
+                f"({problems // num_processes} problems x {self.rows_per_group} rows)"
+            )
+        return Share(rows, micro_batch_rows)
 
-    @property
-    def num_micro_batches(self) -> int:
-        return self.rows_per_step // self.micro_batch_rows
-
-    def plan(self) -> list[str]:
+    def plan(self, num_processes: int = 1) -> list[str]:
         """The run in a few lines, every derived number with the arithmetic that made it."""
+        share = self.share(num_processes)
+        shared = f" / {num_processes} processes = {share.rows}" if num_processes > 1 else ""
         run, objective, reserved = self.run, self.resolved_objective, self.method.num_reserved_rows
         slots = f" + {reserved} reserved rows a problem" if reserved else ""
         source = self.problems.source or f"{self.problems.family}, level {self.problems.level}"
@@ -286,8 +306,8 @@ class RunConfig(Settings):
             f"method    {self.method.title}, policy {self.model.policy}{self._adapter()}{helpers}",
             f"problems  {source}; {batches} x {run.problems_per_step} problems x {run.rollouts_per_problem} rollouts = "
             f"{num_batches * run.problems_per_step * run.rollouts_per_problem} rollouts",
-            f"step      {run.problems_per_step} x {run.rollouts_per_problem} rollouts{slots} = {self.rows_per_step} rows, "
-            f"{self.num_micro_batches} backward pass(es) of {self.micro_batch_rows}, "
+            f"step      {run.problems_per_step} x {run.rollouts_per_problem} rollouts{slots} = {self.rows_per_step} rows{shared}, "
+            f"{share.num_micro_batches} backward pass(es) of {share.micro_batch_rows}, "
             f"{self.objective.updates_per_batch} update(s){self._sampler()}",
             f"evaluate  {', '.join(sets)}; "
             f"at most {self.evaluation.num_problems} problems x {self.evaluation.samples_per_problem} samples each"

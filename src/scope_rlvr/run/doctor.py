@@ -60,7 +60,9 @@ def _devices() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         free, total = torch.cuda.mem_get_info(index)
-        used = "" if index == 0 else "; scope train uses the first one alone"
+        used = (
+            "" if index == 0 else "; scope train uses the first one alone, unless it is started in a process for each"
+        )
         yield ok("graphics", f"{properties.name}: {free / GIB:.1f} of {total / GIB:.1f} GiB are free{used}")
 
 

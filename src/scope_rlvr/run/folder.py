@@ -37,9 +37,10 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths and files of one run."""
+    """Paths and files of one run. A read-only one leaves the writing to another process."""
 
     path: Path
+    is_read_only: bool = False
 
     @classmethod
     def create(cls, path: Path, config_toml: str) -> RunFolder:
@@ -91,6 +92,8 @@ class RunFolder:
 
     def write(self, name: str, text: str) -> None:
         """Write a file whole or not at all."""
+        if self.is_read_only:
+            return
         beside = self.path / f".{name}.tmp"
         with beside.open("w", encoding="utf-8") as file:
             file.write(text)
@@ -107,6 +110,8 @@ class RunFolder:
 
     def append(self, journal: Path, records: Iterable[dict[str, Any]]) -> None:
         """Append one line a record, flushed together."""
+        if self.is_read_only:
+            return
         # A lone surrogate in a model's text becomes a JSON escape instead of an error.
         with journal.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
@@ -118,6 +123,8 @@ class RunFolder:
 
     def forget_after(self, step: int) -> None:
         """Drop journal lines of steps after ``step``, which will be done again, and a torn last line."""
+        if self.is_read_only:
+            return
         for journal in (self.metrics, self.rollouts):
             if not journal.is_file():
                 continue

@@ -142,8 +142,10 @@ def shape_of(name: str, key: str) -> ModelShape | None:
         return None
 
 
-def estimate(config: RunConfig, shape: ModelShape, prompt_tokens: int, *, on_gpu: bool) -> Memory:
-    """What a run needs on its device, in bytes, with ``P`` parameters and rows of ``T`` tokens:
+def estimate(
+    config: RunConfig, shape: ModelShape, prompt_tokens: int, *, on_gpu: bool, num_processes: int = 1
+) -> Memory:
+    """What each process of a run needs on its device, in bytes, with ``P`` parameters and rows of ``T`` tokens:
 
     * weights, gradients and the two moments of AdamW: ``4·P + 4·P + 8·P``; a KL penalty adds ``4·P``;
     * on a GPU, the copies that autocast makes: ``2·P``;
@@ -161,7 +163,7 @@ def estimate(config: RunConfig, shape: ModelShape, prompt_tokens: int, *, on_gpu
     frozen_bytes = 0 if lora is None else shape.stored_bytes if on_gpu else _FLOAT
     num_cast = num_trained + (num_parameters if frozen_bytes == _FLOAT else 0)
     response = config.sampling.max_response_tokens
-    rows, tokens = config.micro_batch_rows, prompt_tokens + response
+    rows, tokens = config.share(num_processes).micro_batch_rows, prompt_tokens + response
     inner = 34 * shape.width + 8 * shape.inner_width
     if config.run.gradient_checkpointing:
         activations = rows * tokens * (shape.layers * _FLOAT * shape.width + inner)
@@ -177,7 +179,7 @@ def estimate(config: RunConfig, shape: ModelShape, prompt_tokens: int, *, on_gpu
         helpers=_helpers(config) * (_HALF if on_gpu else _FLOAT),
         activations=activations,
         logits=rows * response * shape.vocabulary * 3 * _FLOAT,
-        cache=token_cache * max(_sampled_tokens(config, prompt_tokens)),
+        cache=token_cache * max(_sampled_tokens(config, prompt_tokens, num_processes)),
     )
 
 
@@ -192,9 +194,9 @@ def room_beside_vllm(config: RunConfig, room: float) -> float:
     return room * (1 - sampler.memory_share) if isinstance(sampler, VllmSampler) and not sampler.sleep else room
 
 
-def _sampled_tokens(config: RunConfig, prompt_tokens: int) -> tuple[int, int]:
+def _sampled_tokens(config: RunConfig, prompt_tokens: int, num_processes: int) -> tuple[int, int]:
     """Most tokens held at once while sampling here: in a step, where vLLM does not do that, and while measuring."""
-    rows = config.rows_per_step if isinstance(config.sampling.sampler, LocalSampler) else 0
+    rows = config.share(num_processes).rows if isinstance(config.sampling.sampler, LocalSampler) else 0
     training_rows = min(rows, config.sampling.batch_rows or rows)
     evaluation = config.evaluation
     return (

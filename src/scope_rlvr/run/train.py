@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,10 +19,12 @@ from trl import GRPOConfig
 from scope_rlvr.credit import Normalisation
 from scope_rlvr.engines.loading import device, first_line
 from scope_rlvr.engines.lora import adapter_config, merged
+from scope_rlvr.engines.processes import meet, noticing_the_lost
 from scope_rlvr.engines.samplers import VllmServer
 from scope_rlvr.engines.trl import AGGREGATIONS, NORMALISATIONS, NonFiniteLoss, ScopeTrainer, StepResult
 from scope_rlvr.errors import ExitCode, UserError
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet
+from scope_rlvr.processes import ONE_PROCESS, Processes, ProcessFailed
 from scope_rlvr.run.components import Components, load_components, make_evaluator
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.context import require_room
@@ -31,6 +34,7 @@ from scope_rlvr.run.records import group_records
 from scope_rlvr.run.shown_prompt import BOX_REMEDY, NO_BOX, asks_for_no_box, prompt_as_read
 from scope_rlvr.run.sources import evaluation_sets, short_enough, training_problems
 from scope_rlvr.run.teacher_watch import TeacherWatch
+from scope_rlvr.servers.cache import digest_of
 from scope_rlvr.types import Problem
 
 SUMMARY_SCHEMA = 1
@@ -100,7 +104,8 @@ class RunOutcome:
 
 @dataclass
 class _Progress(TrainerCallback):
-    """Writes journals, watches for trouble, and listens for an interruption, once a step."""
+    """Writes journals, watches for trouble, and listens for an interruption, once a step. Of several processes, all watch
+    and come to the same decisions."""
 
     folder: RunFolder
     config: RunConfig
@@ -108,7 +113,10 @@ class _Progress(TrainerCallback):
     watcher: Watcher
     totals: dict[str, float]
     dev_sets: list[EvaluationSet]
+    processes: Processes = ONE_PROCESS
     interruption: Interruption = field(default_factory=Interruption)
+    interrupted_by: str = ""
+    """The first signal that any process was sent."""
     stopped_because: str = ""
     flat_steps: int = 0
     pending: StepResult | None = None
@@ -123,9 +131,11 @@ class _Progress(TrainerCallback):
         self.pending = result
         for line in self.teacher_watch.add(result.step, result.teacher_log):
             self.watcher.note(line)
-        self.folder.append(
-            self.folder.rollouts, group_records(result.step, result.groups, result.rewards_PG, self.components.codec)
-        )
+        with self.processes.as_one("writing rollouts"):
+            self.folder.append(
+                self.folder.rollouts,
+                group_records(result.step, result.groups, result.rewards_PG, self.components.codec),
+            )
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **kw: Any
@@ -146,14 +156,19 @@ class _Progress(TrainerCallback):
     ) -> TrainerControl:
         self._count_flat_steps()
         self.stopped_because = self.stopped_because or self.teacher_watch.why_to_stop()
+        self.interrupted_by = next(filter(None, self.processes.together("signals", lambda: self.interruption.by)), "")
         # Between two passes over the same rollouts nothing can be resumed exactly: finish the passes first.
         is_between_batches = state.global_step % self.config.objective.updates_per_batch == 0
-        if is_between_batches and (self.interruption.by or self.stopped_because):
+        if is_between_batches and (self.interrupted_by or self.stopped_because):
             control.should_training_stop = True
             control.should_save = True
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any) -> None:
+        # Every process has written its part of the checkpoint before it comes here.
+        self.processes.once("marking a checkpoint", lambda: self._mark(args, state))
+
+    def _mark(self, args: TrainingArguments, state: TrainerState) -> None:
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (checkpoint / "run.json").write_text(json.dumps(self.totals, sort_keys=True) + "\n")
         (checkpoint / CHECKPOINT_MARKER).write_text("")
@@ -176,7 +191,7 @@ class _Progress(TrainerCallback):
         is_due = every and (step % every == 0 or step == self.config.run.steps)
         if not is_due:
             return {}
-        evaluator = make_evaluator(self.config, self.components, model)
+        evaluator = make_evaluator(self.config, self.components, model, self.processes)
         results = [evaluator.evaluate(dev_set) for dev_set in self.dev_sets]
         return {f"eval/{r.name}/{name}": value for r in results for name, value in _figures(r).items()}
 
@@ -189,35 +204,42 @@ def _figures(result: EvaluationResult) -> dict[str, float]:
 
 
 def train(config: RunConfig, folder: RunFolder, watcher: Watcher, resume_from: Path | None = None) -> RunOutcome:
-    """Run (or go on with) a training run. The folder then holds everything; the outcome says how it ended."""
+    """Run (or go on with) a training run. The folder then holds everything; the outcome says how it ended.
+
+    Of several processes each calls this, with one folder, which only the main one writes.
+    """
     started = time.perf_counter()
+    processes = meet()
     torch.set_num_threads(config.run.num_threads)
     set_seed(config.run.seed)
-    problems = training_problems(config)
-    totals = _totals_at(resume_from)
-    components = load_components(config, problems, totals)
-    num_problems = len(problems)
-    problems = short_enough(problems, components.codec, config)
+    with processes.as_one("loading what the run needs"):
+        problems = training_problems(config)
+        totals = _totals_at(resume_from)
+        components = load_components(config, problems, totals)
+        num_problems = len(problems)
+        problems = short_enough(problems, components.codec, config)
+        require_room(config, components.policy, components.codec, problems)
+    processes.require_equal("the problems", lambda: _data_digest(config, problems))
     if len(problems) < num_problems:
         watcher.note(
             f"{num_problems - len(problems)} of {num_problems} problems left out: longer than max_prompt_tokens"
         )
-    require_room(config, components.policy, components.codec, problems)
     if asks_for_no_box(config, prompt_as_read(components.codec, problems[0])):
         watcher.note(f"{NO_BOX}: {BOX_REMEDY}")
-    progress = _Progress(folder, config, components, watcher, totals, evaluation_sets(config, "dev"))
+    progress = _Progress(folder, config, components, watcher, totals, evaluation_sets(config, "dev"), processes)
     # The trainer may wrap the policy's forward pass (autocast): before and after are to be measured alike.
     trainer = make_trainer(config, folder, components, problems, progress)
-    summary = (folder.read_json("summary.json") or _new_summary(config)) | {"stopped_because": "running", "after": None}
+    known = processes.once("what is known of the run", lambda: folder.read_json("summary.json"))
+    summary = (known or _new_summary(config)) | {"stopped_because": "running", "after": None}
     if summary["before"] is None and config.evaluation.before:
         watcher.note("measuring the policy before training")
-        summary["before"] = _evaluate(config, components)
+        summary["before"] = _evaluate(config, components, processes)
     folder.write_json("summary.json", summary)
     outcome = _train(trainer, progress, resume_from)
     if outcome.exit_code is not ExitCode.TRAINING_STOPPED:
         watcher.note("measuring the policy after training")
-        summary["after"] = _evaluate(config, components)
-        _save_model(config, trainer, folder)
+        summary["after"] = _evaluate(config, components, processes)
+        processes.once("saving the model", lambda: _save_model(config, trainer, folder))
     summary |= {
         "steps": max(trainer.state.global_step, step_of(resume_from)),
         "stopped_because": outcome.message or "finished",
@@ -235,6 +257,12 @@ def _save_model(config: RunConfig, trainer: ScopeTrainer, folder: RunFolder) -> 
     policy = trainer.model if config.model.lora is None else merged(trainer.model)
     policy.save_pretrained(folder.model)
     trainer.processing_class.save_pretrained(folder.model)
+
+
+def _data_digest(config: RunConfig, problems: list[Problem]) -> str:
+    """Equal for equal problems to train on and to measure on."""
+    held_out = [asdict(problem) for one in evaluation_sets(config) for problem in one.problems]
+    return digest_of([[asdict(problem) for problem in problems], held_out])
 
 
 def _new_summary(config: RunConfig) -> dict[str, Any]:
@@ -257,8 +285,8 @@ def _totals_at(checkpoint: Path | None) -> dict[str, float]:
     return {} if checkpoint is None else json.loads((checkpoint / "run.json").read_text())
 
 
-def _evaluate(config: RunConfig, components: Components) -> dict[str, Any]:
-    evaluator = make_evaluator(config, components)
+def _evaluate(config: RunConfig, components: Components, processes: Processes) -> dict[str, Any]:
+    evaluator = make_evaluator(config, components, processes=processes)
     return {s.name: evaluator.evaluate(s).record() for s in evaluation_sets(config)}
 
 
@@ -268,14 +296,20 @@ def _train(trainer: ScopeTrainer, progress: _Progress, resume_from: Path | None)
         trainer._load_from_checkpoint(str(resume_from))
         return RunOutcome(ExitCode.OK, {})
     try:
-        with interruptible(progress.interruption, progress.watcher.note):
+        with interruptible(progress.interruption, progress.watcher.note), noticing_the_lost():
             trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
     except NonFiniteLoss as error:
         return RunOutcome(ExitCode.TRAINING_STOPPED, {}, str(error))
+    except ProcessFailed as error:
+        if not progress.processes.is_main:
+            raise
+        # The launcher may be about to end this process, too; what happened is to be written down first.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return RunOutcome(ExitCode.TRAINING_STOPPED, {}, str(error))
     if progress.stopped_because:
         return RunOutcome(ExitCode.TRAINING_STOPPED, {}, progress.stopped_because)
-    if progress.interruption.by and trainer.state.global_step < progress.config.run.steps:
-        return RunOutcome(ExitCode.INTERRUPTED, {}, f"interrupted by {progress.interruption.by}")
+    if progress.interrupted_by and trainer.state.global_step < progress.config.run.steps:
+        return RunOutcome(ExitCode.INTERRUPTED, {}, f"interrupted by {progress.interrupted_by}")
     return RunOutcome(ExitCode.OK, {})
 
 
@@ -301,7 +335,7 @@ def make_trainer(
             step_rule=config.steps,
             prompt=config.prompt,
             sampling_rows=config.sampling.batch_rows,
-            args=trl_config(config, folder),
+            args=trl_config(config, folder, progress.processes.count),
             train_dataset=Dataset.from_list(rows),
             processing_class=components.codec.tokenizer,
             peft_config=None if lora is None else adapter_config(lora),
@@ -330,8 +364,9 @@ def _key_of(mapping: dict[str, Any], value: Any) -> str:
     return next(key for key, known in mapping.items() if known is value)
 
 
-def trl_config(config: RunConfig, folder: RunFolder) -> GRPOConfig:
+def trl_config(config: RunConfig, folder: RunFolder, num_processes: int = 1) -> GRPOConfig:
     """The same run in TRL's words."""
+    share = config.share(num_processes)
     run, sampling, objective, optimizer = config.run, config.sampling, config.objective, config.optimizer
     on_gpu = device().type == "cuda"
     return GRPOConfig(
@@ -339,9 +374,9 @@ def trl_config(config: RunConfig, folder: RunFolder) -> GRPOConfig:
         seed=run.seed,
         max_steps=run.steps,
         num_generations=config.rows_per_group,
-        per_device_train_batch_size=config.micro_batch_rows,
-        gradient_accumulation_steps=config.num_micro_batches,
-        steps_per_generation=config.num_micro_batches,
+        per_device_train_batch_size=share.micro_batch_rows,
+        gradient_accumulation_steps=share.num_micro_batches,
+        steps_per_generation=share.num_micro_batches,
         num_iterations=objective.updates_per_batch,
         max_completion_length=sampling.max_response_tokens,
         temperature=sampling.temperature,

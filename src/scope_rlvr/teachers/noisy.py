@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from scope_rlvr.ports import Teacher, TeacherReply, TeacherRequest, TextCodec
+from scope_rlvr.ports import Teacher, TeacherReply, TeacherRequest, TextCodec, is_served
 from scope_rlvr.seeds import derive_seed
 
 _NUMBER = re.compile(r"\d+")
@@ -33,6 +33,10 @@ class NoisyTeacher:
         self.share = share
         self.codec = codec
         self.seed = seed
+
+    @property
+    def is_served(self) -> bool:
+        return is_served(self.teacher)
 
     def continue_from(self, requests: Sequence[TeacherRequest], *, seed: int) -> list[TeacherReply]:
         replies = self.teacher.continue_from(requests, seed=seed)

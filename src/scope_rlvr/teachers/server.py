@@ -40,6 +40,8 @@ class ServerTeacher:
     temperature 0 equal requests are asked once. Failures are replies with ``error``, ``fault`` and ``effort``.
     """
 
+    is_served = True
+
     def __init__(
         self,
         client: Client,

@@ -1,0 +1,100 @@
+"""The processes that share a run, of which there is one unless a launcher started more.
+
+A method does the same in every process, on the groups of the whole batch, and so knows nothing of processes: baselines,
+buffers and draws are those of one. Only what is dear, writing, judging and scoring, is shared out: each process does a
+part, and all are given what came of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+class ProcessFailed(RuntimeError):
+    """Another process of the run failed, or is gone, so that this one cannot go on."""
+
+
+class Processes:
+    """The processes of a run as one of them sees them; this class is the only process of its run.
+
+    Every process calls these methods in the same order. ``what`` says in a few words what is done, for messages. An error
+    in one process is an error in all of them.
+
+    >>> Processes().spread("doubling", [1, 2, 3], lambda part: [2 * number for number in part])
+    [2, 4, 6]
+    """
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes the run folder and prints."""
+        return self.index == 0
+
+    def together(self, what: str, work: Callable[[], _Result]) -> list[_Result]:
+        """Each process does its work; all are given the results of all, in the order of the processes."""
+        return [work()]
+
+    def once(self, what: str, work: Callable[[], _Result]) -> _Result:
+        """The main process does the work; all are given the result."""
+        return self.together(what, lambda: work() if self.is_main else _NOTHING)[0]
+
+    def spread(
+        self, what: str, items: Sequence[_Item], work: Callable[[Sequence[_Item]], Sequence[_Result]]
+    ) -> list[_Result]:
+        """One result for each item, in order; each process does the work of a part, which is never empty."""
+        parts = self.together(f"{what} ({len(items)} in all)", lambda: _done(what, self._part_of(items), work))
+        return [result for part in parts for result in part]
+
+    def _part_of(self, items: Sequence[_Item]) -> Sequence[_Item]:
+        """The consecutive items that are this process's to work on."""
+        return items[len(items) * self.index // self.count : len(items) * (self.index + 1) // self.count]
+
+    @contextmanager
+    def as_one(self, what: str) -> Iterator[None]:
+        """Nobody goes on behind the block unless all came through it. There is no other collective call in it."""
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+
+        def tell() -> None:
+            if failure is not None:
+                raise failure
+
+        self.together(what, tell)
+
+    def require_equal(self, what: str, value: Callable[[], object]) -> None:
+        """Refuse to go on where processes differ in what must be the same in all of them."""
+        if self.count == 1:
+            return
+        first, *others = self.together(f"comparing {what}", value)
+        for index, other in enumerate(others, start=1):
+            if other != first:
+                raise ProcessFailed(f"{what} of process 0 and of process {index} differ, and must not")
+
+
+ONE_PROCESS = Processes()
+"""The only process of its run."""
+
+_NOTHING: Any = None
+
+
+def _done(what: str, items: Sequence[_Item], work: Callable[[Sequence[_Item]], Sequence[_Result]]) -> Sequence[_Result]:
+    results = work(items) if items else []
+    if len(results) != len(items):
+        raise ValueError(f"{what} gave {len(results)} results for {len(items)} items")
+    return results
+
+
+def num_launched() -> int:
+    """How many processes the launcher started (``torchrun``, ``accelerate launch``), by ``WORLD_SIZE``; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
