@@ -71,7 +71,7 @@ def side_by_side(work: Callable[[Item], Answer], items: Sequence[Item], num_thre
     """``work`` of each item, in order, on threads that compute with one core each.
 
     Small passes gain little from a second core each, and lose what its help costs to ask for (measured, see
-    docs/performance.md). What is computed does not depend on the number of threads.
+    docs/performance.md).
 
     >>> side_by_side(lambda x: x * x, [1, 2, 3], num_threads=2)
     [1, 4, 9]
