@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import step_splitting
 from scope_rlvr import steps as steps_module
 from scope_rlvr.engines.local import TokenizerCodec
 from scope_rlvr.steps import PieceReader, StepRule, _closing_marks, split_steps
@@ -220,6 +221,16 @@ def test_the_work_for_a_token_does_not_grow_with_the_length(kind):
     long = {name: codec_of(kind).encode(unit * 1000) for name, unit in WRITTEN.items()} | sampled(kind, 1000)
     for name, ids in long.items():
         assert tokens_decoded(kind, ids) <= 2 * tokens_decoded(kind, short[name]) + 10, name
+
+
+def test_the_benchmark_measures_what_it_says():
+    for case in step_splitting.CASES:
+        found = step_splitting.measure(case, LOSSLESS[0], lengths=(5, 20), num_blocks=2)
+        assert [[one.num_tokens > 0 and one.both > 0 for one in block] for block in found.blocks] == [[True] * 2] * 2
+        assert len(found.growth) == len(found.times_decoding) == 2
+        steps = split_steps(codec_of(LOSSLESS[0]).pieces(step_splitting.response(case, LOSSLESS[0], 20)), StepRule())
+        assert len(steps) == 20 or case == step_splitting.RANDOM
+        assert case in step_splitting.markdown([found])
 
 
 def test_text_that_depends_on_all_tokens_is_still_read_in_linear_time():

@@ -99,6 +99,19 @@ def test_white_space_after_a_visible_separator_belongs_to_the_next_step():
     assert texts("a### b", separator="###") == ["a###", " b"]
 
 
+@pytest.mark.parametrize(
+    "step", ["\x00", "\x1b[31m", "\u200b", "\ufeff", "\u202e", "e\u0301", "第一步", "👩\u200d🔬", "\ud83d"]
+)
+def test_any_character_is_part_of_a_step(step):
+    assert texts(f"{step}\n\n{step}\n\n") == [f"{step}\n\n"] * 2
+
+
+def test_ten_thousand_steps_are_split_and_those_past_the_cap_joined():
+    written = [f"{number}\n\n" for number in range(10_000)]
+    assert texts("".join(written), max_steps=10_000) == written
+    assert texts("".join(written)) == [*written[:511], "".join(written[511:])]
+
+
 def test_unfinished_characters_belong_to_the_token_that_finishes_them():
     symbols = [b"a", "é".encode()[:1], "é".encode()[1:], b"b", "€".encode()[:2]]
     reader = PieceReader(lambda ids: b"".join(symbols[i] for i in ids).decode("utf-8", errors="replace"))
