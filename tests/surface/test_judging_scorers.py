@@ -174,6 +174,7 @@ def test_a_calibration_round_trips(scope, embedded_rows, tmp_path):
     assert ended.code == 0, ended.err
     for word in ("rule", "resamples choose", "on rows it was not chosen on", "no cut at all", "calibration error"):
         assert word in ended.out
+    assert "beware" not in ended.out
     found = json.loads(out.read_text(encoding="utf-8"))
     assert found["file"]["num_rows"] == 100
     assert found["costs"] == {"early": 1.0, "late": 5.0, "missed": 1.0, "false_alarm": 1.0}
@@ -222,6 +223,17 @@ def test_the_same_calibration_twice(scope, embedded_rows, tmp_path):
             == 0
         )
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+
+
+def test_a_rule_that_is_no_better_than_cutting_nowhere_is_told(scope, tmp_path):
+    file = tmp_path / "labelled.jsonl"
+    file.write_text("\n".join([row(0), row(1), row(-1)] * 10), encoding="utf-8")
+    spec = ("scorer", "calibrate", "--data", file, "--late-cost", "1", "--scorer")
+    told = "not surely cheaper than cutting nowhere"
+    for scorer, out in (("always-none", "none.json"), ("random", "random.json")):
+        ended = scope(*spec, scorer, "--out", tmp_path / out)
+        assert ended.code == 0, ended.err
+        assert told in ended.out
 
 
 def row(label: int, **more: object) -> str:

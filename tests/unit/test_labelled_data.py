@@ -106,10 +106,11 @@ def test_prm800k_rows_that_are_not_for_judging_are_left_out_and_counted(tmp_path
         good | {"is_quality_control_question": True},
         good | {"is_initial_screening_question": True},
         prm800k(rated(("2 + 2 = 4", 1)), label={"finish_reason": "bad_problem"}),
+        prm800k(rated(("2 + 2 = 4", None))),
     ]
     found = read_labelled(written(tmp_path, *rows))
     assert len(found.solutions) == 1
-    assert sum(found.left_out.values()) == 3
+    assert sum(found.left_out.values()) == 4
     assert found.bad_rows == ()
 
 
@@ -134,6 +135,8 @@ BAD = [
     ({"input": "? Step 1: a ки", "label": "? Step 1: b +"}, "it differs at step 1"),
     ({"input": "no steps", "label": "no steps"}, "steps that end in"),
     (prm800k({"completions": [{"text": "a"}], "chosen_completion": 0}), "lacks or misuses 'rating'"),
+    (prm800k(rated(("2 + 2 = 4", 5))), "a rating is -1, 0 or 1, got 5"),
+    (prm800k(rated(("2 + 2 = 4", "-1"))), "a rating is -1, 0 or 1, got '-1'"),
 ]
 
 

@@ -123,7 +123,7 @@ def calibration_lines(found: Calibration) -> list[str]:
     shares = ", ".join(f"{kind} {percent(share)}" for kind, share in choice.kind_shares.items() if share)
     low, high = choice.level_interval
     before = "" if found.before is None else f"{_with_interval(found.before.error, number)} before, "
-    return [
+    lines = [
         f"rule      {rule_text(choice.rule)}; resamples choose {shares}, and of this kind levels from {low:.3g} to {high:.3g}",
         f"costs     too early 1, too late {costs.late:g}, missed {costs.missed:g}, false alarm {costs.false_alarm:g}",
         f"cost      {_with_interval(choice.cost, number)} a row; on rows it was not chosen on "
@@ -138,6 +138,12 @@ def calibration_lines(found: Calibration) -> list[str]:
         f"map       {len(found.map.scores)} points; calibration error {before}{_with_interval(found.after.error, number)} after, "
         "on rows it was not fitted to",
     ]
+    if choice.cost_elsewhere.interval is not None and choice.cost_elsewhere.interval[1] >= found.cost_of_no_cut:
+        lines.append(
+            "beware    on rows it was not chosen on, the rule is not surely cheaper than cutting nowhere: at these costs the "
+            "scorer may not be worth listening to"
+        )
+    return lines
 
 
 def _with_interval(found: Estimate, write: Callable[[float], str]) -> str:

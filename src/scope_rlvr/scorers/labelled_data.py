@@ -266,9 +266,14 @@ def _followed(steps: list[dict[str, Any]]) -> tuple[tuple[str, ...], int | None,
     followed: list[str] = []
     others: list[tuple[str, ...]] = []
     for step in steps:
+        if strange := [c["rating"] for c in step["completions"] if c["rating"] not in (-1, 0, 1, None)]:
+            raise _BadRow(f"a rating is -1, 0 or 1, got {_shown(strange[0])}")
         wrong = [c["text"] for c in step["completions"] if c["rating"] == -1]
         if step["chosen_completion"] is not None:
-            text, is_wrong = (chosen := step["completions"][step["chosen_completion"]])["text"], chosen["rating"] == -1
+            chosen = step["completions"][step["chosen_completion"]]
+            if chosen["rating"] is None:
+                raise _LeftOut("a step that was followed has no rating")
+            text, is_wrong = chosen["text"], chosen["rating"] == -1
         elif step["human_completion"] is not None:
             human = step["human_completion"]
             text, is_wrong = human["text"] if isinstance(human, dict) else human, False
