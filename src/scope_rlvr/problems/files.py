@@ -23,7 +23,9 @@ def read_file(path: Path) -> Iterator[Row]:
     try:
         yield from readers[path.suffix](path)
     except OSError as error:
-        raise UserError(f"the problem file {path} cannot be read: {error.strerror or error}") from error
+        raise UserError(
+            f"the problem file {path} cannot be read: {error.strerror or error}; look at its name"
+        ) from error
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
@@ -53,14 +55,14 @@ def _parquet(path: Path) -> Iterator[Row]:
         for number, values in enumerate(batches, start=1):
             yield Row(f"row {number}", values)
     except pyarrow.ArrowException as error:
-        raise UserError(f"the problem file {path} is not Parquet: {error}") from error
+        raise UserError(f"the problem file {path} is not Parquet: {error}; write it anew") from error
 
 
 def _csv(path: Path) -> Iterator[Row]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"the problem file {path} cannot be read: {error}") from error
+        raise UserError(f"the problem file {path} cannot be read: {error}; save it as UTF-8") from error
     # A null byte is told row by row, and a problem may be longer than the reader's own limit.
     csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)

@@ -34,7 +34,7 @@ def gym_problems(task: str, count: int, seed: int, split: Split) -> list[Problem
         if len(found) == count:
             return list(found.values())
     raise UserError(
-        f"gym:{task} has only {len(found)} different problems for the split {split}, and {count} are wanted"
+        f"gym:{task} has only {len(found)} different problems for the split {split}, and {count} are wanted; ask for fewer"
     )
 
 

@@ -113,7 +113,7 @@ def read_table(
         )
     if not reader.problems:
         why = f"; of its {num_rows} row(s) none is one:\n{shown(complaints)}" if complaints else ""
-        raise UserError(f"{where} holds no problem{why}")
+        raise UserError(f"{where} holds no problem{why}; give it rows with a problem and its answer, one a line or row")
     return ProblemTable(tuple(reader.problems), tuple(complaints))
 
 

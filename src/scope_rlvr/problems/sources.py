@@ -89,7 +89,9 @@ def load_problems(settings: SourceSettings, wanted: Wanted, folder: Path | None 
             raise UserError(f"{error}{_local_copy(source, wanted, folder)}") from error
     chosen = table.problems[wanted.start : wanted.start + wanted.count] if wanted.count else table.problems
     if not chosen:
-        raise UserError(f"{source} holds {len(table.problems)} problems, none from number {wanted.start + 1} on")
+        raise UserError(
+            f"{source} holds {len(table.problems)} problems, none from number {wanted.start + 1} on; ask for earlier ones"
+        )
     return replace(table, problems=chosen, num_available=len(table.problems))
 
 
@@ -212,7 +214,9 @@ def _fingerprint(path: Path) -> tuple[int, int]:
     try:
         found = path.stat()
     except OSError as error:
-        raise UserError(f"the problem file {path} cannot be read: {error.strerror or error}") from error
+        raise UserError(
+            f"the problem file {path} cannot be read: {error.strerror or error}; look at its name"
+        ) from error
     return found.st_mtime_ns, found.st_size
 
 
@@ -254,7 +258,8 @@ def _of_split(rows: Sequence[Row], split: str | None, path: Path, *, is_training
         split = _usual_split(known, path, is_training=is_training)
     if split is not None and split not in known:
         raise UserError(
-            f"{path} has no rows of the split {split!r}; its column `split` says {', '.join(known) or 'nothing'}"
+            f"{path} has no rows of the split {split!r}; its column `split` says {', '.join(known) or 'nothing'}; "
+            "name one of these, or leave split out"
         )
     for row, name in zip(rows, named, strict=True):
         if split is None or name == split or isinstance(row.values, str):

@@ -178,7 +178,9 @@ def _model_folder(folder: Path, key: str) -> Path:
     if not (folder / "config.json").is_file():
         raise UserError(f"{key}: {folder} holds no model (no config.json); give the folder that save_pretrained wrote")
     if not any(folder.glob("*.safetensors")):
-        raise UserError(f"{key}: {folder} holds no safetensors weights; other formats are not loaded")
+        raise UserError(
+            f"{key}: {folder} holds no safetensors weights; other formats are not loaded: write it anew by save_pretrained"
+        )
     return folder
 
 
