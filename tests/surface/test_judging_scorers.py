@@ -12,6 +12,7 @@ from scope_rlvr.evaluation import scorer_bench
 from scope_rlvr.problems.reduction import SEPARATOR, Reduction
 from scope_rlvr.run.calibrate_scorer import CALIBRATION_SCHEMA
 from scope_rlvr.run.judge_scorer import BENCH_SCHEMA
+from scope_rlvr.scorers.baselines import RandomScorer
 from tests.benchmark_data import benchmark_file
 from tests.surface.conftest import run_scope
 from tests.surface.test_docs import doc, rows_of
@@ -223,6 +224,20 @@ def test_the_same_calibration_twice(scope, embedded_rows, tmp_path):
             == 0
         )
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+
+
+def test_what_could_not_be_scored_has_a_row_and_what_has_no_f1_is_not_tuned(scope, tmp_path, monkeypatch):
+    file = tmp_path / "wrong.jsonl"
+    file.write_text("\n".join([row(0), row(1)] * 4), encoding="utf-8")
+    monkeypatch.setattr(RandomScorer, "score", lambda self, solutions: [None, (0.2, 0.9)] * (len(solutions) // 2))
+    ended = scope("scorer", "bench", "--scorer", "random", "--data", file, "--out", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    said = " ".join(ended.out.split())
+    assert "as its own: F1 wants scored rows with and without a wrong step, and wrong has not both" in said
+    assert "tuned here" not in said
+    (unscored, _) = [line.split() for line in ended.out.splitlines() if line.startswith("  not scored")]
+    assert unscored[:4] == ["not", "scored", "50.0", "%"]
+    assert results(tmp_path / "out")["tuned"]["rule"] == {"kind": "threshold", "threshold": 0.5}
 
 
 def test_a_rule_that_is_no_better_than_cutting_nowhere_is_told(scope, tmp_path):

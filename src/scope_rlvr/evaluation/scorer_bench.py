@@ -76,11 +76,15 @@ class SetResult:
 
 @dataclass(frozen=True)
 class Bench:
-    """The results of all sets. The tuned rule is the own rule with the level that has the highest F1 on ``tuned_on``."""
+    """The results of all sets. The tuned rule is the own rule with the level that has the highest F1 on ``tuned_on``.
+
+    Where that set has no F1, not having scored rows with and without a wrong step, it is the own rule as it is.
+    """
 
     own_rule: AnyRule
     tuned_rule: AnyRule
     tuned_on: str
+    is_tuned: bool
     results: tuple[SetResult, ...]
 
     @property
@@ -98,8 +102,10 @@ def bench(sets: Sequence[ScoredSet], own_rule: AnyRule, tuned_on: str) -> Bench:
     """Judge a scorer by its scores. ``tuned_on`` is the name of one of the sets."""
     tuning = next(scored for scored in sets if scored.name == tuned_on)
     rows = tuning.rows()
-    tuned_rule = best_f1(kind_of(own_rule, *score_range(sets)), rows) if rows else own_rule
-    return Bench(own_rule, tuned_rule, tuned_on, tuple(_judged(scored, own_rule, tuned_rule) for scored in sets))
+    can_tune = len({row.first_wrong is None for row in rows}) == 2
+    tuned_rule = best_f1(kind_of(own_rule, *score_range(sets)), rows) if can_tune else own_rule
+    results = tuple(_judged(scored, own_rule, tuned_rule) for scored in sets)
+    return Bench(own_rule, tuned_rule, tuned_on, can_tune, results)
 
 
 def score_range(sets: Sequence[ScoredSet]) -> tuple[float, float]:

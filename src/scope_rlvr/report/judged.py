@@ -20,15 +20,18 @@ from scope_rlvr.run.judge_scorer import Throughput
 from scope_rlvr.scorers.labelled_data import LabelledFile
 from scope_rlvr.study.plots import ARM_COLOURS, SOFT, Plot
 
-_FIGURES: dict[str, Callable[[FirstErrorFigures], Estimate]] = {
-    "F1": lambda f: f.f1,
-    "with a wrong step: exact": lambda f: f.accuracy_wrong,
-    "  too early": lambda f: f.wrong[Finding.EARLY],
-    "  too late": lambda f: f.wrong[Finding.LATE],
-    "  missed": lambda f: f.wrong[Finding.MISSED],
-    "without one: left alone": lambda f: f.accuracy_right,
-    "  false alarm": lambda f: f.right[Finding.FALSE_ALARM],
-}
+_UNSCORED = "  not scored"
+_FIGURES: list[tuple[str, Callable[[FirstErrorFigures], Estimate]]] = [
+    ("F1", lambda f: f.f1),
+    ("with a wrong step: exact", lambda f: f.accuracy_wrong),
+    ("  too early", lambda f: f.wrong[Finding.EARLY]),
+    ("  too late", lambda f: f.wrong[Finding.LATE]),
+    ("  missed", lambda f: f.wrong[Finding.MISSED]),
+    (_UNSCORED, lambda f: f.wrong[Finding.UNSCORED_WRONG]),
+    ("without one: left alone", lambda f: f.accuracy_right),
+    ("  false alarm", lambda f: f.right[Finding.FALSE_ALARM]),
+    (_UNSCORED, lambda f: f.right[Finding.UNSCORED_RIGHT]),
+]
 
 
 def rule_text(rule: AnyRule) -> str:
@@ -47,11 +50,15 @@ def rule_text(rule: AnyRule) -> str:
 
 def bench_tables(found: Bench) -> Iterator[RenderableType]:
     """The rules, then one table a file with the scorer's own rule and the tuned one beside each other, then the means."""
-    yield Text(
-        f"own rule  {rule_text(found.own_rule)}\ntuned     {rule_text(found.tuned_rule)}, on {visible(found.tuned_on)}\n"
+    on = visible(found.tuned_on)
+    tuned = (
+        f"{rule_text(found.tuned_rule)}, on {on}"
+        if found.is_tuned
+        else f"as its own: F1 wants scored rows with and without a wrong step, and {on} has not both"
     )
+    yield Text(f"own rule  {rule_text(found.own_rule)}\ntuned     {tuned}\n")
     for result in found.results:
-        yield _table(result, is_tuned_here=result.name == found.tuned_on)
+        yield _table(result, is_tuned_here=found.is_tuned and result.name == found.tuned_on)
     if len(found.results) > 1:
         yield Text(
             f"mean F1   {_percent(found.mean_f1)} with its own rule; {_percent(found.mean_tuned_f1)} with the tuned one, over "
@@ -74,8 +81,9 @@ def _table(result: SetResult, *, is_tuned_here: bool) -> Table:
     for header in ("own rule", "tuned"):
         table.add_column(header, justify="right", no_wrap=True)
         table.add_column("95 % interval", justify="right", no_wrap=True)
-    for label, read in _FIGURES.items():
-        table.add_row(label, *_cells(read(result.own)), *_cells(read(result.tuned)))
+    for label, read in _FIGURES:
+        if result.num_unscored or label != _UNSCORED:
+            table.add_row(label, *_cells(read(result.own)), *_cells(read(result.tuned)))
     if result.on_wrong_answers is not None:
         table.add_row("wrong answers: exact", *_cells(result.on_wrong_answers.accuracy_wrong))
     if result.reliability is not None:
