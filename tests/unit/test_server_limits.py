@@ -128,20 +128,31 @@ def test_several_processes_share_a_folder(tmp_path: Path) -> None:
 def test_the_breaker_counts_failures_in_a_row() -> None:
     breaker = Breaker(pause_after=3, pause_seconds=10)
     for at in (0.0, 1.0):
-        breaker.failed(at, "down")
-    breaker.succeeded()
+        breaker.failed(at, "down", asked_at=at)
+    breaker.succeeded(1.5)
     for at in (2.0, 3.0):
-        breaker.failed(at, "down")
+        breaker.failed(at, "down", asked_at=at)
     assert breaker.allows(3.5)
-    breaker.failed(4.0, "down")
+    breaker.failed(4.0, "down", asked_at=4.0)
     assert not breaker.allows(13.9)
+
+
+def test_of_requests_under_way_together_those_that_hang_are_not_failures_in_a_row() -> None:
+    breaker = Breaker(pause_after=3, pause_seconds=10)
+    breaker.succeeded(0.2)
+    for _ in range(20):
+        breaker.failed(1.0, "no reply", asked_at=0.1)
+    assert breaker.allows(1.0)
+    for _ in range(3):
+        breaker.failed(1.5, "no reply", asked_at=0.5)
+    assert not breaker.allows(1.6)
 
 
 def test_after_a_pause_a_single_request_tries() -> None:
     breaker = Breaker(pause_after=1, pause_seconds=10)
-    breaker.failed(0.0, "down")
+    breaker.failed(0.0, "down", asked_at=0.0)
     assert [breaker.allows(at) for at in (9.9, 10.0, 10.1, 19.9, 20.0)] == [False, True, False, False, True]
-    breaker.failed(21.0, "still down")
+    breaker.failed(21.0, "still down", asked_at=20.0)
     assert not breaker.allows(30.9)
     assert breaker.allows(31.0)
 

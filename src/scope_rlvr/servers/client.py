@@ -209,6 +209,7 @@ class Client:
 
     async def _attempt(self, question: Question[T], batch: _Batch) -> _Attempt[T]:
         """One request, and what is learned from it. Its cost at most is set aside already."""
+        asked_at = time.monotonic()
         try:
             attempt = await self._send(question, batch)
         finally:
@@ -216,10 +217,10 @@ class Client:
         spent = self._spent(attempt, question)
         self.budget.settle(0, 0, num_prompt_tokens=spent.num_prompt_tokens, num_reply_tokens=spent.num_reply_tokens)
         if attempt.fault is None:
-            self.breaker.succeeded()
+            self.breaker.succeeded(time.monotonic())
             self.cache.put(self._identity(batch.path, question), attempt.reply)
         elif attempt.fault not in _SAYS_NOTHING_OF_THE_SERVER:
-            self.breaker.failed(time.monotonic(), attempt.message)
+            self.breaker.failed(time.monotonic(), attempt.message, asked_at=asked_at)
         return attempt
 
     async def _send(self, question: Question[T], batch: _Batch) -> _Attempt[T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -10,15 +11,17 @@ class Breaker:
     """Leaves a failing server alone for a while.
 
     After ``pause_after`` failures in a row nothing is asked for ``pause_seconds``; then one request at a time tries whether
-    the server is back. Times are seconds on any clock that does not go back.
+    the server is back. A failure counts where the server has answered nobody since its request was asked: of requests under
+    way together, those that hang end last, and are no sign of a server that is down. Times are seconds on any clock that
+    does not go back.
 
     >>> breaker = Breaker(pause_after=2, pause_seconds=30)
-    >>> breaker.failed(0.0, "HTTP 500"); breaker.failed(1.0, "HTTP 503")
+    >>> breaker.failed(0.0, "HTTP 500", asked_at=0.0); breaker.failed(1.0, "HTTP 503", asked_at=0.5)
     >>> breaker.allows(at=2.0), breaker.allows(at=31.0), breaker.allows(at=31.1)
     (False, True, False)
     >>> breaker.cause
     'HTTP 503'
-    >>> breaker.succeeded(); breaker.allows(at=31.2)
+    >>> breaker.succeeded(at=31.2); breaker.allows(at=31.2)
     True
     """
 
@@ -28,6 +31,7 @@ class Breaker:
     cause: str = ""
     """What the latest failure said."""
     closed_until: float | None = None
+    answered_at: float = -math.inf
 
     def allows(self, at: float) -> bool:
         """Whether to ask now. After a pause, saying yes starts the next one, so that nobody else tries, too."""
@@ -38,13 +42,15 @@ class Breaker:
         self.closed_until = at + self.pause_seconds
         return True
 
-    def failed(self, at: float, cause: str) -> None:
+    def failed(self, at: float, cause: str, *, asked_at: float) -> None:
+        if asked_at < self.answered_at:
+            return
         self.num_failures, self.cause = self.num_failures + 1, cause
         if self.num_failures >= self.pause_after:
             self.closed_until = at + self.pause_seconds
 
-    def succeeded(self) -> None:
-        self.num_failures, self.cause, self.closed_until = 0, "", None
+    def succeeded(self, at: float) -> None:
+        self.num_failures, self.cause, self.closed_until, self.answered_at = 0, "", None, at
 
 
 @dataclass(slots=True)
