@@ -98,3 +98,9 @@ def _done(what: str, items: Sequence[_Item], work: Callable[[Sequence[_Item]], S
 def num_launched() -> int:
     """How many processes the launcher started (``torchrun``, ``accelerate launch``), by ``WORLD_SIZE``; 1 without one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launched_zero_stage() -> int:
+    """The stage of DeepSpeed's ZeRO that ``accelerate launch`` was told to use; 0 without DeepSpeed."""
+    is_used = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    return int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")) if is_used else 0

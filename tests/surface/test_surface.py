@@ -45,7 +45,7 @@ COMMANDS = {
         "--out",
     ],
     "grade": ["file", "--verifier", "--set", "--show", "--out"],
-    "check": ["config", "--set", "--method", "--out", "--processes", "--quick", "--json"],
+    "check": ["config", "--set", "--method", "--out", "--processes", "--zero-stage", "--quick", "--json"],
     "doctor": ["configs", "--json"],
     "methods": ["name"],
     "report": ["run", "--out"],

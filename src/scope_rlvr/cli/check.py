@@ -21,6 +21,9 @@ def check(
     method: Annotated[str | None, typer.Option(help="the method, see scope methods")] = None,
     out: Annotated[Path | None, typer.Option(help="where the run would be written")] = None,
     processes: Annotated[int, typer.Option(min=1, help="how many processes the run will be started in")] = 1,
+    zero_stage: Annotated[
+        int, typer.Option(min=0, max=2, help="the stage of DeepSpeed's ZeRO that they will be started with")
+    ] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="only what needs no model")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON in the place of the table")] = False,
 ) -> None:
@@ -35,7 +38,7 @@ def check(
 
     quiet_libraries(settings)
     torch.set_num_threads(settings.run.num_threads)
-    findings = list(quick_findings(settings, out or Path("runs") / "check", processes))
+    findings = list(quick_findings(settings, out or Path("runs") / "check", processes, zero_stage))
     is_complete = not quick and is_passed(findings)
     if is_complete:
         findings += model_findings(settings)

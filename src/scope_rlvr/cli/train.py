@@ -12,7 +12,7 @@ from rich.console import Console
 from scope_rlvr.cli.console import open_console
 from scope_rlvr.engines.processes import leave, meet
 from scope_rlvr.errors import ExitCode, UserError
-from scope_rlvr.processes import Processes
+from scope_rlvr.processes import Processes, launched_zero_stage
 from scope_rlvr.run.config import RunConfig, dump_config, load_config
 from scope_rlvr.run.folder import RunFolder, step_of
 from scope_rlvr.run.sources import check_sources
@@ -97,7 +97,7 @@ def _checked(settings: RunConfig, out: Path, num_processes: int) -> list[str]:
     from scope_rlvr.run.check import quick_findings
     from scope_rlvr.run.findings import Severity
 
-    findings = list(quick_findings(settings, out, num_processes))
+    findings = list(quick_findings(settings, out, num_processes, launched_zero_stage()))
     errors = [
         f"{f.subject}: {f.message}{f'; {f.remedy}' if f.remedy else ''}"
         for f in findings

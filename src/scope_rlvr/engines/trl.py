@@ -219,6 +219,11 @@ class ScopeTrainer(GRPOTrainer):
         if getattr(self, "aux_loss_enabled", False):
             raise UnsupportedOption("the load-balancing loss of a mixture of experts would be ignored; set it to 0")
         deepspeed = getattr(self.accelerator.state, "deepspeed_plugin", None)
+        if deepspeed is not None and self.method.steers_optimizer:
+            raise UnsupportedOption(
+                f"DeepSpeed updates the weights before method {self.method.title} could set its learning rate or begin a stage; "
+                "take another method, or start the processes without DeepSpeed"
+            )
         if self.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3):
             raise UnsupportedOption(
                 "parameters sharded over processes (FSDP, ZeRO-3) cannot sample rollouts here; use data parallelism"

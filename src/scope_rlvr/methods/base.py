@@ -74,6 +74,12 @@ class Method(Settings):
         """What the run's learning rate is multiplied by at a step (from 1)."""
         return 1.0
 
+    @property
+    def steers_optimizer(self) -> bool:
+        """Whether the method has stages or learning rates of its own."""
+        own = type(self)
+        return own.stage is not Method.stage or own.learning_rate_factor is not Method.learning_rate_factor
+
     def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
         """The verified rollouts of each group, at most ``num_rollouts``; the groups given have no members yet."""
         return tools.sample(groups, num_rollouts)

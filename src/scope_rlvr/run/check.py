@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scope_rlvr.engines.lora import num_parameters
+from scope_rlvr.engines.samplers import VllmSampler
 from scope_rlvr.errors import UserError
 from scope_rlvr.grading.math_answer import MathVerifier
 from scope_rlvr.grading.settings import FunctionKind, PatternKind
@@ -55,7 +56,7 @@ def is_passed(findings: list[Finding]) -> bool:
 # --- without models -------------------------------------------------------------------------------------------------
 
 
-def quick_findings(config: RunConfig, out: Path, num_processes: int = 1) -> Iterator[Finding]:
+def quick_findings(config: RunConfig, out: Path, num_processes: int = 1, zero_stage: int = 0) -> Iterator[Finding]:
     """What can be found without loading a model: packages, the output folder, data, references, memory by arithmetic."""
     yield from package_findings()
     try:
@@ -66,6 +67,13 @@ def quick_findings(config: RunConfig, out: Path, num_processes: int = 1) -> Iter
     if num_processes > 1:
         problems = config.run.problems_per_step // num_processes
         yield ok("processes", f"each of {num_processes} trains on {problems} problems of a step, {share.rows} rows")
+    sampler = config.sampling.sampler
+    if isinstance(sampler, VllmSampler) and num_processes % sampler.tensor_parallel:
+        yield error(
+            "processes",
+            f"sampling.sampler.tensor_parallel = {sampler.tensor_parallel} does not divide {num_processes} process(es)",
+            "start a number of processes that it divides, or lower it",
+        )
     yield _folder(out)
     try:
         yield _disk(config, out)
@@ -78,7 +86,7 @@ def quick_findings(config: RunConfig, out: Path, num_processes: int = 1) -> Iter
     for said in data.shared.values():
         yield warning("data", said, "remove them from the training problems, or measure on another set")
     yield from _references(config, data)
-    yield from _memory(config, num_processes)
+    yield from _memory(config, num_processes, zero_stage)
 
 
 def _folder(out: Path) -> Finding:
@@ -164,7 +172,7 @@ def _references(config: RunConfig, data: RunData) -> Iterator[Finding]:
         verifier.close()
 
 
-def _memory(config: RunConfig, num_processes: int) -> Iterator[Finding]:
+def _memory(config: RunConfig, num_processes: int, zero_stage: int) -> Iterator[Finding]:
     """The arithmetic of memory against what there is; without a graphics processor, the machine's own, which processes
     share."""
     shape = shape_of(config.model.policy, "model.policy")
@@ -172,7 +180,14 @@ def _memory(config: RunConfig, num_processes: int) -> Iterator[Finding]:
         return
     device, whole = device_memory()
     room = room_beside_vllm(config, whole)
-    needed = estimate(config, shape, prompt_tokens_of(config), on_gpu=device != "cpu", num_processes=num_processes)
+    needed = estimate(
+        config,
+        shape,
+        prompt_tokens_of(config),
+        on_gpu=device != "cpu",
+        num_processes=num_processes,
+        zero_stage=zero_stage,
+    )
     room = room / num_processes if device == "cpu" else room
     of_each = "" if num_processes == 1 else " for each process"
     said = (

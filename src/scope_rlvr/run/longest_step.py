@@ -20,7 +20,7 @@ from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.methods import Grpo
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.folder import RunFolder
-from scope_rlvr.run.train import reaching_vllm, trl_config
+from scope_rlvr.run.train import starting, trl_config
 from scope_rlvr.types import Problem
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run_longest_step(config: RunConfig, policy: LocalModel, problems: list[Probl
         torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        with reaching_vllm(config):
+        with starting(config):
             trainer = _trainer(config, policy, problems, Path(folder))
         trainer.codec.end_ids = frozenset()
         if trainer.use_vllm:

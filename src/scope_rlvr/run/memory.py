@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,13 @@ def shape_of(name: str, key: str) -> ModelShape | None:
 
 
 def estimate(
-    config: RunConfig, shape: ModelShape, prompt_tokens: int, *, on_gpu: bool, num_processes: int = 1
+    config: RunConfig,
+    shape: ModelShape,
+    prompt_tokens: int,
+    *,
+    on_gpu: bool,
+    num_processes: int = 1,
+    zero_stage: int = 0,
 ) -> Memory:
     """What each process of a run needs on its device, in bytes, with ``P`` parameters and rows of ``T`` tokens:
 
@@ -151,6 +157,8 @@ def estimate(
     * on a GPU, the copies that autocast makes: ``2·P``;
     * with adapters of ``A`` parameters, gradients, moments and copies of those alone: ``4·A + 8·A + 2·A``; their weights
       ``4·A`` stand beside the policy's, which a GPU holds as they are stored, and a KL penalty adds nothing;
+    * with DeepSpeed's ZeRO on ``n`` GPUs, weights of 16 bits, ``2·P``, and of the float32 ones and the moments a part each,
+      ``12·P/n``; of the gradients, ``2·P``, at stage 2 a part, too;
     * activations of one micro-batch: ``rows·T·L·(34·h + 8·f)``, and with gradient checkpointing
       ``rows·T·(L·4·h + 34·h + 8·f)`` (width ``h``, inner width ``f``);
     * logits of one micro-batch, their logarithms and gradients: ``rows·responses·V·12``;
@@ -170,7 +178,7 @@ def estimate(
     else:
         activations = rows * tokens * shape.layers * inner
     token_cache = 2 * _FLOAT * shape.layers * shape.key_heads * shape.head_width
-    return Memory(
+    memory = Memory(
         weights=_FLOAT * num_trained + frozen_bytes * num_parameters,
         gradients=_FLOAT * num_trained,
         optimizer=_ADAM_MOMENTS * _FLOAT * num_trained,
@@ -180,6 +188,15 @@ def estimate(
         activations=activations,
         logits=rows * response * shape.vocabulary * 3 * _FLOAT,
         cache=token_cache * max(_sampled_tokens(config, prompt_tokens, num_processes)),
+    )
+    if not (zero_stage and on_gpu):
+        return memory
+    return replace(
+        memory,
+        weights=_HALF * (num_parameters if lora is None else num_parameters + num_trained),
+        gradients=_HALF * num_trained / (num_processes if zero_stage > 1 else 1),
+        optimizer=(1 + _ADAM_MOMENTS) * _FLOAT * num_trained / num_processes,
+        half_copies=0,
     )
 
 

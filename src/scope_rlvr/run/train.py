@@ -21,7 +21,14 @@ from scope_rlvr.engines.loading import device, first_line
 from scope_rlvr.engines.lora import adapter_config, merged
 from scope_rlvr.engines.processes import meet, noticing_the_lost
 from scope_rlvr.engines.samplers import VllmServer
-from scope_rlvr.engines.trl import AGGREGATIONS, NORMALISATIONS, NonFiniteLoss, ScopeTrainer, StepResult
+from scope_rlvr.engines.trl import (
+    AGGREGATIONS,
+    NORMALISATIONS,
+    NonFiniteLoss,
+    ScopeTrainer,
+    StepResult,
+    UnsupportedOption,
+)
 from scope_rlvr.errors import ExitCode, UserError
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet
 from scope_rlvr.processes import ONE_PROCESS, Processes, ProcessFailed
@@ -325,7 +332,7 @@ def make_trainer(
         {name: getattr(p, name) for name in ("prompt", "id", "reference", "source", "level", "solution")}
         for p in problems
     ]
-    with reaching_vllm(config):
+    with starting(config):
         trainer = ScopeTrainer(
             model=components.policy,
             method=config.method,
@@ -348,10 +355,12 @@ def make_trainer(
 
 
 @contextmanager
-def reaching_vllm(config: RunConfig) -> Iterator[None]:
-    """A server for sampling that cannot be reached is the user's to start."""
+def starting(config: RunConfig) -> Iterator[None]:
+    """What a trainer refuses when it is made is the user's to mend, and so is a server for sampling that is not there."""
     try:
         yield
+    except UnsupportedOption as error:
+        raise UserError(str(error)) from error
     except ConnectionError as error:
         if not isinstance(config.sampling.sampler, VllmServer):
             raise
