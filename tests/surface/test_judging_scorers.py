@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,11 @@ def test_the_embedded_scorer_against_the_exact_checker(scope, embedded_rows, tmp
     (own,), (exact,) = results(tmp_path / "own")["files"], results(tmp_path / "exact")["files"]
     assert exact["own"]["f1"]["value"] == 1.0
     assert exact["own"]["distances"] == {"0": exact["own"]["num_wrong"]}
+    # Steps are whole, and so are the numbers below the bars.
+    bars = (tmp_path / "exact" / "plots" / "distances.svg").read_text(encoding="utf-8")
+    assert [
+        number for number in re.findall(r">(\S+)</text>", bars) if number.lstrip("−").replace(".", "").isdigit()
+    ] == ["0"]
     assert exact["reliability"]["error"]["value"] == 0.0
     assert 0.9 < own["own"]["f1"]["value"] <= 1.0
     assert own["own"]["f1"]["interval"][0] > 0.8

@@ -217,7 +217,10 @@ def _distances(found: Bench) -> Plot:
         axes.set_ylabel("rows with a wrong step", color=SOFT)
 
     label = "steps too early (below 0) or too late"
-    return Plot("distances", _GROUP, "How far off, own rule", draw, label, True, legend_columns=_legend_columns(found))
+    columns = _legend_columns(found)
+    return Plot(
+        "distances", _GROUP, "How far off, own rule", draw, label, True, legend_columns=columns, has_whole_x=True
+    )
 
 
 def _reliability_plot(found: Bench) -> Plot:

@@ -46,6 +46,7 @@ class Plot:
     is_share: bool
     counts_tokens: bool = False
     legend_columns: int = 3
+    has_whole_x: bool = False
 
     def save(self, folder: Path) -> str:
         """Write ``<name>.svg`` and ``<name>.png``; returns the SVG for the page."""
@@ -78,7 +79,8 @@ class Plot:
         if self.counts_tokens:
             axes.xaxis.set_major_formatter(FuncFormatter(_tokens))
         if not axes.xaxis.get_converter():
-            axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+            ticks = {"integer": True, "min_n_ticks": 1} if self.has_whole_x else {"steps": [1, 2, 2.5, 5, 10]}
+            axes.xaxis.set_major_locator(MaxNLocator(6, **ticks))
         look: Any = {"frameon": False, "labelcolor": INK, "fontsize": 8, "handlelength": 2.6}
         figure.legend(loc="outside lower center", ncols=self.legend_columns, **look)
         return figure
