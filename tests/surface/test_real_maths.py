@@ -263,6 +263,17 @@ def test_a_pattern_that_reads_none_of_the_references_is_a_warning(world: World, 
     assert severities(ended)["answers"] == "warning"
 
 
+def test_references_that_are_sentences_are_a_warning(world: World, model: Path, scope: Scope) -> None:
+    write_config(world.config, policy=model, problems=world.problems, verifier='kind = "math"')
+    write_rows(world.problems, [row | {"answer": f"The answer is {row['answer']}"} for row in sums(0, 6)])
+    ended = scope("check", world.config, "--quick", "--json")
+    assert ended.code == 0, ended.out
+    assert "6 of 6 references hold words beside the answer, such as 'The answer is 1' of train-1" in message_of(
+        ended, "answers"
+    )
+    assert "problems.answer_form" in message_of(ended, "answers")
+
+
 def test_the_embedded_pattern_is_not_for_other_problems(world: World, scope: Scope, model: Path) -> None:
     write_config(world.config, policy=model, problems=world.problems, verifier='kind = "pattern"')
     ended = scope("check", world.config, "--quick", "--json")

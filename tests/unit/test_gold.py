@@ -23,6 +23,13 @@ def test_references_that_cannot_be_read():
     }
 
 
+def test_references_that_no_box_gives_back_are_all_named():
+    with MathVerifier() as verifier:
+        found = unverifiable(verifier, problems("<think>hm</think> 7", "so " * 200), None)
+    assert found is not None
+    assert [reason.rpartition("(")[2] for reason in found.values()] == ["no_box)", "too_long)"]
+
+
 def test_a_pattern_of_plain_text():
     verifier = FinalAnswerVerifier(r"answer (\d+)")
     assert unverifiable(verifier, problems("7", "12"), r"answer (\d+)") == {}

@@ -17,13 +17,13 @@ from scope_rlvr.engines.lora import num_parameters
 from scope_rlvr.engines.samplers import VllmSampler
 from scope_rlvr.errors import UserError
 from scope_rlvr.grading.math_answer import MathVerifier
-from scope_rlvr.grading.settings import FunctionKind, PatternKind
+from scope_rlvr.grading.settings import FunctionKind, PatternKind, reads_boxes
 from scope_rlvr.ports import TeacherRequest
 from scope_rlvr.problems.sources import is_family
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.context import context_rooms
 from scope_rlvr.run.findings import Finding, Severity, error, ok, warning
-from scope_rlvr.run.gold import spread, unverifiable
+from scope_rlvr.run.gold import holds_words, spread, unverifiable
 from scope_rlvr.run.memory import GIB, estimate, room_beside_vllm, shape_of
 from scope_rlvr.run.packages import package_findings
 from scope_rlvr.run.shown_prompt import BOX_REMEDY, NO_BOX, abbreviated, asks_for_no_box, prompt_as_read
@@ -146,6 +146,14 @@ def _references(config: RunConfig, data: RunData) -> Iterator[Finding]:
     verifier = make_verifier(config)
     for name, problems in sets.items():
         tried = spread(problems, SAMPLED_GOLDS)
+        worded = [problem for problem in tried if holds_words(problem.reference)]
+        if reads_boxes(config.verifier) and len(worded) > _MANY_BAD_GOLDS * len(tried):
+            yield warning(
+                "answers",
+                f"{name}: {len(worded)} of {len(tried)} references hold words beside the answer, such as "
+                f"{worded[0].reference[:60]!r} of {worded[0].id}; a response is right only where its box holds them, too",
+                "name the column of the bare answer in problems.columns, or problems.answer_form",
+            )
         bad = unverifiable(verifier, tried, pattern)
         if bad is None:
             yield warning(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
+from scope_rlvr.grading.normal import normal
 from scope_rlvr.ports import Verifier
 from scope_rlvr.types import Outcome, Problem, Verdict
 
@@ -43,16 +45,30 @@ def unverifiable(verifier: Verifier, problems: Sequence[Problem], pattern: str |
     """Ids of the problems whose reference tells nothing right from wrong, each with the verifier's reason.
 
     The reference itself must be right as an answer, and a foreign one wrong: equal text alone would make a reference right
-    that no verifier can read. ``None`` where the verifier reads an answer in no response that is known to state one.
+    that no verifier can read. ``None`` where a pattern reads an answer in no response that is known to state one.
     """
     for form in range(len(responses_stating("", pattern))):
         own = verifier.verify([(p, responses_stating(p.reference, pattern)[form]) for p in problems])
-        if all(verdict.answer is None for verdict in own):
+        # How a pattern wants an answer stated is a guess; a box is a box.
+        if pattern is not None and all(verdict.answer is None for verdict in own):
             continue
         foreign = verifier.verify([(p, responses_stating(FOREIGN, pattern)[form]) for p in problems])
         reasons = {p.id: _reason(p, *verdicts) for p, *verdicts in zip(problems, own, foreign, strict=True)}
         return {name: reason for name, reason in reasons.items() if reason}
     return None
+
+
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
+
+
+def holds_words(reference: str) -> bool:
+    r"""Whether a reference holds plain words beside a formula or a number: a sentence, which nobody puts into a box.
+
+    >>> [holds_words(text) for text in ("The answer is 5", "answer: 5", "5", r"\frac{\pi}{2}\text{ units}", "18 eggs", "Paris")]
+    [True, True, False, False, False, False]
+    """
+    found = normal(reference)
+    return found.words is None and bool(_WORD.search(re.sub(r"\\(?:text|begin|end)\{[^{}]*\}", "", found.latex)))
 
 
 def _reason(problem: Problem, own: Verdict, foreign: Verdict) -> str:
