@@ -29,7 +29,7 @@ def test_a_run_is_paid_by_a_function_of_ones_own(tmp_path: Path, scope: Scope, s
     ended = scope("train", "--out", tmp_path / "run", "--steps", "2", "--method", "grpo", *overrides)
     assert ended.code == 0, ended.err
     gc.collect()
-    assert children() == before, "a run that is forgotten leaves no process"
+    assert children() <= before, "a run that is forgotten leaves no process"
     written = tomllib.loads((tmp_path / "run" / "config.toml").read_text())["verifier"]
     assert written["path"] == FUNCTION
     lines = [json.loads(line) for line in (tmp_path / "run" / "rollouts.jsonl").read_text().splitlines()]
