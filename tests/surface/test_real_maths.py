@@ -272,6 +272,21 @@ def test_references_that_are_sentences_are_a_warning(world: World, model: Path, 
         ended, "answers"
     )
     assert "problems.answer_form" in message_of(ended, "answers")
+    shown = (
+        "--problems",
+        "train.jsonl",
+        "--config",
+        world.config,
+        "--samples",
+        "1",
+        "--metrics",
+        "avg",
+        "--max-tokens",
+        "4",
+    )
+    ended = scope("eval", model, *shown)
+    assert ended.code == 0, ended.err
+    assert "warning   train: 3 of 3 references hold words beside the answer" in ended.out
 
 
 def test_the_embedded_pattern_is_not_for_other_problems(world: World, scope: Scope, model: Path) -> None:

@@ -23,7 +23,7 @@ from scope_rlvr.problems.sources import is_family
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.context import context_rooms
 from scope_rlvr.run.findings import Finding, Severity, error, ok, warning
-from scope_rlvr.run.gold import holds_words, spread, unverifiable
+from scope_rlvr.run.gold import reference_findings
 from scope_rlvr.run.memory import GIB, estimate, room_beside_vllm, shape_of
 from scope_rlvr.run.packages import package_findings
 from scope_rlvr.run.shown_prompt import BOX_REMEDY, NO_BOX, abbreviated, asks_for_no_box, prompt_as_read
@@ -33,12 +33,6 @@ from scope_rlvr.types import Problem
 if TYPE_CHECKING:
     from scope_rlvr.engines.local import LocalModel, TokenizerCodec
     from scope_rlvr.ports import StepScorer, Teacher
-
-SAMPLED_GOLDS = 200
-"""References of each set that are graded against themselves."""
-
-_MANY_BAD_GOLDS = 0.1
-"""Above this share the verifier is the wrong one for the data."""
 
 _JOURNAL_BYTES_PER_TOKEN = 16
 _KEPT_CHECKPOINTS = 3
@@ -145,37 +139,7 @@ def _references(config: RunConfig, data: RunData) -> Iterator[Finding]:
     sets |= {f"evaluation set {held_out.name}": held_out.problems for held_out in data.held_out}
     verifier = make_verifier(config)
     for name, problems in sets.items():
-        tried = spread(problems, SAMPLED_GOLDS)
-        worded = [problem for problem in tried if holds_words(problem.reference)]
-        if reads_boxes(config.verifier) and len(worded) > _MANY_BAD_GOLDS * len(tried):
-            yield warning(
-                "answers",
-                f"{name}: {len(worded)} of {len(tried)} references hold words beside the answer, such as "
-                f"{worded[0].reference[:60]!r} of {worded[0].id}; a response is right only where its box holds them, too",
-                "name the column of the bare answer in problems.columns, or problems.answer_form",
-            )
-        bad = unverifiable(verifier, tried, pattern)
-        if bad is None:
-            yield warning(
-                "answers",
-                f"{name}: no reference can be stated so that this verifier reads it; tried in a box, and as its pattern wants",
-                "look at verifier.answer_pattern: is it meant for these answers?",
-            )
-            continue
-        if not bad:
-            yield ok(
-                "answers",
-                f"{name}: {len(tried)} of {len(problems)} references are right as their own answers, and another answer is wrong",
-            )
-            continue
-        first = next(iter(bad))
-        said = f"{name}: {len(bad)} of {len(tried)} references cannot be graded; {first}: {bad[first]}"
-        if len(bad) > _MANY_BAD_GOLDS * len(tried):
-            yield error(
-                "answers", said, "choose a verifier that reads these answers, or mend problems.columns / answer_form"
-            )
-        else:
-            yield warning("answers", said, "remove or mend these rows: no response to them can be called right")
+        yield from reference_findings(name, problems, verifier, pattern, in_boxes=reads_boxes(config.verifier))
     if isinstance(verifier, MathVerifier):
         verifier.close()
 

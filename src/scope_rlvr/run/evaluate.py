@@ -14,13 +14,15 @@ from scope_rlvr.evaluation.estimators import LEVEL, NUM_RESAMPLES
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet, Evaluator
 from scope_rlvr.evaluation.measures import Figure, Reader, choose, figures
 from scope_rlvr.grading.reading import one_group
-from scope_rlvr.grading.settings import PLAIN_KINDS, AnyVerifier, PatternKind
+from scope_rlvr.grading.settings import PLAIN_KINDS, AnyVerifier, PatternKind, reads_boxes
 from scope_rlvr.problems.family import Split
 from scope_rlvr.problems.sources import is_family
 from scope_rlvr.run.config import EvaluationSet as SetSettings
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.context import Room
+from scope_rlvr.run.findings import Severity
 from scope_rlvr.run.folder import RunFolder, environment
+from scope_rlvr.run.gold import reference_findings
 from scope_rlvr.run.shown_prompt import BOX_REMEDY, NO_BOX, asks_for_no_box, prompt_as_read
 from scope_rlvr.run.sources import answer_pattern, evaluation_set, evaluation_sets, make_verifier, resolve_model
 from scope_rlvr.types import Problem
@@ -232,8 +234,17 @@ class Measurement:
 
     def warnings(self) -> list[str]:
         """What may make the figures worthless, for whoever reads before it is measured."""
+        config = self.plan.config
+        if not reads_boxes(config.verifier):
+            return []
         shown = prompt_as_read(self.local.codec, self.plan.problems[0])
-        return [f"{NO_BOX}: {BOX_REMEDY}"] if asks_for_no_box(self.plan.config, shown) else []
+        said = [f"{NO_BOX}: {BOX_REMEDY}"] if asks_for_no_box(config, shown) else []
+        for held_out in self.plan.sets:
+            found = reference_findings(
+                held_out.name, held_out.problems, self.evaluator.verifier, answer_pattern(config), in_boxes=True
+            )
+            said += [f"{f.message}; {f.remedy}" for f in found if f.severity is not Severity.OK]
+        return said
 
     def results(self, on_progress: Callable[[int], None] = lambda num_samples: None) -> Iterator[EvaluationResult]:
         """One result a set, in order; ``on_progress`` hears how many more rollouts there are."""

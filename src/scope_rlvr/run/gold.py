@@ -3,14 +3,60 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from scope_rlvr.grading.normal import normal
 from scope_rlvr.ports import Verifier
+from scope_rlvr.run.findings import Finding, error, ok, warning
 from scope_rlvr.types import Outcome, Problem, Verdict
 
 _Item = TypeVar("_Item")
+
+
+SAMPLED_GOLDS = 200
+"""References of each set that are graded against themselves."""
+
+_MANY_BAD_GOLDS = 0.1
+"""Above this share the verifier is the wrong one for the data."""
+
+
+def reference_findings(
+    name: str, problems: Sequence[Problem], verifier: Verifier, pattern: str | None, *, in_boxes: bool
+) -> Iterator[Finding]:
+    """What a sample of the references of some problems, called ``name``, comes to when they are graded themselves.
+
+    ``pattern`` is what answers are read with, ``None`` for the last box; ``in_boxes`` says that nothing else is read.
+    """
+    tried = spread(problems, SAMPLED_GOLDS)
+    worded = [problem for problem in tried if holds_words(problem.reference)]
+    if in_boxes and len(worded) > _MANY_BAD_GOLDS * len(tried):
+        yield warning(
+            "answers",
+            f"{name}: {len(worded)} of {len(tried)} references hold words beside the answer, such as "
+            f"{worded[0].reference[:60]!r} of {worded[0].id}; a response is right only where its box holds them, too",
+            "name the column of the bare answer in problems.columns, or problems.answer_form",
+        )
+    bad = unverifiable(verifier, tried, pattern)
+    if bad is None:
+        yield warning(
+            "answers",
+            f"{name}: no reference can be stated so that this verifier reads it; tried in a box, and as its pattern wants",
+            "look at verifier.answer_pattern: is it meant for these answers?",
+        )
+        return
+    if not bad:
+        said = "references are right as their own answers, and another answer is wrong"
+        yield ok("answers", f"{name}: {len(tried)} of {len(problems)} {said}")
+        return
+    first = next(iter(bad))
+    said = f"{name}: {len(bad)} of {len(tried)} references cannot be graded; {first}: {bad[first]}"
+    if len(bad) > _MANY_BAD_GOLDS * len(tried):
+        yield error(
+            "answers", said, "choose a verifier that reads these answers, or mend problems.columns / answer_form"
+        )
+    else:
+        yield warning("answers", said, "remove or mend these rows: no response to them can be called right")
 
 
 def spread(items: Sequence[_Item], count: int) -> list[_Item]:
