@@ -26,7 +26,7 @@ from scope_rlvr.study.results import RESULT_SCHEMA
 from scope_rlvr.types import Role
 from tests.example_study import make_study
 from tests.surface.test_surface import arguments_of, commands
-from tools import config_reference, method_reference
+from tools import config_reference, evidence_tables, method_reference
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -158,6 +158,10 @@ def test_there_are_examples() -> None:
 
 
 # --- configuration --------------------------------------------------------------------------------------------------
+
+
+def test_the_tables_of_the_evidence_are_those_of_the_results() -> None:
+    assert doc("evidence.md") == evidence_tables.page(), "run: python tools/evidence_tables.py"
 
 
 def test_the_reference_is_up_to_date() -> None:

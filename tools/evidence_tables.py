@@ -1,0 +1,270 @@
+"""Writes the tables of docs/evidence.md from the result files of the studies, and the plots that it shows.
+
+python tools/evidence_tables.py            write them
+python tools/evidence_tables.py --check    exit with 1 where a table is not up to date
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``; the words around it are written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from scope_rlvr.study.analysis import Analysis, Comparison, budgets, measures_after
+from scope_rlvr.study.folder import StudyFolder
+from scope_rlvr.study.plan import load_study
+from scope_rlvr.study.plots import plots_of
+from scope_rlvr.study.statistics import Interval
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "evidence.md"
+PICTURES = ROOT / "docs" / "images" / "evidence"
+STUDIES = ROOT / "recipes" / "studies"
+DEVELOPMENT = STUDIES / "results" / "development.json"
+
+SETS = ("reduction-6", "reduction-9", "reduction-10")
+SHOWN_PLOTS = (
+    "reduction-6-accuracy-by-steps",
+    "reduction-10-accuracy-by-steps",
+    "reduction-6-diversity-distinct_right_solutions-by-steps",
+    "policy-entropy-by-steps",
+)
+_BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+_DISTINCT = "reduction-6/diversity/distinct_right_solutions"
+
+Rows = Iterable[Sequence[str]]
+
+
+def page() -> str:
+    """The text of docs/evidence.md with every table made anew."""
+    return _BLOCK.sub(lambda m: m[1] + TABLES[m[2]]() + m[3], PAGE.read_text(encoding="utf-8"))
+
+
+@cache
+def analysis(name: str) -> Analysis:
+    """A study with the results that lie in this repository."""
+    study = load_study(STUDIES / f"{name}.toml")
+    folder = StudyFolder.at(ROOT / "runs" / "studies" / name, STUDIES / "results" / name)
+    found = {cell: {run.seed: folder.result(run) for run in study.runs_of(cell)} for cell in study.cells}
+    return Analysis(study, {cell: {seed: r for seed, r in by.items() if r} for cell, by in found.items()})
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def main_results() -> str:
+    """What every arm came to."""
+    study = analysis("main")
+    after, spent = study.table(measures_after), study.table(budgets)
+    header = ("arm", "seeds", *_levels("accuracy at {}"), "maj@8 at 10", "distinct right of 8, at 6", "teacher tokens")
+    return _table(
+        header,
+        (
+            (
+                cell.label,
+                str(len(study.results[cell])),
+                *(_share(after[cell][f"{s}/accuracy"]) for s in SETS),
+                _share(after[cell]["reduction-10/maj_at_8"]),
+                _decimal(after[cell][_DISTINCT]),
+                f"{spent[cell]['tokens/teacher'].mean:,.0f}",
+            )
+            for cell in study.cells
+        ),
+    )
+
+
+def main_differences() -> str:
+    """SCOPE minus every other arm, seed by seed."""
+    study = analysis("main")
+    found = {m: {c.other: c for c in study.comparisons(m)} for m in (*(f"{s}/accuracy" for s in SETS), _DISTINCT)}
+    header = ("SCOPE minus", "pairs", "at 6", "p, Holm", *_levels("at {}", SETS[1:]), "distinct right, at 6")
+    return _table(
+        header,
+        (
+            (
+                other.label,
+                str(tested.difference.interval.num_seeds),
+                _points(tested.difference.interval),
+                _p(tested.holm_sign_flip),
+                *(_points(found[f"{s}/accuracy"][other].difference.interval) for s in SETS[1:]),
+                _relative(found[_DISTINCT][other]),
+            )
+            for other, tested in found["reduction-6/accuracy"].items()
+        ),
+    )
+
+
+def ablations() -> str:
+    """Every arm, and its difference from SCOPE as tuned."""
+    study = analysis("ablations")
+    after, spent = study.table(measures_after), study.table(budgets)
+    minus = {m: {c.other: c.difference.interval for c in study.comparisons(f"{m}/accuracy")} for m in SETS}
+    header = (
+        "what is changed",
+        *_levels("accuracy at {}"),
+        "difference at 6",
+        "difference at 10",
+        "distinct right of 8, at 6",
+        "salvages admitted",
+        "teacher tokens",
+    )
+    return _table(
+        header,
+        (
+            (
+                cell.label,
+                *(f"{100 * after[cell][f'{s}/accuracy'].mean:.1f} %" for s in SETS),
+                *(_points(_negated(minus[s][cell])) if cell in minus[s] else "" for s in (SETS[0], SETS[2])),
+                f"{after[cell][_DISTINCT].mean:.2f}",
+                _rate(spent[cell].get("salvage/rate")),
+                f"{spent[cell]['tokens/teacher'].mean:,.0f}",
+            )
+            for cell in study.cells
+        ),
+    )
+
+
+def robustness(name: str) -> str:
+    """SCOPE at every value of the sweep, and what is left of its lead over GRPO."""
+    study = analysis(name)
+    after, spent = study.table(measures_after), study.table(budgets)
+    leads = {s: {c.reference: c.difference.interval for c in study.comparisons(f"{s}/accuracy")} for s in SETS}
+    header = ("arm", "share", *_levels("accuracy at {}"), *_levels("lead over GRPO at {}"), "salvages admitted")
+    return _table(
+        header,
+        (
+            (
+                cell.label,
+                "" if cell.value is None else f"{100 * float(cell.value):.0f} %",
+                *(f"{100 * after[cell][f'{s}/accuracy'].mean:.1f} %" for s in SETS),
+                *(_points(leads[s][cell]) if cell in leads[s] else "" for s in SETS),
+                _rate(spent[cell].get("salvage/rate")),
+            )
+            for cell in study.cells
+        ),
+    )
+
+
+def tuning() -> str:
+    """Every setting that was tried for the comparison, best first."""
+    runs: list[dict[str, Any]] = json.loads(DEVELOPMENT.read_text(encoding="utf-8"))["runs"]
+    names = list(dict.fromkeys(run["method"] for run in runs))
+    best = {name: max(run["mean"] for run in runs if run["method"] == name) for name in names}
+    return _table(
+        ("method", "changed from its default", "mean", "6", "9", "10"),
+        (
+            (
+                f"`{run['method']}`",
+                ", ".join(f"`{change.removeprefix('method.')}`" for change in run["changed"]) or "nothing",
+                f"**{run['mean']:.3f}**" if run["mean"] == best[name] else f"{run['mean']:.3f}",
+                *(f"{run['accuracy'][level]:.3f}" for level in ("6", "9", "10")),
+            )
+            for name in names
+            for run in sorted((r for r in runs if r["method"] == name), key=lambda r: -r["mean"])
+        ),
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "main-results": main_results,
+    "main-differences": main_differences,
+    "ablations": ablations,
+    "scorer-noise": lambda: robustness("scorer_noise"),
+    "teacher-noise": lambda: robustness("teacher_noise"),
+    "tuning": tuning,
+}
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+def _table(header: Sequence[str], rows: Rows) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _levels(words: str, sets: Sequence[str] = SETS) -> list[str]:
+    return [words.format(name.removeprefix("reduction-")) for name in sets]
+
+
+def _share(interval: Interval) -> str:
+    return (
+        f"{100 * interval.mean:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+        if _known(interval)
+        else "–"
+    )
+
+
+def _decimal(interval: Interval) -> str:
+    return f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]" if _known(interval) else "–"
+
+
+def _points(interval: Interval) -> str:
+    if not _known(interval):
+        return "–"
+    return f"{_signed(interval.mean)} [{_signed(interval.low)}, {_signed(interval.high)}]"
+
+
+def _relative(comparison: Comparison) -> str:
+    found = comparison.relative
+    if found is None or not _known(found):
+        return "–"
+    return f"{_signed(found.mean, 0)} % [{_signed(found.low, 0)}, {_signed(found.high, 0)}]"
+
+
+def _rate(interval: Interval | None) -> str:
+    return "" if interval is None else f"{100 * interval.mean:.0f} %"
+
+
+def _signed(share: float | None, digits: int = 1) -> str:
+    return f"{100 * (share or 0.0):+.{digits}f}".replace("-", "−")
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _known(interval: Interval) -> bool:
+    return interval.low is not None and interval.high is not None
+
+
+def _negated(interval: Interval) -> Interval:
+    low, high = interval.low, interval.high
+    return Interval(-interval.mean, None if high is None else -high, None if low is None else -low, interval.num_seeds)
+
+
+def _draw() -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for plot in plots_of(analysis("main")):
+        if plot.name in SHOWN_PLOTS:
+            plot.save(PICTURES)
+            (PICTURES / f"{plot.name}.png").unlink()
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Write the tables and plots of docs/evidence.md.")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 where a table is not up to date"
+    )
+    is_check = parser.parse_args().check
+    if not is_check:
+        _draw()
+    text = page()
+    if PAGE.read_text(encoding="utf-8") == text:
+        return
+    if not is_check:
+        PAGE.write_text(text, encoding="utf-8")
+    print(f"{PAGE.relative_to(ROOT)} {'is not up to date' if is_check else 'written'}")
+    sys.exit(int(is_check))
+
+
+if __name__ == "__main__":
+    main()
