@@ -195,44 +195,42 @@ def _levels(words: str, sets: Sequence[str] = SETS) -> list[str]:
 
 
 def _share(interval: Interval) -> str:
-    return (
-        f"{100 * interval.mean:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-        if _known(interval)
-        else "–"
-    )
+    return f"{100 * interval.mean:.1f} %{_ends(interval, lambda end: f'{100 * end:.1f}')}"
 
 
 def _decimal(interval: Interval) -> str:
-    return f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]" if _known(interval) else "–"
+    return f"{interval.mean:.2f}{_ends(interval, lambda end: f'{end:.2f}')}"
+
+
+def _ends(interval: Interval, write: Callable[[float], str]) -> str:
+    if interval.low is None or interval.high is None:
+        return ""
+    return f" [{write(interval.low)}, {write(interval.high)}]"
 
 
 def _points(interval: Interval) -> str:
-    if not _known(interval):
-        return "–"
-    return f"{_signed(interval.mean)} [{_signed(interval.low)}, {_signed(interval.high)}]"
+    return _signed(interval.mean) + _ends(interval, _signed)
 
 
 def _relative(comparison: Comparison) -> str:
     found = comparison.relative
-    if found is None or not _known(found):
-        return "–"
-    return f"{_signed(found.mean, 0)} % [{_signed(found.low, 0)}, {_signed(found.high, 0)}]"
+    return "–" if found is None else f"{_whole(found.mean)} %{_ends(found, _whole)}"
 
 
 def _rate(interval: Interval | None) -> str:
     return "" if interval is None else f"{100 * interval.mean:.0f} %"
 
 
-def _signed(share: float | None, digits: int = 1) -> str:
-    return f"{100 * (share or 0.0):+.{digits}f}".replace("-", "−")
+def _signed(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def _whole(share: float) -> str:
+    return f"{100 * share:+.0f}".replace("-", "−")
 
 
 def _p(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _known(interval: Interval) -> bool:
-    return interval.low is not None and interval.high is not None
 
 
 def _negated(interval: Interval) -> Interval:

@@ -12,13 +12,14 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+from matplotlib.axes import Axes
 
 from scope_rlvr.errors import UserError
 from scope_rlvr.study.analysis import Analysis, at_tokens, measures_after
 from scope_rlvr.study.content import notes
 from scope_rlvr.study.folder import StudyFolder
 from scope_rlvr.study.plan import Study
-from scope_rlvr.study.plots import SWEPT, plots_of
+from scope_rlvr.study.plots import SWEPT, Plot, plots_of
 from scope_rlvr.study.report import write_report
 from scope_rlvr.study.results import Result, write_result
 from scope_rlvr.study.statistics import holm, paired_difference
@@ -114,6 +115,22 @@ def test_plots_are_there_as_svg_and_png(example: tuple[Study, StudyFolder]) -> N
     words = {"".join(node.itertext()) for node in svg.iter("{http://www.w3.org/2000/svg}text")}
     assert {"SCOPE", "LUFFY", "GRPO", "optimiser steps", "reduction-6, accuracy"} <= words
     assert (plots / "reduction-6-accuracy-by-steps.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("num_lines", "words"), [(2, 2), (6, 9), (13, 30), (33, 4)])
+def test_every_name_can_be_read_below_a_plot(num_lines: int, words: int) -> None:
+    def draw(axes: Axes) -> None:
+        for i in range(num_lines):
+            axes.plot([0, 1], [0, i], label=f"arm {i} " + "says " * words)
+
+    figure = Plot("name", SWEPT, "title", draw, "steps", is_share=False)._figure()
+    figure.draw_without_rendering()
+    shown = figure.legends[0].get_window_extent()
+    assert shown.x0 >= 0
+    assert shown.x1 <= figure.bbox.width
+    assert shown.y0 >= 0
+    assert figure.axes[0].get_window_extent().height > 100
+    assert len(figure.legends[0].get_texts()) == num_lines
 
 
 def test_the_same_results_give_the_same_files(

@@ -217,10 +217,7 @@ def _distances(found: Bench) -> Plot:
         axes.set_ylabel("rows with a wrong step", color=SOFT)
 
     label = "steps too early (below 0) or too late"
-    columns = _legend_columns(found)
-    return Plot(
-        "distances", _GROUP, "How far off, own rule", draw, label, True, legend_columns=columns, has_whole_x=True
-    )
+    return Plot("distances", _GROUP, "How far off, own rule", draw, label, is_share=True, has_whole_x=True)
 
 
 def _reliability_plot(found: Bench) -> Plot:
@@ -241,12 +238,7 @@ def _reliability_plot(found: Bench) -> Plot:
 
     label = "calibrated score of a step" if isinstance(found.own_rule, Calibrated) else "score of a step"
     label += "; larger points are more steps"
-    return Plot("reliability", _GROUP, "Reliability", draw, label, True, legend_columns=_legend_columns(found))
-
-
-def _legend_columns(found: Bench) -> int:
-    """Names of files side by side where they are short enough."""
-    return max(1, min(3, _WIDE // max(len(result.name) + 4 for result in found.results)))
+    return Plot("reliability", _GROUP, "Reliability", draw, label, is_share=True)
 
 
 def _wrapped(name: str, width: int) -> str:

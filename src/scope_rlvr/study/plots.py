@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -32,6 +33,10 @@ _DASHES: Sequence[Any] = ("-", (0, (6, 2.5)), (0, (1.5, 1.8)), (0, (7, 2, 1.5, 2
 _BAND_ALPHA = 0.14
 _SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "scope study", "font.size": 8.5, "text.parse_math": False}
 _SIZE = (4.4, 3.1)
+_LEGEND_COLUMNS = 3
+_LEGEND_CHARACTERS = 60
+_LEGEND_HEIGHT = 0.45
+"""Inches of a legend for which there is room in a picture of that size."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,6 @@ class Plot:
     x_label: str
     is_share: bool
     counts_tokens: bool = False
-    legend_columns: int = 3
     has_whole_x: bool = False
 
     def save(self, folder: Path) -> str:
@@ -81,9 +85,22 @@ class Plot:
         if not axes.xaxis.get_converter():
             ticks = {"integer": True, "min_n_ticks": 1} if self.has_whole_x else {"steps": [1, 2, 2.5, 5, 10]}
             axes.xaxis.set_major_locator(MaxNLocator(6, **ticks))
-        look: Any = {"frameon": False, "labelcolor": INK, "fontsize": 8, "handlelength": 2.6}
-        figure.legend(loc="outside lower center", ncols=self.legend_columns, **look)
+        _add_legend(figure)
         return figure
+
+
+def _add_legend(figure: Figure) -> None:
+    """Names below the drawing, side by side as far as all of them can be read; the picture grows with their lines."""
+    look: Any = {"frameon": False, "labelcolor": INK, "fontsize": 8, "handlelength": 2.6}
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    labels = [textwrap.fill(label, _LEGEND_CHARACTERS) for label in labels]
+    for columns in range(min(_LEGEND_COLUMNS, len(labels)), 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, **look)
+        extent = legend.get_window_extent()
+        if extent.width <= figure.bbox.width or columns == 1:
+            figure.set_figheight(_SIZE[1] + max(0.0, extent.height / figure.dpi - _LEGEND_HEIGHT))
+            return
+        legend.remove()
 
 
 SWEPT, BY_STEPS, BY_TOKENS, DIVERSITY, WHILE_TRAINING = (
