@@ -18,9 +18,11 @@ from scope_rlvr.errors import ExitCode, UserError
 from scope_rlvr.methods import Grpo
 from scope_rlvr.run import packages
 from scope_rlvr.run.components import load_components
+from scope_rlvr.run.components import load_policy as load_policy_of
 from scope_rlvr.run.config import dump_config, load_config
 from scope_rlvr.run.evaluate import Request, make_plan, prepare
 from scope_rlvr.run.folder import RunFolder, read_journal
+from scope_rlvr.run.longest_step import run_longest_step
 from scope_rlvr.run.sources import check_sources, training_problems
 from scope_rlvr.run.train import RunOutcome, _Progress, train
 from scope_rlvr.run.train import make_trainer as run_trainer
@@ -145,6 +147,16 @@ def test_the_reference_is_the_policy_without_its_adapters(whole: RunFolder, make
     # Rollouts are the adapted policy's own.
     behaviour = batch["behaviour_logps"][is_response]
     torch.testing.assert_close(behaviour, present[is_response], rtol=0, atol=1e-3)
+
+
+def test_the_longest_step_trains_adapters(make_trainer: MakeTrainer) -> None:
+    config = load_config(None, [*SMALL, "sampling.max_response_tokens=24"])
+    problems = training_problems(config)
+    policy = load_policy_of(config, problems)
+    run_longest_step(config, policy, problems[:2])
+    trained = {name for name, parameter in policy.model.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert all("lora_" in name for name in trained)
 
 
 def test_equal_seeds_begin_with_equal_adapters_whatever_was_loaded_before(tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import TrainerCallback
@@ -15,7 +18,7 @@ from trl import GRPOTrainer
 
 from scope_rlvr.engines.trl import NonFiniteLoss, StepResult, UnsupportedOption, problem_of_row
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
-from scope_rlvr.methods import METHODS, Dapo, Grpo, Method, ReLift, Scope
+from scope_rlvr.methods import METHODS, Cure, Dapo, Grpo, Method, ReLift, Scope, SftThenGrpo
 from scope_rlvr.ports import TeacherReply
 from scope_rlvr.salvage import SalvageOutcome
 from scope_rlvr.types import GroupClass, Origin, Outcome, Role, Verdict
@@ -395,6 +398,24 @@ def test_groups_that_would_be_split_are_refused(make_trainer: MakeTrainer) -> No
     make_trainer(Grpo(), args=args)
     with pytest.raises(ValueError, match="reserved"):
         make_trainer(Scope(insertion="append", max_salvages=3))
+
+
+@pytest.mark.parametrize(
+    ("method", "stage", "match"),
+    [
+        (SftThenGrpo(), 2, "before method SFT, then GRPO could set its learning rate"),
+        (Cure(), 1, "before method CURE could"),
+        (Grpo(), 3, "cannot sample rollouts"),
+        (Grpo(), 2, None),
+    ],
+)
+def test_what_deepspeed_would_get_in_the_way_of_is_refused(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, method: Method, stage: int, match: str | None
+) -> None:
+    trainer, plugin = make_trainer(method), SimpleNamespace(zero_stage=stage)
+    monkeypatch.setattr(AcceleratorState, "deepspeed_plugin", property(lambda self: plugin))
+    with nullcontext() if match is None else pytest.raises(UnsupportedOption, match=match):
+        trainer._refuse_unsupported_model()
 
 
 def test_a_row_without_reference_is_refused(make_trainer: MakeTrainer) -> None:

@@ -25,7 +25,9 @@ from scope_rlvr.methods import Grpo, Scope
 from scope_rlvr.objective import SamplerCorrection, sampler_weights
 from scope_rlvr.ports import Sampling
 from scope_rlvr.run import packages
+from scope_rlvr.run.check import quick_findings
 from scope_rlvr.run.config import dump_config, load_config
+from scope_rlvr.run.findings import Severity
 from scope_rlvr.run.folder import RunFolder, read_journal
 from scope_rlvr.run.sources import check_sources
 from scope_rlvr.run.train import train, trl_config
@@ -104,6 +106,16 @@ def test_without_vllm_it_is_said_before_any_work(kind: str, monkeypatch: pytest.
     monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=rf"'{kind}' needs the package vllm.*pip install 'trl\[vllm\]'"):
         check_sources(load_config(None, [f"sampling.sampler={kind}"]))
+
+
+def test_processes_that_cannot_share_a_model_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "find_spec", lambda name: SimpleNamespace(name=name))
+    config = load_config(None, [*SMALL, "method.name=grpo", "sampling.sampler={kind='vllm', tensor_parallel=2}"])
+    for num_processes in (1, 2):
+        findings = list(quick_findings(config, tmp_path / "run", num_processes))
+        told = [f.message for f in findings if f.severity is Severity.ERROR]
+        expected = "sampling.sampler.tensor_parallel = 2 does not divide 1 process(es)"
+        assert told == ([expected] if num_processes == 1 else [])
 
 
 # --- continuations ---------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import typer.main
 from scope_rlvr.cli.check import CHECK_SCHEMA
 from scope_rlvr.cli.doctor import DOCTOR_SCHEMA
 from scope_rlvr.cli.main import app
+from scope_rlvr.engines.lora import LoraSection
+from scope_rlvr.engines.samplers import LocalSampler, VllmSampler, VllmServer
 from scope_rlvr.errors import ExitCode
 from scope_rlvr.methods import METHODS
 from scope_rlvr.run.calibrate_scorer import CALIBRATION_SCHEMA
@@ -184,10 +186,10 @@ CONFIGURATION = {
         "checkpoint_every",
         "flat_steps_limit",
     ],
-    "model": ["policy"],
+    "model": ["policy", "lora"],
     "problems": [*SOURCE, "family", "level", "folder", "max_prompt_tokens", "allow_overlap"],
     "prompt": ["template", "system", "format"],
-    "sampling": ["temperature", "top_p", "top_k", "min_p", "max_response_tokens", "batch_rows"],
+    "sampling": ["sampler", "temperature", "top_p", "top_k", "min_p", "max_response_tokens", "batch_rows"],
     "steps": ["separator", "min_chars", "max_steps", "keep_blocks_whole"],
     "method": [],
     "objective": ["normalisation", "aggregation", "clip", "kl", "entropy", "updates_per_batch"],
@@ -258,6 +260,18 @@ def test_sections_and_keys_of_the_configuration() -> None:
     sections = {name: list(type(field.default).model_fields) for name, field in RunConfig.model_fields.items()}
     sections["method"] = []
     assert sections == CONFIGURATION
+
+
+def test_keys_of_adapters_and_samplers() -> None:
+    assert list(LoraSection.model_fields) == ["rank", "alpha", "dropout", "target_modules"]
+    corrected = ["correction", "least_ratio", "most_ratio", "kind"]
+    assert {
+        kind.model_fields["kind"].default: list(kind.model_fields) for kind in (LocalSampler, VllmSampler, VllmServer)
+    } == {
+        "local": ["kind"],
+        "vllm": [*corrected, "memory_share", "tensor_parallel", "max_tokens", "sleep"],
+        "vllm_server": [*corrected, "url", "start_seconds", "weights_port"],
+    }
 
 
 def test_schema_versions() -> None:

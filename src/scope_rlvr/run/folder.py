@@ -27,6 +27,7 @@ _PACKAGES = (
     "trl",
     "accelerate",
     "peft",
+    "vllm",
     "datasets",
     "safetensors",
     "tokenizers",

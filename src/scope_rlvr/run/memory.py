@@ -92,6 +92,8 @@ class ModelShape:
 KNOWN_SHAPES = {
     "Qwen/Qwen2.5-0.5B-Instruct": ModelShape(24, 896, 4864, 14, 2, 64, 151_936, is_tied=True),
     "Qwen/Qwen2.5-Math-1.5B": ModelShape(28, 1536, 8960, 12, 2, 128, 151_936, is_tied=True),
+    "Qwen/Qwen2.5-Math-1.5B-Instruct": ModelShape(28, 1536, 8960, 12, 2, 128, 151_936, is_tied=True),
+    "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B": ModelShape(28, 1536, 8960, 12, 2, 128, 151_936, is_tied=True),
     "Qwen/Qwen2.5-Math-7B": ModelShape(28, 3584, 18_944, 28, 4, 128, 152_064, is_tied=False),
     "Qwen/Qwen2.5-Math-PRM-7B": ModelShape(28, 3584, 18_944, 28, 4, 128, 152_064, is_tied=False),
     "Qwen/Qwen2.5-Math-7B-Instruct": ModelShape(28, 3584, 18_944, 28, 4, 128, 152_064, is_tied=False),
