@@ -304,7 +304,9 @@ def test_bad_rows_are_left_out_on_demand_and_counted(scope, tmp_path):
     ended = scope("scorer", "bench", *spec)
     assert ended.code == 0, ended.err
     assert "1 bad rows; the first: row 2" in " ".join(ended.out.split())
-    assert results(tmp_path / "out")["files"][0]["num_bad_rows"] == 1
+    (read,) = results(tmp_path / "out")["files"]
+    assert read["num_bad_rows"] == 1
+    assert [told.partition(":")[0] for told in read["bad_rows"]] == ["row 2"]
 
 
 def test_every_field_of_both_files_is_documented(scope, embedded_rows, tmp_path):

@@ -249,6 +249,7 @@ def file_record(file: LabelledFile) -> dict[str, Any]:
         "sha256": _sha256(file),
         "num_rows": len(file.solutions),
         "num_bad_rows": len(file.bad_rows),
+        "bad_rows": list(file.bad_rows),
         "left_out": file.left_out,
     }
 
