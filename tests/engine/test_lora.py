@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 from scope_rlvr.cli import train as cli_train
 from scope_rlvr.embedded import model_path
 from scope_rlvr.engines.local import LocalModel, TokenizerCodec
-from scope_rlvr.engines.lora import LoraSection, adapted_layers, adapter_config, num_parameters
+from scope_rlvr.engines.lora import LoraSection, adapted_layers, adapter_config, merged, num_parameters
 from scope_rlvr.errors import ExitCode, UserError
-from scope_rlvr.methods import Grpo
+from scope_rlvr.methods import Grpo, Scope
 from scope_rlvr.run import packages
 from scope_rlvr.run.components import load_components
 from scope_rlvr.run.components import load_policy as load_policy_of
 from scope_rlvr.run.config import dump_config, load_config
-from scope_rlvr.run.evaluate import Request, make_plan, prepare
+from scope_rlvr.run.evaluate import Plan, Request, make_plan, prepare
 from scope_rlvr.run.folder import RunFolder, read_journal
 from scope_rlvr.run.longest_step import run_longest_step
 from scope_rlvr.run.sources import check_sources, training_problems
@@ -54,6 +54,10 @@ def run(path: Path, *overrides: str, watcher: Any = None) -> tuple[RunFolder, Ru
     config = load_config(None, [*SMALL, *overrides])
     folder = RunFolder.create(path, dump_config(config))
     return folder, train(config, folder, watcher or Nobody())
+
+
+def evaluation_of(model: Path) -> Plan:
+    return make_plan(Request(model=str(model), problems=("reduction:4",)))
 
 
 def weights(folder: RunFolder) -> bytes:
@@ -222,6 +226,13 @@ def test_a_target_that_names_no_layer_is_refused_before_anything_is_written(tmp_
     assert not out.exists()
 
 
+def test_a_checkpoint_of_adapters_is_no_model(whole: RunFolder) -> None:
+    folder = whole.checkpoints / "checkpoint-3"
+    for read in (lambda: check_sources(load_config(None, [f"model.policy='{folder}'"])), lambda: evaluation_of(folder)):
+        with pytest.raises(UserError, match="holds adapters and not the model"):
+            read()
+
+
 @pytest.mark.parametrize("override", ["rank=0", "alpha=0", "dropout=1.0", "target_modules=[]", "rnk=3"])
 def test_numbers_that_make_no_adapter_are_refused(override: str) -> None:
     with pytest.raises(UserError, match=rf"model\.lora\.{override.partition('=')[0]}"):
@@ -233,3 +244,28 @@ def test_without_peft_it_is_said_before_any_work(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UserError, match=r"pip install 'scope-rlvr\[lora\]'"):
         check_sources(load_config(None, ["model.lora.rank=4"]))
     check_sources(load_config())
+
+
+def test_adapters_of_weights_in_16_bits_stay_in_float32_and_lose_nothing_when_merged(make_trainer: MakeTrainer) -> None:
+    """As on a graphics processor: the policy as it is stored, autocast, adapters in float32."""
+    policy, _ = load_policy()
+    policy.to(torch.bfloat16)
+    before = {name: weight.clone() for name, weight in policy.state_dict().items()}
+    args = {"bf16": True, "max_steps": 1, "beta": 0.01, "per_device_train_batch_size": 8, "max_completion_length": 64}
+    trainer = make_trainer(
+        Scope(), model=policy, peft_config=adapter_config(LoraSection(target_modules=("up_proj",))), args=args
+    )
+    trainer.train()
+    assert 0 < trainer.state.log_history[0]["sampler/logp_gap"] < 0.2
+    adapters = [p for p in trainer.model.parameters() if p.requires_grad]
+    assert {p.dtype for p in adapters} == {torch.float32}
+    change = trainer.model.get_base_model().model.layers[1].mlp.up_proj.get_delta_weight("default").detach().clone()
+    assert change.abs().max() > 0
+    whole = merged(trainer.model)
+    assert {p.dtype for p in whole.parameters()} == {torch.float32}
+    for name, weight in whole.state_dict().items():
+        expected = before[name].float()
+        if name == "model.layers.1.mlp.up_proj.weight":
+            expected = expected + change
+        if "layers.0.mlp.up_proj" not in name:
+            torch.testing.assert_close(weight, expected, rtol=0, atol=1e-7)

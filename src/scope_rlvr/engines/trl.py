@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -127,6 +128,8 @@ class ScopeTrainer(GRPOTrainer):
     * ``sampling_rows``: rollouts sampled at a time; all of a generation batch without it.
     * ``prompt``: how the text of a problem is put to the policy; as it is, without it. Conversations in the data set are
       put to it as they are.
+    * ``peft_config`` (``GRPOTrainer``'s own): train adapters; ``args.use_vllm``: sample by vLLM. See docs/lora.md and
+      docs/vllm.md.
     * ``on_groups``: called with a :class:`StepResult` for every generation batch.
 
     Of several processes (``torchrun``, ``accelerate launch``) each samples, judges and scores a part of a batch and trains on
@@ -332,7 +335,8 @@ class ScopeTrainer(GRPOTrainer):
         """Who samples: the policy in this process, or vLLM's copy of it."""
         if not self.use_vllm:
             return policy
-        room = self.args.vllm_max_model_length or policy.model.config.get_text_config().max_position_embeddings
+        known = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None)
+        room = self.args.vllm_max_model_length or known or sys.maxsize
         return VllmPolicy(self.vllm_generation, policy, room, self.processes)
 
     def _batch_number(self) -> int:

@@ -175,6 +175,11 @@ def resolve_model(name: str, key: str) -> str:
 
 
 def _model_folder(folder: Path, key: str) -> Path:
+    if (folder / "adapter_config.json").is_file():
+        raise UserError(
+            f"{key}: {folder} holds adapters and not the model that they belong to; give the folder 'model' of a run that has "
+            "ended, where they are merged"
+        )
     if not (folder / "config.json").is_file():
         raise UserError(f"{key}: {folder} holds no model (no config.json); give the folder that save_pretrained wrote")
     if not any(folder.glob("*.safetensors")):
