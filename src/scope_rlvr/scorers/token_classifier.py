@@ -64,7 +64,9 @@ class TokenClassifierScorer(LocalScorer):
     ) -> None:
         family = family or TokenClassifier()
         reader = TokenLabels(model.eval(), is_difference=isinstance(family, Pure))
-        super().__init__(TokenClassifierWriter(tokenizer, family), reader, tokenizer, rule, family, tokens_a_pass=tokens_a_pass)
+        super().__init__(
+            TokenClassifierWriter(tokenizer, family), reader, tokenizer, rule, family, tokens_a_pass=tokens_a_pass
+        )
 
 
 def load_token_classifier(folder: Path, family: TokenClassifier, rule: DecisionRule) -> TokenClassifierScorer:
