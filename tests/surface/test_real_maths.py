@@ -334,6 +334,17 @@ def test_bad_rows_are_refused_and_left_out_on_demand(world: World, scope: Scope)
     assert "6 training problems, none of them in an evaluation set; 1 row(s) left out, the first: line 7" in ended.out
 
 
+def test_rows_that_are_left_out_of_what_is_measured_are_told(world: World, model: Path, scope: Scope) -> None:
+    write_rows(world.folder / "math500.jsonl", [*sums(100, 5), {"problem": "What is it?"}])
+    text = world.config.read_text().replace('source = "math500"', 'source = "math500", bad_rows = "skip"')
+    world.config.write_text(text)
+    ended = scope("check", world.config, "--quick", "--json")
+    assert ended.code == 0, ended.out
+    assert "evaluation set; of math500 1 row(s) left out, the first: line 6: no answer" in message_of(ended, "data")
+    ended = scope("eval", model, "--config", world.config, "--metrics", "avg", "--max-tokens", "4")
+    assert "12 rollouts; of math500 1 row(s) left out, the first: line 6: no answer" in ended.out
+
+
 def test_two_sets_of_one_name_are_refused(world: World, scope: Scope) -> None:
     sets = '[{role="trained", source="math500"}, {role="trained", source="x/math500.jsonl"}]'
     ended = scope("train", world.config, "--set", f"evaluation.sets={sets}")

@@ -19,7 +19,7 @@ class EvaluationSet:
     """Held-out problems with a name, and what they stand for: ``trained`` or ``out of distribution``.
 
     ``samples_per_problem`` takes the place of the evaluator's own number. ``num_available`` is how many problems their
-    source has, where it does not make as many as are wanted.
+    source has, where it does not make as many as are wanted; ``left_out`` are the complaints about rows that were none.
     """
 
     name: str
@@ -28,6 +28,7 @@ class EvaluationSet:
     problems: tuple[Problem, ...]
     samples_per_problem: int | None = None
     num_available: int | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def size(self) -> str:

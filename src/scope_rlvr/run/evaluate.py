@@ -24,7 +24,14 @@ from scope_rlvr.run.findings import Severity
 from scope_rlvr.run.folder import RunFolder, environment
 from scope_rlvr.run.gold import reference_findings
 from scope_rlvr.run.shown_prompt import BOX_REMEDY, NO_BOX, asks_for_no_box, prompt_as_read
-from scope_rlvr.run.sources import answer_pattern, evaluation_set, evaluation_sets, make_verifier, resolve_model
+from scope_rlvr.run.sources import (
+    answer_pattern,
+    evaluation_set,
+    evaluation_sets,
+    make_verifier,
+    resolve_model,
+    rows_left_out,
+)
 from scope_rlvr.types import Problem
 
 if TYPE_CHECKING:
@@ -101,9 +108,10 @@ class Plan:
         """What is going to happen, with the arithmetic of its size."""
         evaluation = self.config.evaluation
         sizes = ", ".join(f"{s.name} ({s.size} x {self.samples_of(s)})" for s in self.sets)
+        left_out = rows_left_out(*((f"of {s.name} ", s.left_out) for s in self.sets))
         return [
             f"model     {self.request.model}",
-            f"problems  {sizes} samples = {self.num_samples} rollouts",
+            f"problems  {sizes} samples = {self.num_samples} rollouts{left_out}",
             f"sampling  temperature {self.temperature:g}, at most {evaluation.max_response_tokens} tokens, "
             f"seed {self.config.run.seed}",
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -112,7 +113,19 @@ def evaluation_set(config: RunConfig, section: SetSettings, num_problems: int, s
     start = config.evaluation.problems_block * config.evaluation.num_problems if makes_problems(settings.source) else 0
     wanted = Wanted(split, num_problems, start, _HELD_OUT_SEED)
     table = load_problems(settings, wanted, config.problems.folder)
-    return EvaluationSet(name, section.role, level, table.problems, section.samples_per_problem, table.num_available)
+    return EvaluationSet(
+        name, section.role, level, table.problems, section.samples_per_problem, table.num_available, table.left_out
+    )
+
+
+def rows_left_out(*sources: tuple[str, Sequence[str]]) -> str:
+    """How many rows of each source were no problems, for the end of a line: a source is its name and its complaints.
+
+    >>> rows_left_out(("", ["line 3: no answer"]), ("of math500 ", []))
+    '; 1 row(s) left out, the first: line 3: no answer'
+    """
+    found = ((name, complaints) for name, complaints in sources if complaints)
+    return "".join(f"; {name}{len(said)} row(s) left out, the first: {said[0]}" for name, said in found)
 
 
 @dataclass(frozen=True)
@@ -125,9 +138,10 @@ class RunData:
 
     def lines(self) -> list[str]:
         """What there is, for whoever reads before a run starts."""
-        left_out = self.training.left_out
-        some = f"; {len(left_out)} row(s) left out, the first: {left_out[0]}" if left_out else ""
         clean = "" if self.shared else ", none of them in an evaluation set"
+        some = rows_left_out(
+            ("", self.training.left_out), *((f"of {one.name} ", one.left_out) for one in self.held_out)
+        )
         return [f"{len(self.training.problems)} training problems{clean}{some}", *self.shared.values()]
 
 
