@@ -79,7 +79,7 @@ def main() -> None:
         # All processes of a run have the same to say; on each machine one says it.
         is_quiet = os.environ.get("LOCAL_RANK", "0") != "0"
         open_console(stderr=True, quiet=is_quiet).print(f"scope: {error}", markup=False, soft_wrap=True)
-        leave()
+        leave(ExitCode.BAD_INPUT)
         sys.exit(ExitCode.BAD_INPUT)
     except ProcessFailed as error:
         open_console(stderr=True).print(f"scope: {error}", markup=False, soft_wrap=True)

@@ -60,7 +60,7 @@ def train(
         )
         exit_code = ExitCode.INTERRUPTED
     else:
-        leave()
+        leave(exit_code)
     raise typer.Exit(exit_code)
 
 

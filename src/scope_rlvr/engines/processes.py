@@ -6,6 +6,9 @@ a process is gone, and the objects that go through it never touch a graphics pro
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -37,18 +40,20 @@ def meet(wait_seconds: float = 1800) -> Processes:
     return _met
 
 
-def leave() -> None:
-    """Part with the others, once all have come here: a launcher ends all processes as soon as one of them has failed, also
-    those that still have something to say."""
-    global _met
+def leave(exit_code: int) -> None:
+    """End this process, once all others have come here, too; the only process of a run goes on, and ends as ever.
+
+    A launcher ends all processes as soon as one of them has failed, also those that still have something to say.
+    """
     if _met is None:
         return
-    import torch.distributed as dist
-
     with suppress(ProcessFailed):
         _met.together("leaving", lambda: None)
-    dist.destroy_process_group()
-    _met = None
+    # A thread of gloo's that still holds the last message aborts an interpreter that is being taken down.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 @contextmanager
