@@ -52,8 +52,7 @@ def analysis(name: str) -> Analysis:
     """A study with the results that lie in this repository."""
     study = load_study(STUDIES / f"{name}.toml")
     folder = StudyFolder.at(ROOT / "runs" / "studies" / name, STUDIES / "results" / name)
-    found = {cell: {run.seed: folder.result(run) for run in study.runs_of(cell)} for cell in study.cells}
-    return Analysis(study, {cell: {seed: r for seed, r in by.items() if r} for cell, by in found.items()})
+    return Analysis(study, folder.results_of(study))
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ from scope_rlvr.toolbox import Toolbox
 from scope_rlvr.types import Group, Member, Origin, Outcome, Role, Rollout, Segment, Verdict
 from tests import fake_vllm
 from tests.engine.conftest import grpo_config, load_policy
+from tests.engine.test_run import Nobody
 
 ROWS = 24
 """Rows of a step in all processes: four groups of six, of which one row is reserved."""
@@ -64,19 +65,6 @@ SMALL_RUN = (
     "evaluation.samples_per_problem=2",
     "evaluation.batch_rows=4",
 )
-
-
-class Nobody:
-    """Looks on and remembers."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def update(self, metrics: dict[str, float]) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 # --- rollouts, written down and replayed ------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ from scope_rlvr.run.folder import RunFolder, read_journal
 from scope_rlvr.run.train import train
 from scope_rlvr.types import Group, Outcome, Role
 from tests.engine import in_two_processes as acts
-from tests.engine.in_two_processes import LOSSES, MUTATED, Nobody, make_trainer
+from tests.engine.in_two_processes import LOSSES, MUTATED, make_trainer
+from tests.engine.test_run import Nobody
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 500

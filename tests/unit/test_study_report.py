@@ -64,8 +64,7 @@ class Checker(HTMLParser):
 
 
 def analysis_of(study: Study, folder: StudyFolder) -> Analysis:
-    found = {cell: {run.seed: folder.result(run) for run in study.runs_of(cell)} for cell in study.cells}
-    return Analysis(study, {cell: {s: r for s, r in by.items() if r is not None} for cell, by in found.items()})
+    return Analysis(study, folder.results_of(study))
 
 
 @pytest.fixture(scope="module")

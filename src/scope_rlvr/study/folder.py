@@ -15,7 +15,7 @@ from typing import Any
 from scope_rlvr.errors import UserError
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.folder import RunFolder
-from scope_rlvr.study.plan import PlannedRun, Study
+from scope_rlvr.study.plan import Cell, PlannedRun, Study
 from scope_rlvr.study.results import Result, read_result
 
 if sys.platform != "win32":
@@ -55,6 +55,11 @@ class StudyFolder:
 
     def result_file(self, run: PlannedRun) -> Path:
         return self.results / f"{run.id}.json"
+
+    def results_of(self, study: Study) -> dict[Cell, dict[int, Result]]:
+        """Every planned run of a study that has finished, by cell and seed."""
+        found = {cell: {run.seed: self.result(run) for run in study.runs_of(cell)} for cell in study.cells}
+        return {cell: {seed: r for seed, r in by_seed.items() if r is not None} for cell, by_seed in found.items()}
 
     def result(self, run: PlannedRun) -> Result | None:
         file = self.result_file(run)

@@ -36,9 +36,7 @@ def write_report(study: Study, folder: StudyFolder, failed: Sequence[tuple[str, 
 
     Returns where the page is; raises :class:`UserError` where there is no result at all.
     """
-    found = {cell: {run.seed: folder.result(run) for run in study.runs_of(cell)} for cell in study.cells}
-    results = {cell: {seed: r for seed, r in by_seed.items() if r is not None} for cell, by_seed in found.items()}
-    analysis = Analysis(study, results, list(failed))
+    analysis = Analysis(study, folder.results_of(study), list(failed))
     if not analysis.cells:
         raise UserError(f"there is no result of the study in {folder.results}, so there is nothing to report yet")
     try:
