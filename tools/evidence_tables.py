@@ -221,7 +221,7 @@ def _rate(interval: Interval | None) -> str:
 
 
 def _signed(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "−")
+    return f"{100 * share + 0.0:+.1f}".replace("-", "−")  # adding 0.0 takes the sign from a zero
 
 
 def _whole(share: float) -> str:
