@@ -48,19 +48,18 @@ def page() -> str:
 
 
 @cache
-def analysis(name: str) -> Analysis:
-    """A study with the results that lie in this repository."""
+def analysis(name: str, results: str = "") -> Analysis:
+    """A study with the results that lie in this repository, ``results`` where it shares those of another one."""
     study = load_study(STUDIES / f"{name}.toml")
-    folder = StudyFolder.at(ROOT / "runs" / "studies" / name, STUDIES / "results" / name)
+    folder = StudyFolder.at(ROOT / "runs" / "studies" / name, STUDIES / "results" / (results or name))
     return Analysis(study, folder.results_of(study))
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def main_results() -> str:
+def results(study: Analysis) -> str:
     """What every arm came to."""
-    study = analysis("main")
     after, spent = study.table(measures_after), study.table(budgets)
     header = ("arm", "seeds", *_levels("accuracy at {}"), "maj@8 at 10", "distinct right of 8, at 6", "teacher tokens")
     return _table(
@@ -79,11 +78,11 @@ def main_results() -> str:
     )
 
 
-def main_differences() -> str:
-    """SCOPE minus every other arm, seed by seed."""
-    study = analysis("main")
+def differences(study: Analysis) -> str:
+    """The reference minus every other arm, seed by seed."""
     found = {m: {c.other: c for c in study.comparisons(m)} for m in (*(f"{s}/accuracy" for s in SETS), _DISTINCT)}
-    header = ("SCOPE minus", "pairs", "at 6", "p, Holm", *_levels("at {}", SETS[1:]), "distinct right, at 6")
+    reference = next(iter(found["reduction-6/accuracy"].values())).reference
+    header = (f"{reference.label} minus", "pairs", "at 6", "p, Holm", *_levels("at {}", SETS[1:]), "distinct right, at 6")
     return _table(
         header,
         (
@@ -151,9 +150,9 @@ def robustness(name: str) -> str:
     )
 
 
-def tuning() -> str:
-    """Every setting that was tried for the comparison, best first."""
-    runs: list[dict[str, Any]] = json.loads(DEVELOPMENT.read_text(encoding="utf-8"))["runs"]
+def tuning(name: str) -> str:
+    """Every setting that was tried on the development seed, best first."""
+    runs: list[dict[str, Any]] = json.loads(DEVELOPMENT.read_text(encoding="utf-8"))[name]
     names = list(dict.fromkeys(run["method"] for run in runs))
     best = {name: max(run["mean"] for run in runs if run["method"] == name) for name in names}
     return _table(
@@ -172,12 +171,14 @@ def tuning() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "main-results": main_results,
-    "main-differences": main_differences,
+    "main-results": lambda: results(analysis("main")),
+    "main-differences": lambda: differences(analysis("main")),
     "ablations": ablations,
     "scorer-noise": lambda: robustness("scorer_noise"),
     "teacher-noise": lambda: robustness("teacher_noise"),
-    "tuning": tuning,
+    "tuning": lambda: tuning("runs"),
+    "second-round-tuning": lambda: tuning("second_round"),
+    "second-round": lambda: differences(analysis("second_round", "main")),
 }
 
 
