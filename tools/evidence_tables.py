@@ -1,4 +1,4 @@
-"""Writes the tables of docs/evidence.md from the result files of the studies, and the plots that it shows.
+"""Writes the tables of docs/evidence.md and README.md from the result files of the studies, and the plots that they show.
 
 python tools/evidence_tables.py            write them
 python tools/evidence_tables.py --check    exit with 1 where a table is not up to date
@@ -21,13 +21,14 @@ from scope_rlvr.study.analysis import Analysis, Comparison, budgets, measures_af
 from scope_rlvr.study.folder import StudyFolder
 from scope_rlvr.study.plan import load_study
 from scope_rlvr.study.plots import plots_of
-from scope_rlvr.study.statistics import Interval
+from scope_rlvr.study.statistics import Interval, mean_interval
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "evidence.md"
+PAGES = (ROOT / "docs" / "evidence.md", ROOT / "README.md")
 PICTURES = ROOT / "docs" / "images" / "evidence"
 STUDIES = ROOT / "recipes" / "studies"
 DEVELOPMENT = STUDIES / "results" / "development.json"
+TEMPERATURE = STUDIES / "results" / "temperature.json"
 
 SETS = ("reduction-6", "reduction-9", "reduction-10")
 SHOWN_PLOTS = (
@@ -36,15 +37,23 @@ SHOWN_PLOTS = (
     "reduction-6-diversity-distinct_right_solutions-by-steps",
     "policy-entropy-by-steps",
 )
+HEADLINE = {
+    "grpo": "GRPO",
+    "luffy_shaped": "LUFFY as published",
+    "scope": "SCOPE",
+    "scope_pair": "SCOPE with pairs (chosen later)",
+    "luffy": "LUFFY with `-log π`, tuned",
+    "sft_then_grpo": "SFT, then GRPO, tuned",
+}
 _BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 _DISTINCT = "reduction-6/diversity/distinct_right_solutions"
 
 Rows = Iterable[Sequence[str]]
 
 
-def page() -> str:
-    """The text of docs/evidence.md with every table made anew."""
-    return _BLOCK.sub(lambda m: m[1] + TABLES[m[2]]() + m[3], PAGE.read_text(encoding="utf-8"))
+def renewed(page: Path) -> str:
+    """The text of a page with every table made anew."""
+    return _BLOCK.sub(lambda m: m[1] + TABLES[m[2]]() + m[3], page.read_text(encoding="utf-8"))
 
 
 @cache
@@ -78,11 +87,38 @@ def results(study: Analysis) -> str:
     )
 
 
+def headline() -> str:
+    """The means of the arms that a first reader asks for."""
+    study = analysis("second_round", "main")
+    after, spent = study.table(measures_after), study.table(budgets)
+    cells = {cell.arm: cell for cell in study.cells}
+    header = ("", "6 numbers (trained)", "9 numbers", "10 numbers", "distinct right solutions", "teacher tokens")
+    return _table(
+        header,
+        (
+            (
+                words,
+                *(f"{100 * after[cells[arm]][f'{s}/accuracy'].mean:.1f} %" for s in SETS),
+                f"{after[cells[arm]][_DISTINCT].mean:.2f} of 8",
+                f"{spent[cells[arm]]['tokens/teacher'].mean:,.0f}",
+            )
+            for arm, words in HEADLINE.items()
+        ),
+    )
+
+
 def differences(study: Analysis) -> str:
     """The reference minus every other arm, seed by seed."""
     found = {m: {c.other: c for c in study.comparisons(m)} for m in (*(f"{s}/accuracy" for s in SETS), _DISTINCT)}
     reference = next(iter(found["reduction-6/accuracy"].values())).reference
-    header = (f"{reference.label} minus", "pairs", "at 6", "p, Holm", *_levels("at {}", SETS[1:]), "distinct right, at 6")
+    header = (
+        f"{reference.label} minus",
+        "pairs",
+        "at 6",
+        "p, Holm",
+        *_levels("at {}", SETS[1:]),
+        "distinct right, at 6",
+    )
     return _table(
         header,
         (
@@ -170,7 +206,32 @@ def tuning(name: str) -> str:
     )
 
 
+def temperature() -> str:
+    """The final policies of the main comparison, sampled at a lower temperature."""
+    runs: list[dict[str, Any]] = json.loads(TEMPERATURE.read_text(encoding="utf-8"))["runs"]
+    labels = {cell.arm: cell.label for cell in (*analysis("main").cells, *analysis("second_round", "main").cells)}
+    labels["scope"] = "SCOPE"
+
+    def over_seeds(arm: str, measure: str, level: str) -> Interval:
+        return mean_interval([run[measure][level] for run in runs if run["arm"] == arm])
+
+    return _table(
+        ("arm", "seeds", *_levels("accuracy at {}"), "maj@8 at 10", "distinct right of 8, at 6"),
+        (
+            (
+                labels[arm],
+                str(sum(run["arm"] == arm for run in runs)),
+                *(_share(over_seeds(arm, "accuracy", level)) for level in ("6", "9", "10")),
+                _share(over_seeds(arm, "maj_at_8", "10")),
+                _decimal(over_seeds(arm, "distinct_right_solutions", "6")),
+            )
+            for arm in dict.fromkeys(run["arm"] for run in runs)
+        ),
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "headline": headline,
     "main-results": lambda: results(analysis("main")),
     "main-differences": lambda: differences(analysis("main")),
     "ablations": ablations,
@@ -178,6 +239,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "teacher-noise": lambda: robustness("teacher_noise"),
     "tuning": lambda: tuning("runs"),
     "second-round-tuning": lambda: tuning("second_round"),
+    "temperature": temperature,
     "second-round": lambda: differences(analysis("second_round", "main")),
 }
 
@@ -248,20 +310,23 @@ def _draw() -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Write the tables and plots of docs/evidence.md.")
+    parser = argparse.ArgumentParser(description="Write the tables and plots of the studies into the pages.")
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit with 1 where a table is not up to date"
     )
     is_check = parser.parse_args().check
     if not is_check:
         _draw()
-    text = page()
-    if PAGE.read_text(encoding="utf-8") == text:
-        return
-    if not is_check:
-        PAGE.write_text(text, encoding="utf-8")
-    print(f"{PAGE.relative_to(ROOT)} {'is not up to date' if is_check else 'written'}")
-    sys.exit(int(is_check))
+    is_stale = False
+    for path in PAGES:
+        text = renewed(path)
+        if path.read_text(encoding="utf-8") == text:
+            continue
+        is_stale = True
+        if not is_check:
+            path.write_text(text, encoding="utf-8")
+        print(f"{path.relative_to(ROOT)} {'is not up to date' if is_check else 'written'}")
+    sys.exit(int(is_stale and is_check))
 
 
 if __name__ == "__main__":
