@@ -19,7 +19,7 @@ def embedded() -> None:
 
 @app.command()
 def build(out: Annotated[Path, typer.Option(help="a new folder for policy, teacher and step scorer")]) -> None:
-    """Train the three embedded models from nothing (about three quarters of an hour on one CPU core)."""
+    """Train the three embedded models from nothing (about an hour on one CPU core)."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"the output folder {out} exists and is not empty; name another with --out")
     from scope_rlvr.embedded.build import build as build_models

@@ -78,7 +78,7 @@ class Recipe:
     gap_weight: float = 0.4
     policy_steps: int = 3800
     teacher_steps: int = 3800
-    scorer_epochs: float = 2.0
+    scorer_epochs: float = 4.0
     scorer_batch_rows: int = 64
     scorer_learning_rate: float = 1e-3
     tokens_per_batch: int = 4000

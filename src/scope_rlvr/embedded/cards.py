@@ -41,12 +41,11 @@ like them: in the random part the loss leaves out the two chosen numbers."""
 _SCORER = """The process reward model of the embedded problem family "reduction": a Llama token classifier with 3 layers
 of width 128, the lower two started from the teacher's. Input: the prompt, then every step followed by the blank-line
 token, also the last one; the logits at each of these tokens say whether the step is wrong (label 0) or right (label 1).
-`scorer.json` holds the decision rule: the first step whose probability of being right is below the threshold
-{threshold} is the first wrong one; the threshold was chosen on other problems (dev split). It was trained on the
-policy's own rollouts at temperature 1, levels 4 to 10, labelled by an exact checker, and on right solutions with one sum
-or number altered, so that it does not only learn the policy's habits: `right at every gap called right` says whether it
-will believe a policy that has learned. Steps after the first wrong one have no
-label, and their scores mean nothing."""
+`scorer.json` holds the decision rule: the first step whose probability of being right is below the threshold {threshold:.3g}
+is the first wrong one; the threshold was chosen on other problems (dev split). It was trained on the policy's own rollouts
+at temperature 1, levels 4 to 10, labelled by an exact checker, and on right solutions with one sum or number altered, so
+that it does not only learn the policy's habits: `right at every gap called right` says whether it will believe a policy
+that has learned. Steps after the first wrong one have no label, and their scores mean nothing."""
 
 _TOGETHER = """
 ## The three together
