@@ -92,7 +92,7 @@ def headline() -> str:
     study = analysis("second_round", "main")
     after, spent = study.table(measures_after), study.table(budgets)
     cells = {cell.arm: cell for cell in study.cells}
-    header = ("", "6 numbers (trained)", "9 numbers", "10 numbers", "distinct right solutions", "teacher tokens")
+    header = ("", "6 numbers (trained)", "9 numbers", "10 numbers", "distinct right, at 6", "teacher tokens")
     return _table(
         header,
         (
