@@ -27,7 +27,7 @@ test: $(VENV)/.installed-dev test-oldest-trl
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 test-oldest-trl: $(VENV)/.installed-dev $(VENV)/trl-$(OLDEST_TRL)
-	PYTHONPATH=$(VENV)/trl-$(OLDEST_TRL) SCOPE_EXPECTED_TRL=$(OLDEST_TRL) $(BIN)/pytest -q tests/engine
+	PYTHONPATH=$(VENV)/trl-$(OLDEST_TRL) SCOPE_EXPECTED_TRL=$(OLDEST_TRL) $(BIN)/pytest -q -n 2 --dist loadfile tests/engine
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
