@@ -6,6 +6,7 @@
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 # The lowest supported release of TRL, beside the newest one that constraints.txt pins.
@@ -24,10 +25,10 @@ train: $(VENV)/.installed
 	$(BIN)/scope train $(ARGS)
 
 test: $(VENV)/.installed-dev test-oldest-trl
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-oldest-trl: $(VENV)/.installed-dev $(VENV)/trl-$(OLDEST_TRL)
-	PYTHONPATH=$(VENV)/trl-$(OLDEST_TRL) SCOPE_EXPECTED_TRL=$(OLDEST_TRL) $(BIN)/pytest -q -n 2 --dist loadfile tests/engine
+	PYTHONPATH=$(VENV)/trl-$(OLDEST_TRL) SCOPE_EXPECTED_TRL=$(OLDEST_TRL) $(PYTEST) -q tests/engine
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -27,6 +27,9 @@ ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "docs" / "evidence.md", ROOT / "README.md")
 PICTURES = ROOT / "docs" / "images" / "evidence"
 STUDIES = ROOT / "recipes" / "studies"
+RESULTS_OF_ANOTHER = {"second_round": "main"}
+"""Studies whose runs lie in the folder of another one, because they have arms in common."""
+
 DEVELOPMENT = STUDIES / "results" / "development.json"
 TEMPERATURE = STUDIES / "results" / "temperature.json"
 
@@ -57,10 +60,10 @@ def renewed(page: Path) -> str:
 
 
 @cache
-def analysis(name: str, results: str = "") -> Analysis:
-    """A study with the results that lie in this repository, ``results`` where it shares those of another one."""
+def analysis(name: str) -> Analysis:
+    """A study with the results that lie in this repository."""
     study = load_study(STUDIES / f"{name}.toml")
-    folder = StudyFolder.at(ROOT / "runs" / "studies" / name, STUDIES / "results" / (results or name))
+    folder = StudyFolder.at(ROOT / "runs" / "studies" / name, STUDIES / "results" / RESULTS_OF_ANOTHER.get(name, name))
     return Analysis(study, folder.results_of(study))
 
 
@@ -89,7 +92,7 @@ def results(study: Analysis) -> str:
 
 def headline() -> str:
     """The means of the arms that a first reader asks for."""
-    study = analysis("second_round", "main")
+    study = analysis("second_round")
     after, spent = study.table(measures_after), study.table(budgets)
     cells = {cell.arm: cell for cell in study.cells}
     header = ("", "6 numbers (trained)", "9 numbers", "10 numbers", "distinct right, at 6", "teacher tokens")
@@ -98,7 +101,7 @@ def headline() -> str:
         (
             (
                 words,
-                *(f"{100 * after[cells[arm]][f'{s}/accuracy'].mean:.1f} %" for s in SETS),
+                *(_percent(after[cells[arm]][f"{s}/accuracy"].mean) for s in SETS),
                 f"{after[cells[arm]][_DISTINCT].mean:.2f} of 8",
                 f"{spent[cells[arm]]['tokens/teacher'].mean:,.0f}",
             )
@@ -154,7 +157,7 @@ def ablations() -> str:
         (
             (
                 cell.label,
-                *(f"{100 * after[cell][f'{s}/accuracy'].mean:.1f} %" for s in SETS),
+                *(_percent(after[cell][f"{s}/accuracy"].mean) for s in SETS),
                 *(_points(_negated(minus[s][cell])) if cell in minus[s] else "" for s in (SETS[0], SETS[2])),
                 f"{after[cell][_DISTINCT].mean:.2f}",
                 _rate(spent[cell].get("salvage/rate")),
@@ -177,7 +180,7 @@ def robustness(name: str) -> str:
             (
                 cell.label,
                 "" if cell.value is None else f"{100 * float(cell.value):.0f} %",
-                *(f"{100 * after[cell][f'{s}/accuracy'].mean:.1f} %" for s in SETS),
+                *(_percent(after[cell][f"{s}/accuracy"].mean) for s in SETS),
                 *(_points(leads[s][cell]) if cell in leads[s] else "" for s in SETS),
                 _rate(spent[cell].get("salvage/rate")),
             )
@@ -209,8 +212,7 @@ def tuning(name: str) -> str:
 def temperature() -> str:
     """The final policies of the main comparison, sampled at a lower temperature."""
     runs: list[dict[str, Any]] = json.loads(TEMPERATURE.read_text(encoding="utf-8"))["runs"]
-    labels = {cell.arm: cell.label for cell in (*analysis("main").cells, *analysis("second_round", "main").cells)}
-    labels["scope"] = "SCOPE"
+    labels = {cell.arm: cell.label for name in ("second_round", "main") for cell in analysis(name).cells}
 
     def over_seeds(arm: str, measure: str, level: str) -> Interval:
         return mean_interval([run[measure][level] for run in runs if run["arm"] == arm])
@@ -240,7 +242,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tuning": lambda: tuning("runs"),
     "second-round-tuning": lambda: tuning("second_round"),
     "temperature": temperature,
-    "second-round": lambda: differences(analysis("second_round", "main")),
+    "second-round": lambda: differences(analysis("second_round")),
 }
 
 
@@ -256,8 +258,12 @@ def _levels(words: str, sets: Sequence[str] = SETS) -> list[str]:
     return [words.format(name.removeprefix("reduction-")) for name in sets]
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
 def _share(interval: Interval) -> str:
-    return f"{100 * interval.mean:.1f} %{_ends(interval, lambda end: f'{100 * end:.1f}')}"
+    return f"{_percent(interval.mean)}{_ends(interval, lambda end: f'{100 * end:.1f}')}"
 
 
 def _decimal(interval: Interval) -> str:
@@ -284,7 +290,7 @@ def _rate(interval: Interval | None) -> str:
 
 
 def _signed(share: float) -> str:
-    return f"{100 * share + 0.0:+.1f}".replace("-", "−")  # adding 0.0 takes the sign from a zero
+    return f"{100 * share:+.1f}".replace("-", "−")
 
 
 def _whole(share: float) -> str:
@@ -296,8 +302,13 @@ def _p(value: float | None) -> str:
 
 
 def _negated(interval: Interval) -> Interval:
-    low, high = interval.low, interval.high
-    return Interval(-interval.mean, None if high is None else -high, None if low is None else -low, interval.num_seeds)
+    low, high = interval.low, interval.high  # subtracted from 0.0, because the negative of a zero has a sign
+    return Interval(
+        0.0 - interval.mean,
+        None if high is None else 0.0 - high,
+        None if low is None else 0.0 - low,
+        interval.num_seeds,
+    )
 
 
 def _draw() -> None:
@@ -317,16 +328,13 @@ def main() -> None:
     is_check = parser.parse_args().check
     if not is_check:
         _draw()
-    is_stale = False
-    for path in PAGES:
-        text = renewed(path)
-        if path.read_text(encoding="utf-8") == text:
-            continue
-        is_stale = True
+    texts = {path: renewed(path) for path in PAGES}
+    stale = [path for path, text in texts.items() if path.read_text(encoding="utf-8") != text]
+    for path in stale:
         if not is_check:
-            path.write_text(text, encoding="utf-8")
+            path.write_text(texts[path], encoding="utf-8")
         print(f"{path.relative_to(ROOT)} {'is not up to date' if is_check else 'written'}")
-    sys.exit(int(is_stale and is_check))
+    sys.exit(int(is_check and bool(stale)))
 
 
 if __name__ == "__main__":
