@@ -27,8 +27,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from scope_rlvr.core.types import Outcome, Problem
 from scope_rlvr.grading.math_answer import MathVerifier
-from scope_rlvr.types import Outcome, Problem
 
 HOSTILE = {
     "power tower": r"9^{9^{9^{9}}}",

@@ -29,14 +29,14 @@ from rich.console import Console
 from rich.table import Table
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForTokenClassification
 
+from scope_rlvr.core.types import Problem
 from scope_rlvr.embedded import model_path
 from scope_rlvr.embedded.labelled import sample_texts
-from scope_rlvr.locate import Threshold
 from scope_rlvr.problems.reduction import SEPARATOR, Reduction
+from scope_rlvr.salvage.locate import Threshold
 from scope_rlvr.scorers.families import ScorerSection
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.token_classifier import RIGHT_LABEL, TokenClassifierScorer
-from scope_rlvr.types import Problem
 
 LEVELS = (4, 5, 6, 7, 8, 9, 10, 10)
 ROLLOUTS_OF_A_PROBLEM = 8

@@ -34,15 +34,15 @@ from rich.table import Table
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOTrainer
 
-from scope_rlvr.engines.trl import ScopeTrainer
+from scope_rlvr.core.types import Problem
+from scope_rlvr.engines.trl.trainer import ScopeTrainer
 from scope_rlvr.methods import Grpo, Scope
 from scope_rlvr.run.components import Components, load_components
 from scope_rlvr.run.config import RunConfig, load_config
-from scope_rlvr.run.folder import RunFolder
 from scope_rlvr.run.quiet import quiet_libraries
 from scope_rlvr.run.sources import training_problems
 from scope_rlvr.run.train import trl_config
-from scope_rlvr.types import Problem
+from scope_rlvr.store.folder import RunFolder
 
 ARMS = ("TRL GRPO", "GRPO here", "SCOPE here")
 PHASES = ("sampling", "scoring", "teacher", "continuation", "verifying")

@@ -28,8 +28,8 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
-from scope_rlvr.engines.local import TokenizerCodec
-from scope_rlvr.steps import PieceReader, StepRule, split_steps
+from scope_rlvr.core.steps import PieceReader, StepRule, split_steps
+from scope_rlvr.models.local import TokenizerCodec
 from tests.tokenizers_zoo import KINDS, tokenizer_of
 
 T = TypeVar("T")

@@ -27,19 +27,19 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer
 
+from scope_rlvr.core.ports import Continuation, Sampling
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group, Member, Origin, Problem, Rollout, Segment
 from scope_rlvr.embedded import model_path
-from scope_rlvr.engines.local import TokenizerCodec
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
-from scope_rlvr.ports import Continuation, Sampling
+from scope_rlvr.models.local import TokenizerCodec
 from scope_rlvr.problems.reduction import Reduction, add
-from scope_rlvr.salvage import SalvageSettings, salvage
+from scope_rlvr.salvage.salvage import SalvageSettings, salvage
 from scope_rlvr.scorers.exact import ExactScorer
 from scope_rlvr.servers.client import Client
 from scope_rlvr.servers.settings import NO_CACHE, ServerSettings
 from scope_rlvr.teachers.server import ServerTeacher
 from scope_rlvr.teachers.settings import AnyInterface, Completions
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, Member, Origin, Problem, Rollout, Segment
 from tests.faulty_server import FAULTS, MODEL, FaultyServer, solve
 
 RATES = (0.01, 0.1, 0.5, 1.0)

@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig
 
 from scope_rlvr.embedded import model_path
-from scope_rlvr.engines.local import TokenizerCodec
-from scope_rlvr.engines.trl import ScopeTrainer
+from scope_rlvr.engines.trl.trainer import ScopeTrainer
 from scope_rlvr.grading.reward import RewardVerifier
 from scope_rlvr.methods import Scope
+from scope_rlvr.models.local import TokenizerCodec
 from scope_rlvr.problems import families
 from scope_rlvr.scorers.families import ScorerSection
 from scope_rlvr.scorers.loading import load_scorer

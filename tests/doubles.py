@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scope_rlvr.credit import Normalisation
-from scope_rlvr.locate import Threshold
+from scope_rlvr.core.ports import Continuation, Sampling, TeacherReply, TeacherRequest
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, Streams, Verdict
+from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.base import Method
-from scope_rlvr.ports import Continuation, Sampling, TeacherReply, TeacherRequest
-from scope_rlvr.salvage import SalvageSettings, salvage
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, Streams, Verdict
+from scope_rlvr.salvage.locate import Threshold
+from scope_rlvr.salvage.salvage import SalvageSettings, salvage
 
 END = 0
 END_MARK = "|"

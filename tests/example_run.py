@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
-from scope_rlvr.metrics import group_tally
-from scope_rlvr.ports import Continuation, Sampling, TeacherReply, TeacherRequest
+from scope_rlvr.core.ports import Continuation, Sampling, TeacherReply, TeacherRequest
+from scope_rlvr.core.toolbox import Toolbox, continue_rollout
+from scope_rlvr.core.types import Group, Member, Outcome, Problem, Rollout, Streams, Verdict
+from scope_rlvr.methods.metrics import group_tally
 from scope_rlvr.problems.reduction import Reduction, add
-from scope_rlvr.run.records import group_records
-from scope_rlvr.salvage import SalvageSettings, salvage
-from scope_rlvr.toolbox import Toolbox, continue_rollout
-from scope_rlvr.types import Group, Member, Outcome, Problem, Rollout, Streams, Verdict
+from scope_rlvr.salvage.salvage import SalvageSettings, salvage
+from scope_rlvr.store.records import group_records
 
 GROUP_SIZE = 4
 ROOM = 300

@@ -18,8 +18,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.generation import vllm_generation
 
-from scope_rlvr.engines.local import LocalModel, TokenizerCodec
-from scope_rlvr.ports import Continuation, Sampling
+from scope_rlvr.core.ports import Continuation, Sampling
+from scope_rlvr.models.local import LocalModel, TokenizerCodec
 
 ERROR = 0.5
 """How much likelier every other token is said to be than it is, as a logarithm."""

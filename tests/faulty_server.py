@@ -16,8 +16,8 @@ from random import Random
 from types import TracebackType
 from typing import Any, Self
 
+from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.reduction import Reduction
-from scope_rlvr.types import Problem
 
 MODEL = "solver"
 OTHERS_PROBLEM = "reduce 1 2 4 8\n\n"

@@ -20,9 +20,9 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from scope_rlvr.core.settings import Settings
 from scope_rlvr.methods import METHODS, Method
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "configuration.md"

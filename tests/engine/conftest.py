@@ -18,12 +18,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig
 
 from scope_rlvr.embedded import model_path
-from scope_rlvr.engines.local import TokenizerCodec
-from scope_rlvr.engines.trl import ScopeTrainer
+from scope_rlvr.engines.trl.trainer import ScopeTrainer
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
-from scope_rlvr.locate import Threshold
 from scope_rlvr.methods import Grpo, Method
+from scope_rlvr.models.local import TokenizerCodec
 from scope_rlvr.problems import families
+from scope_rlvr.salvage.locate import Threshold
 from scope_rlvr.scorers.families import TokenClassifier
 from scope_rlvr.scorers.token_classifier import TokenClassifierScorer, load_token_classifier
 from scope_rlvr.teachers.local import LocalTeacher

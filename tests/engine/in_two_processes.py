@@ -25,26 +25,26 @@ from datasets import Dataset
 from safetensors.torch import save_file
 from transformers import TrainerCallback
 
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import TeacherReply
+from scope_rlvr.core.processes import Processes, ProcessFailed
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group, Member, Origin, Outcome, Role, Rollout, Segment, Verdict
 from scope_rlvr.embedded import model_path
-from scope_rlvr.engines.local import TokenizerCodec
 from scope_rlvr.engines.processes import leave, meet
 from scope_rlvr.engines.samplers import VllmSampler, VllmServer
-from scope_rlvr.engines.trl import ScopeTrainer, StepResult
-from scope_rlvr.errors import UserError
+from scope_rlvr.engines.trl.trainer import ScopeTrainer, StepResult
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
-from scope_rlvr.locate import Threshold
 from scope_rlvr.methods import METHODS, Method, Scope
-from scope_rlvr.ports import TeacherReply
+from scope_rlvr.models.local import TokenizerCodec
 from scope_rlvr.problems import families
-from scope_rlvr.processes import Processes, ProcessFailed
 from scope_rlvr.run.config import dump_config, load_config
-from scope_rlvr.run.folder import RunFolder
 from scope_rlvr.run.train import train
+from scope_rlvr.salvage.locate import Threshold
 from scope_rlvr.scorers.families import TokenClassifier
 from scope_rlvr.scorers.token_classifier import TokenClassifierScorer, load_token_classifier
+from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.teachers.local import LocalTeacher
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, Member, Origin, Outcome, Role, Rollout, Segment, Verdict
 from tests import fake_vllm
 from tests.engine.conftest import grpo_config, load_policy
 from tests.engine.test_run import Nobody

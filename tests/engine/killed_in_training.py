@@ -7,7 +7,7 @@ import signal
 from typing import Any
 
 from scope_rlvr.cli.main import main
-from scope_rlvr.engines.trl import ScopeTrainer
+from scope_rlvr.engines.trl.trainer import ScopeTrainer
 
 _compute_loss = ScopeTrainer._compute_loss
 

@@ -10,13 +10,13 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from scope_rlvr.engines.local import LocalModel, TokenizerCodec
-from scope_rlvr.ports import Sampling, TeacherRequest
+from scope_rlvr.core.ports import Sampling, TeacherRequest
+from scope_rlvr.core.prompts import PromptSection
+from scope_rlvr.core.types import Problem
+from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.problems import families
-from scope_rlvr.prompts import PromptSection
 from scope_rlvr.scorers.token_classifier import TokenClassifierScorer
 from scope_rlvr.teachers.local import LocalTeacher
-from scope_rlvr.types import Problem
 from tests.engine.conftest import load_policy
 
 FAMILY = families.get("reduction")

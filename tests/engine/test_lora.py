@@ -10,22 +10,22 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import load_file
 
+from scope_rlvr.check.longest_step import run_longest_step
 from scope_rlvr.cli import train as cli_train
+from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.embedded import model_path
-from scope_rlvr.engines.local import LocalModel, TokenizerCodec
-from scope_rlvr.engines.lora import LoraSection, adapted_layers, adapter_config, merged, num_parameters
-from scope_rlvr.errors import ExitCode, UserError
+from scope_rlvr.measure.policy import Plan, Request, make_plan, prepare
 from scope_rlvr.methods import Grpo, Scope
-from scope_rlvr.run import packages
+from scope_rlvr.models.local import LocalModel, TokenizerCodec
+from scope_rlvr.models.lora import LoraSection, adapted_layers, adapter_config, merged, num_parameters
 from scope_rlvr.run.components import load_components
 from scope_rlvr.run.components import load_policy as load_policy_of
 from scope_rlvr.run.config import dump_config, load_config
-from scope_rlvr.run.evaluate import Plan, Request, make_plan, prepare
-from scope_rlvr.run.folder import RunFolder, read_journal
-from scope_rlvr.run.longest_step import run_longest_step
 from scope_rlvr.run.sources import check_sources, training_problems
 from scope_rlvr.run.train import RunOutcome, _Progress, train
 from scope_rlvr.run.train import make_trainer as run_trainer
+from scope_rlvr.store import packages
+from scope_rlvr.store.folder import RunFolder, read_journal
 from tests.engine.conftest import MakeTrainer, first_batch, load_policy
 from tests.engine.test_run import Killed, Killer, Nobody
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from scope_rlvr.engines.trl import ScopeTrainer, StepResult
+from scope_rlvr.engines.trl.trainer import ScopeTrainer, StepResult
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.methods import METHODS
 from scope_rlvr.problems import families

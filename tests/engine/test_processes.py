@@ -15,12 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from scope_rlvr.errors import ExitCode, UserError
+from scope_rlvr.core.errors import ExitCode, UserError
+from scope_rlvr.core.types import Group, Outcome, Role
 from scope_rlvr.methods import METHODS, Scope
 from scope_rlvr.run.config import load_config
-from scope_rlvr.run.folder import RunFolder, read_journal
 from scope_rlvr.run.train import train
-from scope_rlvr.types import Group, Outcome, Role
+from scope_rlvr.store.folder import RunFolder, read_journal
 from tests.engine import in_two_processes as acts
 from tests.engine.in_two_processes import LOSSES, MUTATED, make_trainer
 from tests.engine.test_run import Nobody

@@ -9,15 +9,15 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from scope_rlvr.diversity import embedding_diversity
+from scope_rlvr.core.ports import Sampling
+from scope_rlvr.core.types import Group, Member, Origin, Outcome, Rollout, Segment, Verdict
 from scope_rlvr.embedded import model_path
-from scope_rlvr.engines import local as engine
-from scope_rlvr.engines.local import LocalModel, token_entropies
-from scope_rlvr.engines.reading import PolicyReader, TextReader
 from scope_rlvr.evaluation.measures import Sample
-from scope_rlvr.ports import Sampling
+from scope_rlvr.evaluation.readers import PolicyReader, TextReader
+from scope_rlvr.formulas.diversity import embedding_diversity
+from scope_rlvr.models import local as engine
+from scope_rlvr.models.local import LocalModel, token_entropies
 from scope_rlvr.problems import families
-from scope_rlvr.types import Group, Member, Origin, Outcome, Rollout, Segment, Verdict
 
 BOTH = frozenset({"policy_entropy", "embedding"})
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from scope_rlvr.errors import ExitCode, UserError
+from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.methods import Grpo
 from scope_rlvr.run.config import dump_config, load_config
-from scope_rlvr.run.folder import RunFolder, read_journal
 from scope_rlvr.run.train import RunOutcome, train
+from scope_rlvr.store.folder import RunFolder, read_journal
 
 SMALL = (
     "run.steps=4",

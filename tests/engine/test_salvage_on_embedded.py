@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from scope_rlvr.engines.local import LocalModel, TokenizerCodec
+from scope_rlvr.core.ports import Continuation, Policy, Sampling
+from scope_rlvr.core.steps import StepRule, split_steps
+from scope_rlvr.core.toolbox import Toolbox, continue_rollout
+from scope_rlvr.core.types import Group, Member, Origin, Outcome, Problem, Role, Rollout, Verdict
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
-from scope_rlvr.locate import Threshold
-from scope_rlvr.ports import Continuation, Policy, Sampling
+from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.problems import families
-from scope_rlvr.salvage import Guards, SalvageSettings, salvage
+from scope_rlvr.salvage.locate import Threshold
+from scope_rlvr.salvage.salvage import Guards, SalvageSettings, salvage
 from scope_rlvr.scorers.token_classifier import TokenClassifierScorer
-from scope_rlvr.steps import StepRule, split_steps
 from scope_rlvr.teachers.local import LocalTeacher
-from scope_rlvr.toolbox import Toolbox, continue_rollout
-from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Role, Rollout, Verdict
 from tests.engine.conftest import load_policy
 
 NUM_CUTS = 10_000

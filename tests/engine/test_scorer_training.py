@@ -10,20 +10,20 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.types import Problem
 from scope_rlvr.embedded import labelled, model_path
-from scope_rlvr.errors import UserError
-from scope_rlvr.run.folder import RunFolder
+from scope_rlvr.problems.labelled import LabelledSolution
+from scope_rlvr.scorer_lab.training import trainer as trainer_module
+from scope_rlvr.scorer_lab.training.base import load_base
+from scope_rlvr.scorer_lab.training.corpus import split_corpus
+from scope_rlvr.scorer_lab.training.examples import make_example
+from scope_rlvr.scorer_lab.training.run import Request, check_folder, make_plan, run, train_step_scorer
+from scope_rlvr.scorer_lab.training.settings import ScorerTraining
+from scope_rlvr.scorer_lab.training.trainer import Diverged, Watch, fit
 from scope_rlvr.scorers.families import ScorerSection
-from scope_rlvr.scorers.labelled_data import LabelledSolution
 from scope_rlvr.scorers.loading import load_scorer
-from scope_rlvr.scorers.training import trainer as trainer_module
-from scope_rlvr.scorers.training.base import load_base
-from scope_rlvr.scorers.training.corpus import split_corpus
-from scope_rlvr.scorers.training.examples import make_example
-from scope_rlvr.scorers.training.run import Request, check_folder, make_plan, run, train_step_scorer
-from scope_rlvr.scorers.training.settings import ScorerTraining
-from scope_rlvr.scorers.training.trainer import Diverged, Watch, fit
-from scope_rlvr.types import Problem
+from scope_rlvr.store.folder import RunFolder
 
 TEACHER = str(model_path("teacher"))
 

@@ -15,22 +15,22 @@ import trl
 from packaging.version import Version
 from trl import GRPOConfig, GRPOTrainer
 
+from scope_rlvr.check.check import quick_findings
+from scope_rlvr.core.errors import ExitCode, UserError
+from scope_rlvr.core.findings import Severity
+from scope_rlvr.core.ports import Sampling
 from scope_rlvr.embedded import model_path
-from scope_rlvr.engines.lora import LoraSection, adapter_config
 from scope_rlvr.engines.samplers import LocalSampler, VllmSampler, VllmServer
-from scope_rlvr.engines.trl import ScopeTrainer, UnsupportedOption
-from scope_rlvr.engines.vllm import VllmPolicy
-from scope_rlvr.errors import ExitCode, UserError
+from scope_rlvr.engines.trl.trainer import ScopeTrainer, UnsupportedOption
+from scope_rlvr.engines.trl.vllm import VllmPolicy
+from scope_rlvr.formulas.losses import SamplerCorrection, sampler_weights
 from scope_rlvr.methods import Grpo, Scope
-from scope_rlvr.objective import SamplerCorrection, sampler_weights
-from scope_rlvr.ports import Sampling
-from scope_rlvr.run import packages
-from scope_rlvr.run.check import quick_findings
+from scope_rlvr.models.lora import LoraSection, adapter_config
 from scope_rlvr.run.config import dump_config, load_config
-from scope_rlvr.run.findings import Severity
-from scope_rlvr.run.folder import RunFolder, read_journal
 from scope_rlvr.run.sources import check_sources
 from scope_rlvr.run.train import train, trl_config
+from scope_rlvr.store import packages
+from scope_rlvr.store.folder import RunFolder, read_journal
 from tests import fake_vllm
 from tests.engine.conftest import MakeTrainer, first_batch
 from tests.engine.test_run import Nobody
@@ -361,8 +361,8 @@ def test_a_run_from_its_configuration(tmp_path: Path, vllm: None, monkeypatch: p
 
 
 def test_the_longest_step_ends_no_response(tmp_path: Path, vllm: None) -> None:
+    from scope_rlvr.check.longest_step import run_longest_step
     from scope_rlvr.run.components import load_policy
-    from scope_rlvr.run.longest_step import run_longest_step
     from scope_rlvr.run.sources import training_problems
 
     config = load_config(None, [*SMALL, "sampling.sampler=vllm"])

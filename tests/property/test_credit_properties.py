@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from scope_rlvr.credit import Baseline, Normalisation, centred_rewards, normalise
+from scope_rlvr.formulas.advantages import Baseline, Normalisation, centred_rewards, normalise
 
 REWARD = st.floats(-4, 4, allow_subnormal=False)
 REWARDS = st.lists(st.none() | REWARD, max_size=12)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.evaluation.first_error import Answer, harmonic_mean, judge
-from scope_rlvr.evaluation.reliability import LabelledScores, isotonic_map, reliability
-from scope_rlvr.evaluation.rule_search import Costs, LevelSearch, ScoredRow, cheapest, mean_cost, rule_kinds
+from scope_rlvr.scorer_lab.first_error import Answer, harmonic_mean, judge
+from scope_rlvr.scorer_lab.reliability import LabelledScores, isotonic_map, reliability
+from scope_rlvr.scorer_lab.rule_search import Costs, LevelSearch, ScoredRow, cheapest, mean_cost, rule_kinds
 
 indices = st.none() | st.integers(0, 6)
 answers = st.lists(st.builds(Answer, indices, indices, st.booleans()), min_size=1, max_size=30)

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import step_splitting
-from scope_rlvr import steps as steps_module
-from scope_rlvr.engines.local import TokenizerCodec
-from scope_rlvr.steps import PieceReader, StepRule, _closing_marks, split_steps
+from scope_rlvr.core import steps as steps_module
+from scope_rlvr.core.steps import PieceReader, StepRule, _closing_marks, split_steps
+from scope_rlvr.models.local import TokenizerCodec
 from tests.tokenizers_zoo import END, KINDS, LOSSLESS, OF_BYTES, tokenizer_of
 
 STRINGS = int(os.environ.get("SCOPE_STRINGS", "4000"))

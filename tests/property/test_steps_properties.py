@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scope_rlvr.steps import PieceReader, StepRule, split_steps
+from scope_rlvr.core.steps import PieceReader, StepRule, split_steps
 
 FRAGMENTS = st.sampled_from(
     [

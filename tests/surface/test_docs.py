@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from scope_rlvr.errors import ExitCode
+from scope_rlvr.core.errors import ExitCode
+from scope_rlvr.core.ports import Fault
+from scope_rlvr.core.types import Role
 from scope_rlvr.methods import METHODS
-from scope_rlvr.ports import Fault
 from scope_rlvr.run.config import RunConfig, load_config
-from scope_rlvr.run.records import SCHEMA_VERSION
 from scope_rlvr.run.train import _RENAMED, SUMMARY_SCHEMA
-from scope_rlvr.salvage import SalvageOutcome
+from scope_rlvr.salvage.salvage import SalvageOutcome
+from scope_rlvr.store.records import SCHEMA_VERSION
 from scope_rlvr.study.analysis import TABLE_SCHEMA
 from scope_rlvr.study.plan import _StudyFile, load_study
 from scope_rlvr.study.report import write_report
 from scope_rlvr.study.results import RESULT_SCHEMA
-from scope_rlvr.types import Role
 from tests.example_study import make_study
 from tests.surface.test_surface import arguments_of, commands
 from tools import config_reference, evidence_tables, method_reference

@@ -14,8 +14,8 @@ import pytest
 
 from scope_rlvr.embedded import model_path
 from scope_rlvr.evaluation.measures import METRICS
+from scope_rlvr.measure.policy import EVALUATION_SCHEMA
 from scope_rlvr.problems import families
-from scope_rlvr.run.evaluate import EVALUATION_SCHEMA
 from tests.surface.test_cli import assert_refused, contents, no_end, other_vocabulary, write
 from tests.surface.test_docs import doc, rows_of
 
@@ -201,7 +201,7 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_sampled(
     def sample(*_: Any, **__: Any) -> None:
         raise AssertionError("sampled")
 
-    monkeypatch.setattr("scope_rlvr.engines.local.LocalModel.extend", sample)
+    monkeypatch.setattr("scope_rlvr.models.local.LocalModel.extend", sample)
     write(here / "other.jsonl", json.dumps({"prompt": "What is 3 + 4?", "answer": 7}))
     other = ("--problems", "other.jsonl", "--verifier", "pattern")
     assert_refused(scope("eval", "embedded:policy", *other), "another vocabulary", "What is 3 + 4?")

@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from scope_rlvr.run.grade import GRADES_SCHEMA
+from scope_rlvr.measure.responses import GRADES_SCHEMA
 from tests.surface.test_docs import doc, rows_of
 
 Scope = Callable[..., Any]

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from scope_rlvr.embedded import model_path
-from scope_rlvr.evaluation import scorer_bench
 from scope_rlvr.problems.reduction import SEPARATOR, Reduction
-from scope_rlvr.run.calibrate_scorer import CALIBRATION_SCHEMA
-from scope_rlvr.run.judge_scorer import BENCH_SCHEMA
-from scope_rlvr.scorers.baselines import RandomScorer
+from scope_rlvr.scorer_lab import bench as scorer_bench
+from scope_rlvr.scorer_lab.baselines import RandomScorer
+from scope_rlvr.scorer_lab.bench_command import BENCH_SCHEMA
+from scope_rlvr.scorer_lab.calibrate import CALIBRATION_SCHEMA
 from tests.benchmark_data import benchmark_file
 from tests.surface.conftest import run_scope
 from tests.surface.test_docs import doc, rows_of
@@ -136,7 +136,7 @@ def test_a_bench_that_was_broken_off_goes_on(scope, embedded_rows, tmp_path, mon
         raise KeyboardInterrupt
 
     unbroken = scorer_bench.score_rows
-    monkeypatch.setattr("scope_rlvr.run.judge_scorer.score_rows", interrupted)
+    monkeypatch.setattr("scope_rlvr.scorer_lab.bench_command.score_rows", interrupted)
     assert scope(*arguments, tmp_path / "broken").code == 130
     monkeypatch.undo()
     journal = tmp_path / "broken" / "scores.jsonl"

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from scope_rlvr.core.types import Problem
+from scope_rlvr.problems.labelled import read_labelled
 from scope_rlvr.problems.reduction import Reduction
-from scope_rlvr.scorers.labelled_data import read_labelled
-from scope_rlvr.types import Problem
 
 PATIENCE_SECONDS = 240
 Scope = Callable[..., Any]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from scope_rlvr.errors import ExitCode
+from scope_rlvr.core.errors import ExitCode
 from tests.benchmark_data import benchmark_file
 from tests.tiny_maths import make_model, make_tokenizer, sums, write_config, write_rows
 
@@ -245,7 +245,7 @@ def test_the_table_says_the_same(world: World, scope: Scope) -> None:
 
 
 def test_a_step_that_does_not_fit_is_an_error(world: World, scope: Scope, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scope_rlvr.engines.trl import ScopeTrainer
+    from scope_rlvr.engines.trl.trainer import ScopeTrainer
 
     def full(*_: Any, **__: Any) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")

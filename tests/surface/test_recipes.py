@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
-from scope_rlvr.engines.lora import LoraSection
+from scope_rlvr.check.check import prompt_tokens_of
+from scope_rlvr.check.memory import GIB, KNOWN_SHAPES, ModelShape, estimate, room_beside_vllm, shape_of
+from scope_rlvr.core.processes import launched_zero_stage
 from scope_rlvr.methods import METHODS
+from scope_rlvr.models.lora import LoraSection
 from scope_rlvr.problems import sources
 from scope_rlvr.problems.benchmarks import BENCHMARKS
 from scope_rlvr.problems.rows import Row
-from scope_rlvr.processes import launched_zero_stage
-from scope_rlvr.run import packages
-from scope_rlvr.run.check import prompt_tokens_of
 from scope_rlvr.run.config import RunConfig, load_config
-from scope_rlvr.run.memory import GIB, KNOWN_SHAPES, ModelShape, estimate, room_beside_vllm, shape_of
 from scope_rlvr.run.sources import check_sources, evaluation_sets, make_verifier, run_data
+from scope_rlvr.store import packages
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = sorted(ROOT.glob("recipes/*.toml"))

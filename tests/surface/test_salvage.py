@@ -14,13 +14,13 @@ from datasets import Dataset, load_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
+from scope_rlvr.core.ports import TeacherReply
 from scope_rlvr.embedded import model_path
-from scope_rlvr.engines import local
+from scope_rlvr.models import local
+from scope_rlvr.offline import command as run_salvage
 from scope_rlvr.offline.dataset import completion_of, is_right, read_lines, replayed
-from scope_rlvr.ports import TeacherReply
 from scope_rlvr.problems import families
 from scope_rlvr.problems.reduction import Reduction
-from scope_rlvr.run import salvage as run_salvage
 from tests.surface.conftest import run_scope, settings
 
 HELPERS = ("--scorer", "embedded:step_scorer", "--teacher", "embedded:teacher")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from scope_rlvr.types import Problem
+from scope_rlvr.core.types import Problem
 
 
 def make_misbehaving(**options: Any) -> Callable[..., tuple[str, str]]:

@@ -6,7 +6,7 @@ from statistics import stdev
 
 import pytest
 
-from scope_rlvr.credit import STD_FLOOR, Baseline, Normalisation, centred_rewards, normalise
+from scope_rlvr.formulas.advantages import STD_FLOOR, Baseline, Normalisation, centred_rewards, normalise
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from scope_rlvr.diversity import (
+from scope_rlvr.formulas.diversity import (
     BLEU_MAX_CHARS,
     BLEU_MAX_TEXTS,
     GROUP_MEASURES,

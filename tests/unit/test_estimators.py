@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.evaluation.estimators import (
+from scope_rlvr.formulas.estimators import (
     bootstrap_interval,
     bootstrap_intervals,
     maj_at_k,
@@ -140,7 +140,7 @@ def test_many_measures_have_the_intervals_that_each_has_alone():
 def test_intervals_do_not_depend_on_how_many_draws_are_held_at_once(monkeypatch):
     values = np.random.default_rng(8).random((30, 2))
     whole = bootstrap_intervals(values)
-    monkeypatch.setattr("scope_rlvr.evaluation.estimators._DRAWS_AT_ONCE", 100)
+    monkeypatch.setattr("scope_rlvr.formulas.estimators._DRAWS_AT_ONCE", 100)
     assert np.allclose(bootstrap_intervals(values), whole, rtol=1e-12)
 
 

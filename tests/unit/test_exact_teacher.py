@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.guidance import read_reply
-from scope_rlvr.ports import TeacherRequest
+from scope_rlvr.core.ports import TeacherRequest
+from scope_rlvr.core.types import Problem
+from scope_rlvr.methods.guidance import read_reply
 from scope_rlvr.problems.reduction import Reduction, make_problem
 from scope_rlvr.teachers.exact import ExactTeacher
-from scope_rlvr.types import Problem
 from tests.doubles import toolbox
 
 FAMILY = Reduction()

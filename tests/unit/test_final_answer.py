@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from scope_rlvr.core.ports import Verifier
+from scope_rlvr.core.types import Outcome, Problem
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
-from scope_rlvr.ports import Verifier
-from scope_rlvr.types import Outcome, Problem
 
 
 def verdict(response: str, reference: str = "7", pattern: str = r"answer (\d+)"):

@@ -6,12 +6,12 @@ import statistics
 
 import pytest
 
-from scope_rlvr.evaluation.first_error import Answer, Finding, harmonic_mean, judge
-from scope_rlvr.evaluation.scorer_bench import ScoredSet, bench, score_rows
-from scope_rlvr.locate import Threshold
-from scope_rlvr.scorers.baselines import AlwaysNoneScorer, RandomScorer
-from scope_rlvr.scorers.labelled_data import LabelledSolution, read_labelled
-from scope_rlvr.types import Problem
+from scope_rlvr.core.types import Problem
+from scope_rlvr.problems.labelled import LabelledSolution, read_labelled
+from scope_rlvr.salvage.locate import Threshold
+from scope_rlvr.scorer_lab.baselines import AlwaysNoneScorer, RandomScorer
+from scope_rlvr.scorer_lab.bench import ScoredSet, bench, score_rows
+from scope_rlvr.scorer_lab.first_error import Answer, Finding, harmonic_mean, judge
 from tests.benchmark_data import benchmark_file
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from scope_rlvr.core.types import Problem
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
+from scope_rlvr.grading.gold import spread, unverifiable
 from scope_rlvr.grading.math_answer import MathVerifier
-from scope_rlvr.run.gold import spread, unverifiable
-from scope_rlvr.types import Problem
 
 
 def problems(*references: str) -> list[Problem]:

@@ -15,12 +15,12 @@ import pytest
 
 import scope_rlvr.grading
 from benchmarks.grader import HOSTILE, HOSTILE_GOLD, endure, ordinary_pairs
+from scope_rlvr.core.types import Outcome, Problem, Verdict
 from scope_rlvr.grading.boxes import MAX_ANSWER_CHARS, last_box
 from scope_rlvr.grading.math_answer import MathVerifier
 from scope_rlvr.grading.math_judge import judge
 from scope_rlvr.grading.normal import normal
 from scope_rlvr.grading.reasons import REASONS
-from scope_rlvr.types import Outcome, Problem, Verdict
 from tests.benchmark_data import benchmark_file
 from tests.grading_cases import Case, bare_math_verify, cases
 from tests.surface.test_docs import doc, rows_of

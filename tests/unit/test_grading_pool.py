@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.types import Outcome
 from scope_rlvr.grading.pool import WorkerPool
-from scope_rlvr.types import Outcome
 
 MISBEHAVING = "tests.unit.grading_functions:make_misbehaving"
 

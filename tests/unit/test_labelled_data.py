@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from scope_rlvr.errors import UserError
-from scope_rlvr.scorers.labelled_data import read_labelled
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.problems.labelled import read_labelled
 from tests.benchmark_data import benchmark_file
 
 STEPS = ["2 + 2 = 4", "4 + 2 = 7", "so 7"]

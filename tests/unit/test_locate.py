@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.locate import ArgMin, Calibrated, CalibrationMap, Drop, Threshold, TwoInARow, uncertain_token
-from scope_rlvr.ports import DecisionRule
+from scope_rlvr.core.ports import DecisionRule
+from scope_rlvr.salvage.locate import ArgMin, Calibrated, CalibrationMap, Drop, Threshold, TwoInARow, uncertain_token
 
 
 @pytest.mark.parametrize(

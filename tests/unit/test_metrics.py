@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from scope_rlvr.credit import Normalisation
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, Streams, Verdict
+from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods import Grpo, Method, Scope
-from scope_rlvr.metrics import Tally, group_tally, why_no_gradient
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, Streams, Verdict
+from scope_rlvr.methods.metrics import Tally, group_tally, why_no_gradient
 from tests.doubles import ScriptedPolicy, ScriptedTeacher, group, toolbox
 
 FAILURE = "good 1\n\nbad 2\n\nanswer 3|"

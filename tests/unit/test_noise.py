@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.ports import TeacherReply, TeacherRequest
+from scope_rlvr.core.ports import TeacherReply, TeacherRequest
+from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.reduction import Reduction, make_problem
 from scope_rlvr.scorers.exact import ExactScorer
 from scope_rlvr.scorers.noisy import NoisyScorer
 from scope_rlvr.teachers.noisy import NoisyTeacher
-from scope_rlvr.types import Problem
 from tests.doubles import PROBLEM, CharCodec, ScriptedTeacher, TableScorer
 
 STEPS = ("good", "bad", "bad", "end")

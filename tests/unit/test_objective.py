@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from scope_rlvr.objective import (
+from scope_rlvr.formulas.losses import (
     Aggregation,
     Clip,
     Clipped,

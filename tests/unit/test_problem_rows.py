@@ -11,10 +11,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.files import read_file
 from scope_rlvr.problems.rows import MAX_CHARS, AnswerForm, BadRows, Columns, ProblemTable, normalised, read_table
-from scope_rlvr.types import Problem
 
 GOOD = {"prompt": "1+1?", "reference": "2"}
 

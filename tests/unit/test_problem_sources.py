@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.types import Problem
 from scope_rlvr.problems import benchmarks, sources
 from scope_rlvr.problems.benchmarks import BENCHMARKS
 from scope_rlvr.problems.hub import DataSetError
 from scope_rlvr.problems.rows import Row
 from scope_rlvr.problems.sources import SourceSettings, Wanted, load_problems, overlap
-from scope_rlvr.types import Problem
 
 TEST, TRAIN = Wanted("test"), Wanted("train")
 ROWS = [{"problem": f"{i} + {i}?", "answer": str(2 * i)} for i in range(5)]

@@ -6,9 +6,9 @@ import pytest
 from pydantic import ValidationError
 from transformers import AutoTokenizer
 
+from scope_rlvr.core.prompts import PromptFormat, PromptSection
 from scope_rlvr.embedded import model_path
-from scope_rlvr.engines.local import TokenizerCodec
-from scope_rlvr.prompts import PromptFormat, PromptSection
+from scope_rlvr.models.local import TokenizerCodec
 
 CHAT = (
     "{% for m in messages %}answer {{ m['role'] | length }}{{ m['content'] }}{{ '\\n\\n' }}{% endfor %}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from scope_rlvr.methods import Method, ProcessReward, Prof
-from scope_rlvr.run.records import group_records
+from scope_rlvr.store.records import group_records
 from tests.doubles import CharCodec, TableScorer, group, toolbox
 
 FAILURE, RIGHT = "good 1\n\nbad 2\n\nanswer 3|", "answer 7|"

@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 
+from scope_rlvr.core.types import Problem
 from scope_rlvr.problems import families
 from scope_rlvr.problems.reduction import MODULUS, Reduction, identity, make_problem, numbers_of
-from scope_rlvr.types import Problem
 
 FAMILY = Reduction()
 PROBLEM = make_problem([0, 3, 5, 7])

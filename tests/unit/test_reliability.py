@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scope_rlvr.evaluation.reliability import LabelledScores, calibrated_elsewhere, isotonic_map, reliability
-from scope_rlvr.evaluation.scorer_bench import ScoredSet
-from scope_rlvr.locate import CalibrationMap
-from scope_rlvr.scorers.labelled_data import LabelledSolution
-from scope_rlvr.types import Problem
+from scope_rlvr.core.types import Problem
+from scope_rlvr.problems.labelled import LabelledSolution
+from scope_rlvr.salvage.locate import CalibrationMap
+from scope_rlvr.scorer_lab.bench import ScoredSet
+from scope_rlvr.scorer_lab.reliability import LabelledScores, calibrated_elsewhere, isotonic_map, reliability
 
 
 def test_calibration_error_by_hand():

@@ -20,7 +20,7 @@ from scope_rlvr.report.live import LiveDisplay, final_table, sparkline
 from scope_rlvr.report.reading import JsonLines, read_run
 from scope_rlvr.report.terminal import show_run
 from scope_rlvr.report.wording import OUTCOME_MEANING, percent, visible
-from scope_rlvr.salvage import SalvageOutcome
+from scope_rlvr.salvage.salvage import SalvageOutcome
 from tests.example_run import make_run
 
 HOSTILE = (

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from scope_rlvr.core.types import Outcome, Problem
 from scope_rlvr.grading.reward import RewardVerifier
-from scope_rlvr.types import Outcome, Problem
 
 PROBLEM = Problem("p", "1 + 1 = ", "2")
 

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from scope_rlvr.evaluation.first_error import Answer, harmonic_mean, judge
-from scope_rlvr.evaluation.rule_search import (
+from scope_rlvr.salvage.locate import ArgMin, Calibrated, CalibrationMap, Drop, Threshold, TwoInARow
+from scope_rlvr.scorer_lab.first_error import Answer, harmonic_mean, judge
+from scope_rlvr.scorer_lab.rule_search import (
     Costs,
     LevelSearch,
     ScoredRow,
@@ -17,7 +18,6 @@ from scope_rlvr.evaluation.rule_search import (
     mean_cost,
     rule_kinds,
 )
-from scope_rlvr.locate import ArgMin, Calibrated, CalibrationMap, Drop, Threshold, TwoInARow
 
 MAP = CalibrationMap(scores=(0.0, 0.5, 1.0), probabilities=(0.0, 0.8, 1.0))
 RULES = [Threshold(), TwoInARow(), Drop(), Drop(first_below=0.3), ArgMin(), Calibrated(map=MAP)]

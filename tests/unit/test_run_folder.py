@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scope_rlvr.errors import UserError
-from scope_rlvr.run.folder import CHECKPOINT_MARKER, RunFolder, read_journal
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.store.folder import CHECKPOINT_MARKER, RunFolder, read_journal
 
 
 def new(path: Path) -> RunFolder:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from scope_rlvr.ports import TeacherReply
-from scope_rlvr.salvage import SalvageOutcome, SalvageRecord, SalvageSettings
-from scope_rlvr.types import Group, GroupClass, Member, Origin, Outcome, Role
+from scope_rlvr.core.ports import TeacherReply
+from scope_rlvr.core.types import Group, GroupClass, Member, Origin, Outcome, Role
+from scope_rlvr.salvage.salvage import SalvageOutcome, SalvageRecord, SalvageSettings
 from tests.doubles import (
     END,
     LOGPROB,

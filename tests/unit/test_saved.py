@@ -10,10 +10,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.types import Origin, Problem
 from scope_rlvr.offline.dataset import dpo_rows, is_right, read_lines, replayed, sft_rows, write_table
 from scope_rlvr.offline.saved import BadRow, References, SavedRollout, fits_tokenizer, read_saved, rollout_files
-from scope_rlvr.types import Origin, Problem
 
 
 class Letters:

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from scope_rlvr.errors import UserError
-from scope_rlvr.ports import Fault
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import Fault
 from scope_rlvr.servers import client as client_module
 from scope_rlvr.servers.client import Answer, BadReply, Client, Question
 from scope_rlvr.servers.settings import NO_CACHE, ServerSettings

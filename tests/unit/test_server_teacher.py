@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.errors import UserError
-from scope_rlvr.guidance import read_reply
-from scope_rlvr.ports import Effort, Fault, TeacherReply, TeacherRequest
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import Effort, Fault, TeacherReply, TeacherRequest
+from scope_rlvr.methods.guidance import read_reply
 from scope_rlvr.problems.reduction import make_problem
 from scope_rlvr.servers.client import BadReply, Client
 from scope_rlvr.servers.settings import NO_CACHE, ServerSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scope_rlvr.steps import PieceReader, StepRule, split_steps
+from scope_rlvr.core.steps import PieceReader, StepRule, split_steps
 
 
 def texts(response: str, **rule) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
 from scope_rlvr.run.config import load_config
 from scope_rlvr.study.plan import Study, load_study, merged
 

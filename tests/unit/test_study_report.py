@@ -14,7 +14,7 @@ from statistics import fmean
 import pytest
 from matplotlib.axes import Axes
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
 from scope_rlvr.study.analysis import Analysis, at_tokens, measures_after
 from scope_rlvr.study.content import notes
 from scope_rlvr.study.folder import StudyFolder

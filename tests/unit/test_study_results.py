@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
 from scope_rlvr.run.config import dump_config, load_config
-from scope_rlvr.run.folder import RunFolder
+from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.study.folder import StudyFolder, differences
 from scope_rlvr.study.plan import PlannedRun, load_study
 from scope_rlvr.study.results import MAX_POINTS, condense, config_digest, read_result, write_result

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from scope_rlvr.run.config import dump_config
-from scope_rlvr.run.folder import RunFolder
+from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.study.display import StudyDisplay
 from scope_rlvr.study.folder import StudyFolder
 from scope_rlvr.study.plan import load_study

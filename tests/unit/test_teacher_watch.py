@@ -7,10 +7,10 @@ import io
 import pytest
 from rich.console import Console
 
-from scope_rlvr.ports import Effort, Fault, TeacherReply
+from scope_rlvr.core.ports import Effort, Fault, TeacherReply
+from scope_rlvr.core.toolbox import TeacherLog
 from scope_rlvr.report.live import LiveDisplay
 from scope_rlvr.run.teacher_watch import TeacherWatch
-from scope_rlvr.toolbox import TeacherLog
 from tests.doubles import PROBLEM, ScriptedTeacher, group, salvaged, toolbox
 
 DOWN = TeacherReply(error="no whole reply within 60 s", fault=Fault.TIMEOUT, effort=Effort(4, 61.5))

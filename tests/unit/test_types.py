@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from scope_rlvr.types import (
+from scope_rlvr.core.types import (
     Group,
     GroupClass,
     Member,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.types import Outcome, Problem, Verdict
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.grading.function import FunctionVerifier
 from scope_rlvr.grading.math_answer import MathVerifier
@@ -15,7 +16,6 @@ from scope_rlvr.grading.settings import KINDS, ChoiceKind, FunctionKind, MathKin
 from scope_rlvr.grading.simple import ChoiceVerifier, ExactVerifier, NumericVerifier
 from scope_rlvr.run.config import RunConfig, dump_config, load_config, validate_config
 from scope_rlvr.run.sources import answer_pattern, make_verifier
-from scope_rlvr.types import Outcome, Problem, Verdict
 
 FUNCTIONS = "tests.unit.grading_functions"
 

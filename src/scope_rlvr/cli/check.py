@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from scope_rlvr.cli.console import open_console
-from scope_rlvr.errors import ExitCode
+from scope_rlvr.core.errors import ExitCode
 from scope_rlvr.run.config import load_config
 
 CHECK_SCHEMA = 1
@@ -32,8 +32,8 @@ def check(
 
     import torch
 
+    from scope_rlvr.check.check import is_passed, model_findings, quick_findings
     from scope_rlvr.report.findings import findings_table
-    from scope_rlvr.run.check import is_passed, model_findings, quick_findings
     from scope_rlvr.run.quiet import quiet_libraries
 
     quiet_libraries(settings)

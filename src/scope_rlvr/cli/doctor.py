@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from scope_rlvr.cli.console import open_console
-from scope_rlvr.errors import ExitCode
+from scope_rlvr.core.errors import ExitCode
 
 DOCTOR_SCHEMA = 1
 
@@ -21,9 +21,9 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON in the place of the table")] = False,
 ) -> None:
     """Look at this machine: versions, devices, memory, which recipes fit. Loads and writes nothing."""
+    from scope_rlvr.check.check import is_passed
+    from scope_rlvr.check.doctor import doctor_findings
     from scope_rlvr.report.findings import findings_table
-    from scope_rlvr.run.check import is_passed
-    from scope_rlvr.run.doctor import doctor_findings
 
     findings = list(doctor_findings(configs or ()))
     passed = is_passed(findings)

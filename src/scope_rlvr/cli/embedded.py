@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
 
 app = typer.Typer(help="The embedded models.", no_args_is_help=True)
 
@@ -22,6 +22,6 @@ def build(out: Annotated[Path, typer.Option(help="a new folder for policy, teach
     """Train the three embedded models from nothing (about an hour on one CPU core)."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"the output folder {out} exists and is not empty; name another with --out")
-    from scope_rlvr.embedded.build import build as build_models
+    from scope_rlvr.embedded_lab.build import build as build_models
 
     build_models(out)

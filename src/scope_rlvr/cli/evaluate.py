@@ -54,7 +54,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="a new JSON file for the results")] = None,
 ) -> None:
     """Measure a model on held-out problems, unaided: accuracy, pass@k, maj@k, diversity, entropy, with intervals."""
-    from scope_rlvr.run.evaluate import Request, make_plan
+    from scope_rlvr.measure.policy import Request, make_plan
 
     request = Request(
         model=model,
@@ -80,8 +80,8 @@ def evaluate(
         require_writable(out)
     plan = make_plan(request)
 
+    from scope_rlvr.measure.policy import prepare
     from scope_rlvr.report.measured import evaluation_table
-    from scope_rlvr.run.evaluate import prepare
     from scope_rlvr.run.quiet import quiet_libraries
 
     quiet_libraries(plan.config)

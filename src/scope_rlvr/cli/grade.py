@@ -13,7 +13,7 @@ from scope_rlvr.cli.console import open_console, progress_bar
 from scope_rlvr.cli.output_file import require_writable, write_json
 
 if TYPE_CHECKING:
-    from scope_rlvr.run.grade import Graded
+    from scope_rlvr.measure.responses import Graded
 
 
 def grade(
@@ -26,7 +26,7 @@ def grade(
     out: Annotated[Path | None, typer.Option(help="a new JSON file for the verdicts")] = None,
 ) -> None:
     """Judge responses by a verifier, and show where a second grader without any algebra disagrees."""
-    from scope_rlvr.run import grade as grading
+    from scope_rlvr.measure import responses as grading
 
     if out is not None:
         require_writable(out)
@@ -52,7 +52,7 @@ def grade(
 
 def _outcomes(graded: list[Graded]) -> Table:
     from scope_rlvr.grading.reasons import REASONS
-    from scope_rlvr.run.grade import counts
+    from scope_rlvr.measure.responses import counts
 
     table = Table("verdict", "reason", box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("responses", justify="right")

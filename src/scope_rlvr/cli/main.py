@@ -30,9 +30,9 @@ from scope_rlvr.cli import (
     train,
 )
 from scope_rlvr.cli.console import open_console
+from scope_rlvr.core.errors import ExitCode, UserError
+from scope_rlvr.core.processes import ProcessFailed, num_launched
 from scope_rlvr.engines.processes import leave
-from scope_rlvr.errors import ExitCode, UserError
-from scope_rlvr.processes import ProcessFailed, num_launched
 
 app = typer.Typer(
     name="scope",

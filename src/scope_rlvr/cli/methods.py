@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scope_rlvr.cli.console import open_console
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
 
 HOOKS = ("sample", "edit_groups", "credit", "credit_member", "token_loss", "stage", "learning_rate_factor")
 

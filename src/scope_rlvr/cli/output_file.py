@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
 
 
 def require_writable(out: Path) -> None:

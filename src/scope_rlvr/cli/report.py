@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
 
 
 def report(

@@ -9,7 +9,7 @@ import typer
 
 from scope_rlvr.cli.console import open_console, progress_bar
 from scope_rlvr.cli.output_file import require_writable
-from scope_rlvr.errors import ExitCode, UserError
+from scope_rlvr.core.errors import ExitCode, UserError
 
 _NONE_RIGHT = """\
 Nothing was admitted, so there is nothing to train on. The outcomes above say where the way of the failures ended; \
@@ -35,8 +35,8 @@ def salvage(
     batch_rows: Annotated[int, typer.Option(min=1, help="rollouts worked on together")] = 256,
 ) -> None:
     """Salvage the failures among saved rollouts, without training: for SFT, for DPO, for replay."""
+    from scope_rlvr.offline.command import Request, Salvage, TeacherFailed, make_plan
     from scope_rlvr.run.quiet import quiet_libraries
-    from scope_rlvr.run.salvage import Request, Salvage, TeacherFailed, make_plan
 
     tables = {"parquet": parquet, "sft": sft, "dpo": dpo}
     request = Request(

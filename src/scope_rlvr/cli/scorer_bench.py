@@ -29,8 +29,8 @@ def bench(
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="folder for scores, results and pictures")] = None,
 ) -> None:
     """Judge a step scorer on labelled solutions by ProcessBench's protocol, with intervals, confusion and calibration."""
-    from scope_rlvr.report.judged import bench_tables, file_notes, save_plots, throughput_line
-    from scope_rlvr.run import judge_scorer
+    from scope_rlvr.scorer_lab import bench_command as judge_scorer
+    from scope_rlvr.scorer_lab.report import bench_tables, file_notes, save_plots, throughput_line
 
     spec = judge_scorer.ScorerSpec.parse(scorer, overrides or ())
     if out is not None:

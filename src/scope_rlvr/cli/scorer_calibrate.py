@@ -28,8 +28,9 @@ def calibrate(
     skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="leave out rows that cannot be used")] = False,
 ) -> None:
     """Choose a decision rule by what its mistakes cost, and fit a map from scores to probabilities."""
-    from scope_rlvr.report.judged import calibration_lines, file_notes
-    from scope_rlvr.run import calibrate_scorer, judge_scorer
+    from scope_rlvr.scorer_lab import bench_command as judge_scorer
+    from scope_rlvr.scorer_lab import calibrate as calibrate_scorer
+    from scope_rlvr.scorer_lab.report import calibration_lines, file_notes
 
     costs = calibrate_scorer.make_costs(late_cost, missed_cost, false_alarm_cost)
     spec = judge_scorer.ScorerSpec.parse(scorer, overrides or ())

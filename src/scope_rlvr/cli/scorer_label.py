@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from scope_rlvr.cli.console import open_console, progress_bar
-from scope_rlvr.errors import ExitCode, UserError
+from scope_rlvr.core.errors import ExitCode, UserError
 
 
 def label(
@@ -39,8 +39,8 @@ def label(
         raise UserError(
             f"--right-above {right_above:g}: a step is right above this share; give a number from 0 to below 1"
         )
-    from scope_rlvr.run.label_steps import Journal, Request, label_all, load_labeller, make_plan
     from scope_rlvr.run.quiet import quiet_libraries_for
+    from scope_rlvr.scorer_lab.label import Journal, Request, label_all, load_labeller, make_plan
 
     quiet_libraries_for([policy])
     request = Request(

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from scope_rlvr.cli.console import open_console, progress_bar
-from scope_rlvr.errors import ExitCode, UserError
-from scope_rlvr.scorers.training.settings import ScorerTraining
+from scope_rlvr.core.errors import ExitCode, UserError
+from scope_rlvr.scorer_lab.training.settings import ScorerTraining
 
 
 def train(
@@ -74,7 +74,7 @@ def train(
         seed=seed,
     )
     from scope_rlvr.run.quiet import quiet_libraries_for
-    from scope_rlvr.scorers.training.run import Request, check_folder, make_plan
+    from scope_rlvr.scorer_lab.training.run import Request, check_folder, make_plan
 
     quiet_libraries_for([base, *data])
     plan = make_plan(Request(tuple(data), base, settings, skip_bad_rows))
@@ -96,9 +96,9 @@ def _settings(**given: Any) -> ScorerTraining:
 
 
 def _run(plan: Any, out: Path, *, resume: bool) -> ExitCode:
-    from scope_rlvr.scorers.training.card import figure_rows
-    from scope_rlvr.scorers.training.run import run
-    from scope_rlvr.scorers.training.trainer import Diverged, Watch
+    from scope_rlvr.scorer_lab.training.card import figure_rows
+    from scope_rlvr.scorer_lab.training.run import run
+    from scope_rlvr.scorer_lab.training.trainer import Diverged, Watch
 
     console = open_console()
     go_on = shlex.join(["scope", *sys.argv[1:], *([] if resume else ["--resume"])])

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from scope_rlvr.cli.console import open_console
-from scope_rlvr.errors import ExitCode
+from scope_rlvr.core.errors import ExitCode
 
 if TYPE_CHECKING:
     from scope_rlvr.study.folder import StudyFolder

@@ -10,12 +10,12 @@ import typer
 from rich.console import Console
 
 from scope_rlvr.cli.console import open_console
+from scope_rlvr.core.errors import ExitCode, UserError
+from scope_rlvr.core.processes import Processes, launched_zero_stage
 from scope_rlvr.engines.processes import leave, meet
-from scope_rlvr.errors import ExitCode, UserError
-from scope_rlvr.processes import Processes, launched_zero_stage
 from scope_rlvr.run.config import RunConfig, dump_config, load_config
-from scope_rlvr.run.folder import RunFolder, step_of
 from scope_rlvr.run.sources import check_sources
+from scope_rlvr.store.folder import RunFolder, step_of
 
 if TYPE_CHECKING:
     from scope_rlvr.run.train import RunOutcome
@@ -94,8 +94,8 @@ def _require_unfinished(settings: RunConfig, folder: RunFolder) -> None:
 
 def _checked(settings: RunConfig, out: Path, num_processes: int) -> list[str]:
     """What the quick part of ``scope check`` has to say before the run starts; its errors end the command."""
-    from scope_rlvr.run.check import quick_findings
-    from scope_rlvr.run.findings import Severity
+    from scope_rlvr.check.check import quick_findings
+    from scope_rlvr.core.findings import Severity
 
     findings = list(quick_findings(settings, out, num_processes, launched_zero_stage()))
     errors = [

@@ -1,7 +1,7 @@
 """Three tiny real models that ship with the package: a policy with gaps, a teacher, and a step scorer.
 
 They solve the embedded family "reduction" on a laptop CPU, load with ``from_pretrained``, and are made from nothing by
-``python -m scope_rlvr.embedded.build``.
+``python -m scope_rlvr.embedded_lab.build``.
 """
 
 from __future__ import annotations

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from transformers import LlamaForCausalLM, LlamaForTokenClassification
 
+from scope_rlvr.core.seeds import derive_seed
+from scope_rlvr.core.types import Problem
 from scope_rlvr.embedded import model_path
 from scope_rlvr.embedded.corpus import draw_numbers, write_altered
 from scope_rlvr.embedded.tokenizer import EOS, ID, PAD, make_tokenizer
 from scope_rlvr.problems.family import Split
+from scope_rlvr.problems.labelled import LabelledSolution
 from scope_rlvr.problems.reduction import SEPARATOR, Reduction, make_problem
-from scope_rlvr.scorers.labelled_data import LabelledSolution
-from scope_rlvr.seeds import derive_seed
-from scope_rlvr.types import Problem
 
 LEVELS = range(2, 11)
 ROLLOUT_LEVELS = range(4, 11)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scope_rlvr.errors import UserError
-from scope_rlvr.processes import ONE_PROCESS, Processes, ProcessFailed, num_launched
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.processes import ONE_PROCESS, Processes, ProcessFailed, num_launched
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

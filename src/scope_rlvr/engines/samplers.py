@@ -1,7 +1,7 @@
 """Who samples the rollouts of training: the training process itself, or vLLM by way of TRL.
 
 vLLM computes a little differently from the trainer, so that its samples are not quite the policy's own:
-:func:`~scope_rlvr.objective.sampler_weights` makes up for that.
+:func:`~scope_rlvr.formulas.losses.sampler_weights` makes up for that.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from scope_rlvr.objective import SamplerCorrection
-from scope_rlvr.settings import BARE_NAME, BY_KIND, Settings
+from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
+from scope_rlvr.formulas.losses import SamplerCorrection
 
 
 class LocalSampler(Settings):

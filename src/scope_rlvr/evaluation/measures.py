@@ -10,11 +10,11 @@ from statistics import fmean
 
 import numpy as np
 
-from scope_rlvr.diversity import GROUP_MEASURES
-from scope_rlvr.errors import UserError
-from scope_rlvr.evaluation.estimators import bootstrap_intervals, maj_at_k, pass_at_k, powers_of_two
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.types import Group, GroupClass, Verdict
+from scope_rlvr.formulas.diversity import GROUP_MEASURES
+from scope_rlvr.formulas.estimators import bootstrap_intervals, maj_at_k, pass_at_k, powers_of_two
 from scope_rlvr.grading.plain import value_key
-from scope_rlvr.types import Group, GroupClass, Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from scope_rlvr.types import Outcome, Problem, Verdict
+from scope_rlvr.core.types import Outcome, Problem, Verdict
 
 DEFAULT_PATTERN = r"answer (\d+)"
 _INTEGER = re.compile(r"[+-]?\d{1,1000}")

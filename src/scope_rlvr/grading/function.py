@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from scope_rlvr.core.types import Outcome, Problem, Verdict
 from scope_rlvr.grading.pool import WorkerPool
-from scope_rlvr.types import Outcome, Problem, Verdict
 
 _WORDS = {True: (Outcome.RIGHT, "function_said_right"), False: (Outcome.WRONG, "function_said_wrong")}
 
@@ -19,7 +19,7 @@ class FunctionVerifier:
     """Right where a function of yours returns ``True``: ``def is_right(problem, response): ...``.
 
     ``path`` is ``package.module:name``; the function is imported in the worker processes, from where Python finds modules and
-    from the current folder. It is called with a :class:`~scope_rlvr.types.Problem` and the whole response, and returns
+    from the current folder. It is called with a :class:`~scope_rlvr.core.types.Problem` and the whole response, and returns
     ``True``, ``False``, or ``None`` where it cannot tell. An exception, a time-out or another value is an unknown verdict
     with the reason; it is never a zero reward. What the function takes for the answer is not known.
 

@@ -6,11 +6,11 @@ import re
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from scope_rlvr.core.types import Outcome, Problem, Verdict
 from scope_rlvr.grading.boxes import last_box
 from scope_rlvr.grading.normal import normal
 from scope_rlvr.grading.pipes import CRASHED
 from scope_rlvr.grading.pool import Answer, WorkerPool
-from scope_rlvr.types import Outcome, Problem, Verdict
 
 _MAX_REMEMBERED = 100_000
 _INTEGER = re.compile(r"[+-]?\d{1,300}")

@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.types import Outcome
 from scope_rlvr.grading.pipes import CRASHED, Lines, send
-from scope_rlvr.types import Outcome
 
 _START_SECONDS = 300.0
 _SILENT_SECONDS = 30.0

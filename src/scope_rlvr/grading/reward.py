@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from scope_rlvr.types import Outcome, Problem, Verdict
+from scope_rlvr.core.types import Outcome, Problem, Verdict
 
 
 class RewardVerifier:

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from scope_rlvr.core.ports import Verifier
+from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.grading.function import FunctionVerifier
 from scope_rlvr.grading.math_answer import MathVerifier
 from scope_rlvr.grading.reading import one_group
 from scope_rlvr.grading.simple import ChoiceVerifier, ExactVerifier, NumericVerifier
-from scope_rlvr.ports import Verifier
-from scope_rlvr.settings import BARE_NAME, BY_KIND, Settings
 
 
 def _checked_pattern(pattern: str | None) -> str | None:

@@ -6,10 +6,10 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from scope_rlvr.core.types import Outcome, Problem, Verdict
 from scope_rlvr.grading.normal import normal, plain_words
 from scope_rlvr.grading.numbers import are_close, read_number
 from scope_rlvr.grading.reading import Reader
-from scope_rlvr.types import Outcome, Problem, Verdict
 
 
 class _ReadAndCompare(ABC):

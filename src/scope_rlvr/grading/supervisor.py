@@ -23,7 +23,7 @@ import psutil
 from scope_rlvr.grading.pipes import CRASHED, OUT_OF_MEMORY, TIME_OUT, Lines, send
 
 Judge = Callable[..., tuple[str, str]]
-"""Takes the fields of a question by name; returns an :class:`~scope_rlvr.types.Outcome` by value, and the reason."""
+"""Takes the fields of a question by name; returns an :class:`~scope_rlvr.core.types.Outcome` by value, and the reason."""
 
 _CPU_SECONDS_BEYOND_DEADLINE = 10
 _GLANCE_SECONDS = 0.05

@@ -17,12 +17,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from scope_rlvr.credit import Baseline, Normalisation, centred_rewards, deviations, normalise, returns_to_go
-from scope_rlvr.objective import Aggregation, Clip, Masked, Shaped, TeacherTerm, Tokens, clipped_policy_loss
-from scope_rlvr.settings import Settings
-from scope_rlvr.steps import Step
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, Member, Origin, Role, StepScores, Streams
+from scope_rlvr.core.settings import Settings
+from scope_rlvr.core.steps import Step
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group, Member, Origin, Role, StepScores, Streams
+from scope_rlvr.formulas.advantages import (
+    Baseline,
+    Normalisation,
+    centred_rewards,
+    deviations,
+    normalise,
+    returns_to_go,
+)
+from scope_rlvr.formulas.losses import Aggregation, Clip, Masked, Shaped, TeacherTerm, Tokens, clipped_policy_loss
 
 _Advantage = TypeVar("_Advantage")
 """One number for a rollout, or one for each of its tokens."""

@@ -9,11 +9,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.guidance import fill, off_policy, put_in_place
+from scope_rlvr.core.seeds import derive_seed
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group, Member, Outcome, Problem, Role, Rollout
 from scope_rlvr.methods.base import GuidedMethod
-from scope_rlvr.seeds import derive_seed
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, Member, Outcome, Problem, Role, Rollout
+from scope_rlvr.methods.guidance import fill, off_policy, put_in_place
 
 REFINEMENT = (
     "{prompt}\n\nA previous attempt:\n\n{attempt}\n\nThis attempt is wrong; the right answer is {reference}. "
@@ -35,7 +35,7 @@ class CritiqueGrpo(GuidedMethod):
     is not right never joins. The wording is ours. A policy that cannot follow the instruction gains nothing; one that
     writes the shown answer below a wrong derivation is not found out by a verifier that reads answers alone.
 
-    >>> from scope_rlvr.objective import Clip, example_tokens
+    >>> from scope_rlvr.formulas.losses import Clip, example_tokens
     >>> CritiqueGrpo().teacher_term.loss(example_tokens(0.3, advantage=0.75), Clip())
     tensor([[-0.5625]])
     """

@@ -10,13 +10,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.credit import Normalisation
-from scope_rlvr.locate import NUM_ENTROPY_TOKENS, uncertain_token
+from scope_rlvr.core.seeds import derive_seed
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group, Role, Rollout
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods.base import Method
-from scope_rlvr.objective import Aggregation, Clip
-from scope_rlvr.seeds import derive_seed
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, Role, Rollout
+from scope_rlvr.salvage.locate import NUM_ENTROPY_TOKENS, uncertain_token
 
 
 class Cure(Method):

@@ -8,11 +8,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.credit import Normalisation
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group, GroupClass, Member, Streams
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods.base import Method
-from scope_rlvr.objective import Aggregation, Clip
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, GroupClass, Member, Streams
 
 
 class Dapo(Method):

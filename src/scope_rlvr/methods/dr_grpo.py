@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from scope_rlvr.credit import Normalisation
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.losses import Aggregation
 from scope_rlvr.methods.base import Method
-from scope_rlvr.objective import Aggregation
 
 
 class DrGrpo(Method):

@@ -9,11 +9,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from scope_rlvr.credit import Normalisation
-from scope_rlvr.guidance import PROMPT_THEN_HINT, hinted_prompt, rescue_unsolved, sample_with_hints
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group, Rollout
+from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.base import Method
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, Rollout
+from scope_rlvr.methods.guidance import PROMPT_THEN_HINT, hinted_prompt, rescue_unsolved, sample_with_hints
 
 
 class Ghpo(Method):

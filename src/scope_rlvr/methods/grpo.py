@@ -14,8 +14,8 @@ class Grpo(Method):
     the clipped surrogate on every token. Without the division and with ``max_length`` aggregation it is Dr. GRPO.
     Source: Shao et al. 2024 (DeepSeekMath), section 4.1; Liu et al. 2025 (Dr. GRPO).
 
-    >>> from scope_rlvr.credit import Normalisation
-    >>> from scope_rlvr.types import *
+    >>> from scope_rlvr.formulas.advantages import Normalisation
+    >>> from scope_rlvr.core.types import *
     >>> def member(outcome):
     ...     return Member(Rollout((1,), (Segment((7, 2), Origin.POLICY),)), Verdict(outcome))
     >>> group = Group(Problem("p", "?", "1"), (member(Outcome.RIGHT), member(Outcome.WRONG)))

@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from scope_rlvr.credit import Normalisation
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.losses import Aggregation, Clip, Tokens, clipped_policy_loss
 from scope_rlvr.methods.base import Method
-from scope_rlvr.objective import Aggregation, Clip, Tokens, clipped_policy_loss
 
 
 class Gspo(Method):

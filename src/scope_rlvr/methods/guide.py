@@ -8,7 +8,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.guidance import (
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group, Member, Origin, Rollout
+from scope_rlvr.formulas.losses import ShapedRatio, TeacherTerm
+from scope_rlvr.methods.base import GuidedMethod
+from scope_rlvr.methods.guidance import (
     PROMPT_THEN_HINT,
     hinted_prompt,
     off_policy,
@@ -16,10 +20,6 @@ from scope_rlvr.guidance import (
     rescue_unsolved,
     sample_with_hints,
 )
-from scope_rlvr.methods.base import GuidedMethod
-from scope_rlvr.objective import ShapedRatio, TeacherTerm
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, Member, Origin, Rollout
 
 
 class Guide(GuidedMethod):
@@ -39,7 +39,7 @@ class Guide(GuidedMethod):
     plain failure wherever the hinted rollout is not right; its tokens are then on-policy. Journals call hinted tokens
     ``teacher``, and count them as the policy's.
 
-    >>> from scope_rlvr.objective import Clip, example_tokens
+    >>> from scope_rlvr.formulas.losses import Clip, example_tokens
     >>> term = Guide().teacher_term
     >>> [round(term.loss(example_tokens(p, teacher=0.8, advantage=a), Clip()).item(), 3) for p, a in ((0.2, 0.5), (0.9, -0.25))]
     [-0.25, 0.125]

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.guidance import distinct_traces
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group
 from scope_rlvr.methods.base import GuidedMethod
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group
+from scope_rlvr.methods.guidance import distinct_traces
 
 
 class WholeTraces(GuidedMethod):

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.credit import Baseline, Normalisation
+from scope_rlvr.core.types import Group
+from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.methods.base import StepRewardMethod, paid_from_here
-from scope_rlvr.types import Group
 
 
 class Prime(StepRewardMethod):
@@ -24,8 +24,8 @@ class Prime(StepRewardMethod):
     groups that teach nothing. What stands for the first is the step scorer, which never learns.
     Source: Cui et al. 2025 (PRIME), section on advantage estimation.
 
-    >>> from scope_rlvr.steps import Step
-    >>> from scope_rlvr.types import *
+    >>> from scope_rlvr.core.steps import Step
+    >>> from scope_rlvr.core.types import *
     >>> rollout = Rollout((), (Segment((5, 6), Origin.POLICY),))
     >>> def scored(*scores_S):
     ...     return StepScores((Step("a", 0, 1), Step("b", 1, 2)), scores_S, None)

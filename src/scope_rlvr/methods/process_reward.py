@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.credit import Normalisation, deviations, normalise
+from scope_rlvr.core.types import Group, StepScores
+from scope_rlvr.formulas.advantages import Normalisation, deviations, normalise
 from scope_rlvr.methods.base import StepRewardMethod, paid_from_here
-from scope_rlvr.types import Group, StepScores
 
 
 class ProcessReward(StepRewardMethod):
@@ -25,8 +25,8 @@ class ProcessReward(StepRewardMethod):
     step: neither paid nor in P. Source: Shao et al. 2024 (DeepSeekMath), section 4.1.3,
     which has no outcome term beside it.
 
-    >>> from scope_rlvr.steps import Step
-    >>> from scope_rlvr.types import *
+    >>> from scope_rlvr.core.steps import Step
+    >>> from scope_rlvr.core.types import *
     >>> rollout = Rollout((), (Segment((5, 6, 7), Origin.POLICY),))
     >>> def scored(*scores_S):
     ...     return StepScores((Step("a", 0, 2), Step("b", 2, 3)), scores_S, None)

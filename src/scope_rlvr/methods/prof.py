@@ -10,9 +10,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group, Member
 from scope_rlvr.methods.base import Method
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, Member
 
 
 class Prof(Method):

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group, GroupClass, Problem
 from scope_rlvr.methods.sft import Imitation
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, GroupClass, Problem
 
 _BUFFER = "hardest"
 

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from scope_rlvr.credit import Normalisation
+from scope_rlvr.core.types import Group, Streams
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.losses import Clip, Tokens
 from scope_rlvr.methods.base import Method, silent
-from scope_rlvr.objective import Clip, Tokens
-from scope_rlvr.types import Group, Streams
 
 
 class Rft(Method):
@@ -19,7 +19,7 @@ class Rft(Method):
     No baseline and nothing negative. Source: Yuan et al. 2023 (RFT), section 3.3, done online with the rollouts of the
     current policy as in RAFT (Dong et al. 2023).
 
-    >>> from scope_rlvr.types import *
+    >>> from scope_rlvr.core.types import *
     >>> def member(outcome, *ids):
     ...     return Member(Rollout((1,), (Segment(ids, Origin.POLICY),)), Verdict(outcome))
     >>> group = Group(Problem("p", "?", "1"), (member(Outcome.RIGHT, 7), member(Outcome.RIGHT, 7), member(Outcome.WRONG, 8)))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from scope_rlvr.formulas.losses import Mixture, TeacherTerm
 from scope_rlvr.methods.luffy import WholeTraces
-from scope_rlvr.objective import Mixture, TeacherTerm
 
 
 class RlPlus(WholeTraces):
@@ -19,7 +19,7 @@ class RlPlus(WholeTraces):
     Source: Dong et al. 2025 (RL-PLUS), multiple importance sampling and exploration-based advantage function.
 
     >>> import torch
-    >>> from scope_rlvr.objective import Clip, example_tokens
+    >>> from scope_rlvr.formulas.losses import Clip, example_tokens
     >>> term = RlPlus().teacher_term
     >>> [round(term.loss(example_tokens(p, advantage=0.75), Clip()).item(), 4) for p in (0.01, 0.3, 0.99)]
     [-0.029, -0.3963, -0.0748]

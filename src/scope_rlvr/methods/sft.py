@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
 
-from scope_rlvr.credit import Normalisation
-from scope_rlvr.guidance import teacher_traces
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group, Role, Streams
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.losses import NegativeLogLikelihood, TeacherTerm
 from scope_rlvr.methods.base import GuidedMethod
-from scope_rlvr.objective import NegativeLogLikelihood, TeacherTerm
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, Role, Streams
+from scope_rlvr.methods.guidance import teacher_traces
 
 
 class Imitation(GuidedMethod):
@@ -43,7 +43,7 @@ class Sft(Imitation):
     The policy samples nothing. It meets the same problems as every other method with the same seed, and as many teacher
     traces as LUFFY with one trace a group.
 
-    >>> from scope_rlvr.types import *
+    >>> from scope_rlvr.core.types import *
     >>> trace = Member(Rollout((1,), (Segment((7, 2), Origin.TEACHER),)), Verdict(Outcome.RIGHT), Role.GUIDED)
     >>> group = Group(Problem("p", "?", "1"), (trace,))
     >>> [s.advantage_T for s in Sft().credit([group], [[1.0]], Normalisation.NONE)[0]]

@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group
 from scope_rlvr.methods.sft import Imitation
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group
 
 WARMUP_STEPS = 5
 """Steps of GRPO over which the learning rate rises to the run's."""

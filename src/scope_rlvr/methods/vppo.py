@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.credit import Normalisation, centred_rewards
+from scope_rlvr.core.types import Group, Member, Outcome
+from scope_rlvr.formulas.advantages import Normalisation, centred_rewards
 from scope_rlvr.methods.base import ScoredMethod
-from scope_rlvr.types import Group, Member, Outcome
 
 
 class Vppo(ScoredMethod):
@@ -25,8 +25,8 @@ class Vppo(ScoredMethod):
     or in which the scorer finds no wrong step, has no good prefix: the paper does not say what to do with the latter.
     Source: "Save the Good Prefix" (2026), token-level credit; α 0.5 and a threshold of 0.8 there.
 
-    >>> from scope_rlvr.steps import Step
-    >>> from scope_rlvr.types import *
+    >>> from scope_rlvr.core.steps import Step
+    >>> from scope_rlvr.core.types import *
     >>> rollout = Rollout((), (Segment((5, 6, 7, 8), Origin.POLICY),))
     >>> scores = StepScores((Step("good", 0, 2), Step("bad", 2, 4)), (0.9, 0.1), first_wrong=1)
     >>> group = Group(Problem("p", "?", "1"), (

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import TextCodec
+from scope_rlvr.core.steps import Step, StepRule, split_steps
+from scope_rlvr.core.types import Member, Origin, Outcome, Problem, Rollout, Segment
 from scope_rlvr.offline.saved import SavedRollout
-from scope_rlvr.ports import TextCodec
-from scope_rlvr.run.records import member_record
-from scope_rlvr.salvage import SalvageOutcome
-from scope_rlvr.steps import Step, StepRule, split_steps
-from scope_rlvr.types import Member, Origin, Outcome, Problem, Rollout, Segment
+from scope_rlvr.salvage.salvage import SalvageOutcome
+from scope_rlvr.store.records import member_record
 
 Shown = str | list[dict[str, str]]
 """A prompt: a text, or the messages of a conversation up to the policy's turn."""

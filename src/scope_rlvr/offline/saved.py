@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scope_rlvr.errors import UserError
-from scope_rlvr.ports import TextCodec
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import TextCodec
+from scope_rlvr.core.types import Origin, Problem, Rollout, Segment
 from scope_rlvr.problems.files import SUFFIXES, read_file
 from scope_rlvr.problems.rows import MAX_CHARS, normalised
-from scope_rlvr.run.records import SCHEMA_VERSION
-from scope_rlvr.types import Origin, Problem, Rollout, Segment
+from scope_rlvr.store.records import SCHEMA_VERSION
 
 PROMPT = ("prompt", "problem", "question", "input")
 RESPONSE = ("response", "responses", "completion", "completions", "output", "outputs", "generation", "generations")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from scope_rlvr.seeds import derive_seed
+from scope_rlvr.core.seeds import derive_seed
 
 Values = Mapping[str, Any]
 

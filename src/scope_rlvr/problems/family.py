@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Literal, Protocol, get_args
 
-from scope_rlvr.types import Problem
+from scope_rlvr.core.types import Problem
 
 Split = Literal["train", "dev", "test"]
 

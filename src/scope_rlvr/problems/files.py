@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
 from scope_rlvr.problems.rows import Row
 
 SUFFIXES = (".jsonl", ".parquet", ".csv")

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.family import Split, split_of
 from scope_rlvr.problems.rows import normalised
-from scope_rlvr.types import Problem
 
 _TRIES_PER_PROBLEM = 200
 """Problems generated for each one that is wanted, before a task is taken for used up."""

@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import permutations
 from random import Random
 
+from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.family import Split, check_split, split_of
-from scope_rlvr.types import Problem
 
 MODULUS = 13
 SEPARATOR = "\n\n"

@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import Field
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.settings import Settings
+from scope_rlvr.core.types import Problem
 from scope_rlvr.grading.boxes import last_box
-from scope_rlvr.settings import Settings
-from scope_rlvr.types import Problem
 
 MAX_CHARS = 100_000
 """No problem and no answer is longer; what is, is another column or a broken file."""

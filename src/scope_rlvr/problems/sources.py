@@ -10,7 +10,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.settings import Settings
+from scope_rlvr.core.types import Problem
 from scope_rlvr.problems import families
 from scope_rlvr.problems.benchmarks import BENCHMARKS
 from scope_rlvr.problems.family import Split
@@ -18,8 +20,6 @@ from scope_rlvr.problems.files import SUFFIXES, read_file
 from scope_rlvr.problems.gym import gym_problems
 from scope_rlvr.problems.hub import DataSetError, read_hub
 from scope_rlvr.problems.rows import AnswerForm, BadRows, Columns, ProblemTable, Row, normalised, read_table
-from scope_rlvr.settings import Settings
-from scope_rlvr.types import Problem
 
 DATA_FOLDER = "SCOPE_DATA"
 """The environment variable that names a folder with local copies of benchmarks."""

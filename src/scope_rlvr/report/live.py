@@ -16,9 +16,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from scope_rlvr.core.types import GroupClass
 from scope_rlvr.report.evaluations import evaluation_tables
 from scope_rlvr.report.wording import GROUP_CLASSES, duration, number, percent, teacher_failures, visible
-from scope_rlvr.types import GroupClass
 
 PLAIN_LINE_EVERY = 10
 

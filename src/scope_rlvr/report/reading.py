@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
 
 RUNNING = "running"
 """What the summary of a run gives as the reason of its end while it has none."""

@@ -9,14 +9,15 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel
 
-from scope_rlvr.engines.loading import UNLOADABLE, device, first_line, inference_dtype, require_reader
-from scope_rlvr.engines.local import LocalModel, TokenizerCodec
-from scope_rlvr.engines.lora import adapted_layers
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import Sampling, StepScorer, Teacher, Verifier
+from scope_rlvr.core.processes import ONE_PROCESS, Processes
+from scope_rlvr.core.prompts import PromptSection
+from scope_rlvr.core.types import Problem
 from scope_rlvr.evaluation.evaluate import Evaluator
-from scope_rlvr.ports import Sampling, StepScorer, Teacher, Verifier
-from scope_rlvr.processes import ONE_PROCESS, Processes
-from scope_rlvr.prompts import PromptSection
+from scope_rlvr.models.loading import UNLOADABLE, device, first_line, inference_dtype, require_reader
+from scope_rlvr.models.local import LocalModel, TokenizerCodec
+from scope_rlvr.models.lora import adapted_layers
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.sources import family_of, make_verifier, resolve_model
 from scope_rlvr.scorers.families import Ensemble, MonteCarlo
@@ -29,7 +30,6 @@ from scope_rlvr.teachers.noisy import NoisyTeacher
 from scope_rlvr.teachers.recorded import RecordedTeacher
 from scope_rlvr.teachers.server import ServerTeacher
 from scope_rlvr.teachers.settings import EXACT, SOLUTIONS, THE_POLICY, Completions
-from scope_rlvr.types import Problem
 
 Dtype = torch.dtype | Literal["auto"]
 

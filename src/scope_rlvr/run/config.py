@@ -17,19 +17,19 @@ import tomlkit
 from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from scope_rlvr.credit import Normalisation
-from scope_rlvr.engines.lora import LoraSection
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import Sampling
+from scope_rlvr.core.prompts import PromptSection
+from scope_rlvr.core.settings import Settings
+from scope_rlvr.core.steps import StepRule
 from scope_rlvr.engines.samplers import AnySampler, LocalSampler
-from scope_rlvr.errors import UserError
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.grading.settings import KINDS, AnyVerifier, PatternKind
 from scope_rlvr.methods import AnyMethod, Scope
-from scope_rlvr.objective import Aggregation, Clip
-from scope_rlvr.ports import Sampling
+from scope_rlvr.models.lora import LoraSection
 from scope_rlvr.problems.sources import SourceSettings, name_of
-from scope_rlvr.prompts import PromptSection
 from scope_rlvr.scorers.families import NONE, ScorerSection
-from scope_rlvr.settings import Settings
-from scope_rlvr.steps import StepRule
 from scope_rlvr.teachers.settings import TeacherSection
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scope_rlvr.errors import UserError
-from scope_rlvr.ports import TextCodec
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import TextCodec
+from scope_rlvr.core.types import Problem
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.sources import evaluation_sets
-from scope_rlvr.types import Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scope_rlvr.core.types import Problem
 from scope_rlvr.grading.settings import reads_boxes
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.types import Problem
 
 if TYPE_CHECKING:
-    from scope_rlvr.engines.local import TokenizerCodec
+    from scope_rlvr.models.local import TokenizerCodec
 
 _MOST_SHOWN = 2000
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import TextCodec, Verifier
+from scope_rlvr.core.types import Problem
 from scope_rlvr.embedded import model_path
-from scope_rlvr.errors import UserError
 from scope_rlvr.evaluation.evaluate import EvaluationSet
 from scope_rlvr.grading.settings import pattern_of, verifier_of
 from scope_rlvr.methods import Scope
-from scope_rlvr.ports import TextCodec, Verifier
 from scope_rlvr.problems import families
 from scope_rlvr.problems.family import Family, Split
 from scope_rlvr.problems.rows import ProblemTable
@@ -26,10 +27,9 @@ from scope_rlvr.problems.sources import (
 )
 from scope_rlvr.run.config import EvaluationSet as SetSettings
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.run.packages import is_installed
 from scope_rlvr.scorers.families import EXACT, NONE, ChosenRule
+from scope_rlvr.store.packages import is_installed
 from scope_rlvr.teachers.settings import SOLUTIONS, THE_POLICY
-from scope_rlvr.types import Problem
 
 EMBEDDED = "embedded:"
 _HELD_OUT_SEED = 0

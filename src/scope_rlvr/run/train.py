@@ -16,12 +16,12 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 from trl import GRPOConfig
 
-from scope_rlvr.credit import Normalisation
-from scope_rlvr.engines.loading import device, first_line
-from scope_rlvr.engines.lora import adapter_config, merged
+from scope_rlvr.core.errors import ExitCode, UserError
+from scope_rlvr.core.processes import ONE_PROCESS, Processes, ProcessFailed
+from scope_rlvr.core.types import Problem
 from scope_rlvr.engines.processes import meet, noticing_the_lost
 from scope_rlvr.engines.samplers import VllmServer
-from scope_rlvr.engines.trl import (
+from scope_rlvr.engines.trl.trainer import (
     AGGREGATIONS,
     NORMALISATIONS,
     NonFiniteLoss,
@@ -29,20 +29,20 @@ from scope_rlvr.engines.trl import (
     StepResult,
     UnsupportedOption,
 )
-from scope_rlvr.errors import ExitCode, UserError
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet
-from scope_rlvr.processes import ONE_PROCESS, Processes, ProcessFailed
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.models.loading import device, first_line
+from scope_rlvr.models.lora import adapter_config, merged
 from scope_rlvr.run.components import Components, load_components, make_evaluator
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.context import require_room
-from scope_rlvr.run.folder import CHECKPOINT_MARKER, RunFolder, step_of
-from scope_rlvr.run.interruption import Interruption, interruptible
-from scope_rlvr.run.records import group_records
 from scope_rlvr.run.shown_prompt import BOX_REMEDY, NO_BOX, asks_for_no_box, prompt_as_read
 from scope_rlvr.run.sources import evaluation_sets, short_enough, training_problems
 from scope_rlvr.run.teacher_watch import TeacherWatch
 from scope_rlvr.servers.cache import digest_of
-from scope_rlvr.types import Problem
+from scope_rlvr.store.folder import CHECKPOINT_MARKER, RunFolder, step_of
+from scope_rlvr.store.interruption import Interruption, interruptible
+from scope_rlvr.store.records import group_records
 
 SUMMARY_SCHEMA = 1
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from scope_rlvr.ports import DecisionRule
+from scope_rlvr.core.ports import DecisionRule
+from scope_rlvr.core.types import Problem
 from scope_rlvr.scorers.batching import Inputs
 from scope_rlvr.scorers.checkpoint import load_causal_scorer
 from scope_rlvr.scorers.families import MathShepherd, ReadOut, RlhFlow
 from scope_rlvr.scorers.local import LocalScorer, hidden_at
 from scope_rlvr.scorers.writing import Escape, Written, chat_text, ids_and_places, plain_ids
-from scope_rlvr.types import Problem
 
 _LABEL = re.compile(r"Step\s+\d+\s*:")
 _LOGITS = 1 << 24

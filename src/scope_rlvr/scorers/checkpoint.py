@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from scope_rlvr.engines.loading import device, inference_dtype
+from scope_rlvr.models.loading import device, inference_dtype
 
 
 def load_backbone(folder: Path) -> PreTrainedModel:

@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from scope_rlvr.errors import UserError
-from scope_rlvr.ports import DecisionRule, Fault
-from scope_rlvr.scorers.encodable import is_encodable
+from scope_rlvr.core.encodable import is_encodable
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import DecisionRule, Fault
+from scope_rlvr.core.seeds import derive_seed
+from scope_rlvr.core.types import Problem
 from scope_rlvr.scorers.families import Critic
-from scope_rlvr.seeds import derive_seed
 from scope_rlvr.servers.client import Answer, BadReply, Client, Question
-from scope_rlvr.types import Problem
 
 PROMPT = """\
 Below are a problem and a solution of it. The solution is cut into steps, and step number i stands between the tags <step_i> \

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from scope_rlvr.locate import Calibrated
-from scope_rlvr.ports import DecisionRule, StepScorer, is_served
+from scope_rlvr.core.ports import DecisionRule, StepScorer, is_served
+from scope_rlvr.core.types import Problem
+from scope_rlvr.salvage.locate import Calibrated
 from scope_rlvr.scorers.families import Combine
-from scope_rlvr.types import Problem
 
 _Scores = tuple[float, ...]
 
@@ -19,7 +19,7 @@ class EnsembleScorer:
     For mean and minimum, the scores of a member with a calibrated rule are its probabilities. A vote scores a step by the
     share of the members that find no wrong step up to it, so at a threshold of ½ the median member decides.
 
-    >>> from scope_rlvr.locate import Threshold
+    >>> from scope_rlvr.salvage.locate import Threshold
     >>> class Says:
     ...     def __init__(self, *scores):
     ...         self.scores, self.rule = scores, Threshold(threshold=0.5)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scope_rlvr.locate import Threshold
+from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.family import Family
-from scope_rlvr.types import Problem
+from scope_rlvr.salvage.locate import Threshold
 
 
 class ExactScorer:

@@ -14,10 +14,10 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from scope_rlvr.errors import UserError
-from scope_rlvr.locate import AnyRule, Calibrated, CalibrationMap, Drop, Threshold
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
+from scope_rlvr.salvage.locate import AnyRule, Calibrated, CalibrationMap, Drop, Threshold
 from scope_rlvr.servers.settings import ServerSettings
-from scope_rlvr.settings import BARE_NAME, BY_KIND, Settings
 
 NONE = "none"
 """As a model name: no such helper."""

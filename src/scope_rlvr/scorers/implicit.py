@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from scope_rlvr.engines.local import same_vocabulary
-from scope_rlvr.ports import DecisionRule
+from scope_rlvr.core.ports import DecisionRule
+from scope_rlvr.core.types import Problem
+from scope_rlvr.models.local import same_vocabulary
 from scope_rlvr.scorers.batching import Inputs
 from scope_rlvr.scorers.checkpoint import load_causal_scorer
 from scope_rlvr.scorers.families import Implicit
 from scope_rlvr.scorers.local import LocalScorer
 from scope_rlvr.scorers.writing import Escape, Written, chat_text, ids_and_places
-from scope_rlvr.types import Problem
 
 _LOGITS = 1 << 24
 """Logits that are turned into probabilities at once."""

@@ -10,11 +10,12 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from scope_rlvr.engines.loading import UNLOADABLE, first_line, require_reader
-from scope_rlvr.errors import UserError
-from scope_rlvr.locate import Calibrated
-from scope_rlvr.ports import DecisionRule, StepScorer
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import DecisionRule, StepScorer
+from scope_rlvr.core.types import Problem
+from scope_rlvr.models.loading import UNLOADABLE, first_line, require_reader
 from scope_rlvr.problems.family import Family as ProblemFamily
+from scope_rlvr.salvage.locate import Calibrated
 from scope_rlvr.scorers.candidate_tokens import MathShepherdWriter, load_math_shepherd, load_rlhflow
 from scope_rlvr.scorers.critic import CriticScorer, check_critic
 from scope_rlvr.scorers.ensemble import EnsembleScorer
@@ -56,7 +57,6 @@ from scope_rlvr.scorers.token_classifier import TokenClassifierWriter, load_toke
 from scope_rlvr.scorers.value_head import SkyworkWriter, load_skywork, load_universal
 from scope_rlvr.scorers.writing import Writer
 from scope_rlvr.servers.client import Client
-from scope_rlvr.types import Problem
 
 _LOADERS: dict[type[Family], Callable[[Path, Any, DecisionRule], LocalScorer]] = {
     TokenClassifier: load_token_classifier,

@@ -10,11 +10,11 @@ from typing import Protocol
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from scope_rlvr.ports import DecisionRule
+from scope_rlvr.core.ports import DecisionRule
+from scope_rlvr.core.types import Problem
 from scope_rlvr.scorers.batching import Inputs, Passes
 from scope_rlvr.scorers.families import LocalFamily, TooLong
 from scope_rlvr.scorers.writing import Writer, Written
-from scope_rlvr.types import Problem
 
 _logger = logging.getLogger(__name__)
 

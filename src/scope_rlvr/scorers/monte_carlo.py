@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scope_rlvr.ports import DecisionRule, Policy, Sampling, TextCodec, Verifier
-from scope_rlvr.scorers.encodable import is_encodable
-from scope_rlvr.seeds import derive_seed
-from scope_rlvr.types import Problem
+from scope_rlvr.core.encodable import is_encodable
+from scope_rlvr.core.ports import DecisionRule, Policy, Sampling, TextCodec, Verifier
+from scope_rlvr.core.seeds import derive_seed
+from scope_rlvr.core.types import Problem
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from scope_rlvr.ports import DecisionRule, StepScorer, is_served
-from scope_rlvr.seeds import derive_seed
-from scope_rlvr.types import Problem
+from scope_rlvr.core.ports import DecisionRule, StepScorer, is_served
+from scope_rlvr.core.seeds import derive_seed
+from scope_rlvr.core.types import Problem
 
 
 class NoisyScorer:
@@ -16,7 +16,7 @@ class NoisyScorer:
     Whether and where a solution is moved depends on its text and ``seed`` alone: the same solution gets the same answer
     every time. The moved step scores 0, the others 1. A solution of one step has no other step and is left alone.
 
-    >>> from scope_rlvr.locate import Threshold
+    >>> from scope_rlvr.salvage.locate import Threshold
     >>> class AllWrong:
     ...     rule = Threshold(threshold=0.5)
     ...     def score(self, solutions):

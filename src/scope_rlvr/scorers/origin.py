@@ -8,8 +8,8 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from scope_rlvr.engines.loading import first_line
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.models.loading import first_line
 from scope_rlvr.run.sources import resolve_model
 from scope_rlvr.scorers.families import ChosenRule, ScorerSection
 

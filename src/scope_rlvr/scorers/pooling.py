@@ -11,12 +11,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from scope_rlvr.errors import UserError
-from scope_rlvr.ports import DecisionRule, Fault
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import DecisionRule, Fault
+from scope_rlvr.core.types import Problem
 from scope_rlvr.scorers.families import MathShepherd, Pure, Skywork, VllmPooling
 from scope_rlvr.scorers.writing import Writer, Written
 from scope_rlvr.servers.client import Answer, BadReply, Client, Question
-from scope_rlvr.types import Problem
 
 _logger = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from scope_rlvr.ports import DecisionRule
+from scope_rlvr.core.ports import DecisionRule
+from scope_rlvr.core.types import Problem
 from scope_rlvr.scorers.batching import Inputs
 from scope_rlvr.scorers.checkpoint import load_backbone, load_head
 from scope_rlvr.scorers.families import Qwen
 from scope_rlvr.scorers.local import LocalScorer, hidden_at
 from scope_rlvr.scorers.writing import Escape, Written, chat_text, ids_and_places
-from scope_rlvr.types import Problem
 
 RIGHT = 1
 

@@ -16,11 +16,11 @@ from pathlib import PurePath
 import transformers
 from transformers import PreTrainedTokenizerBase
 
-from scope_rlvr.engines.loading import can_read
-from scope_rlvr.errors import UserError
-from scope_rlvr.ports import StepScorer
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import StepScorer
+from scope_rlvr.core.types import Problem
+from scope_rlvr.models.loading import can_read
 from scope_rlvr.scorers.families import Family, ReadOut, RlhFlow, Universal
-from scope_rlvr.types import Problem
 
 TOLERANCE = 0.1
 """How far a score may be from a published one: bfloat16 and other kernels move it by some hundredths."""

@@ -12,14 +12,14 @@ from pathlib import Path
 from torch import Tensor
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from scope_rlvr.engines.loading import device
-from scope_rlvr.ports import DecisionRule
+from scope_rlvr.core.ports import DecisionRule
+from scope_rlvr.core.types import Problem
+from scope_rlvr.models.loading import device
 from scope_rlvr.scorers.batching import Inputs
 from scope_rlvr.scorers.families import Pure, TokenClassifier
 from scope_rlvr.scorers.local import LocalScorer
 from scope_rlvr.scorers.step_ends import encode_steps
 from scope_rlvr.scorers.writing import Written
-from scope_rlvr.types import Problem
 
 WRONG_LABEL, RIGHT_LABEL = 0, 1
 

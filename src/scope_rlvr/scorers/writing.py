@@ -15,8 +15,8 @@ from unicodedata import is_normalized
 
 from transformers import PreTrainedTokenizerBase
 
-from scope_rlvr.scorers.encodable import is_encodable
-from scope_rlvr.types import Problem
+from scope_rlvr.core.encodable import is_encodable
+from scope_rlvr.core.types import Problem
 
 _SHOWN = 80
 """Characters of a text that a message shows."""

@@ -17,9 +17,9 @@ import anyio
 import httpx2
 from anyio.from_thread import start_blocking_portal
 
-from scope_rlvr.errors import UserError
-from scope_rlvr.ports import Effort, Fault
-from scope_rlvr.seeds import derive_seed
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import Effort, Fault
+from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.servers.cache import ReplyCache, digest_of
 from scope_rlvr.servers.limits import Breaker, Budget
 from scope_rlvr.servers.settings import ServerSettings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from scope_rlvr.settings import Settings
+from scope_rlvr.core.settings import Settings
 
 NO_CACHE = Path("none")
 """As a cache folder: keep nothing."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.run.folder import RunFolder
+from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.study.plan import Cell, PlannedRun, Study
 from scope_rlvr.study.results import Result, read_result
 

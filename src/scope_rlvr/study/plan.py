@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.settings import Settings
 from scope_rlvr.run.config import RunConfig, apply_override, validate_config
 from scope_rlvr.run.sources import check_sources, evaluation_sets
-from scope_rlvr.settings import Settings
 
 Value = bool | int | float | str
 """A value of the swept option."""

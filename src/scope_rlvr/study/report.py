@@ -11,9 +11,9 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
 from scope_rlvr.report.wording import visible
-from scope_rlvr.run.folder import RunFolder
+from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.study.analysis import Analysis
 from scope_rlvr.study.content import Section, Table, facts, notes, sections
 from scope_rlvr.study.folder import StudyFolder

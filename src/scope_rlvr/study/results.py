@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from scope_rlvr.errors import UserError
+from scope_rlvr.core.errors import UserError
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.run.folder import RunFolder, read_journal
+from scope_rlvr.store.folder import RunFolder, read_journal
 from scope_rlvr.study.plan import PlannedRun, Value
 
 RESULT_SCHEMA = 1

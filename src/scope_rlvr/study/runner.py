@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from scope_rlvr.errors import ExitCode, UserError
+from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.run.config import dump_config
 from scope_rlvr.study.folder import StudyFolder
 from scope_rlvr.study.plan import PlannedRun, Study

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 
-from scope_rlvr.errors import ExitCode
+from scope_rlvr.core.errors import ExitCode
 
 
 def _end_with_the_study() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scope_rlvr.ports import TeacherReply, TeacherRequest
+from scope_rlvr.core.ports import TeacherReply, TeacherRequest
 from scope_rlvr.problems.family import Family
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scope_rlvr.engines.local import LocalModel, TokenizerCodec, same_vocabulary
-from scope_rlvr.ports import Continuation, Sampling, TeacherReply, TeacherRequest
+from scope_rlvr.core.ports import Continuation, Sampling, TeacherReply, TeacherRequest
+from scope_rlvr.models.local import LocalModel, TokenizerCodec, same_vocabulary
 from scope_rlvr.teachers.prompts import shown_problem
 from scope_rlvr.teachers.settings import PLAIN_PROMPT
 

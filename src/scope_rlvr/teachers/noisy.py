@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from scope_rlvr.ports import Teacher, TeacherReply, TeacherRequest, TextCodec, is_served
-from scope_rlvr.seeds import derive_seed
+from scope_rlvr.core.ports import Teacher, TeacherReply, TeacherRequest, TextCodec, is_served
+from scope_rlvr.core.seeds import derive_seed
 
 _NUMBER = re.compile(r"\d+")
 
@@ -22,7 +22,7 @@ class NoisyTeacher:
     >>> class Sure:
     ...     def continue_from(self, requests, *, seed):
     ...         return [TeacherReply(text="3 + 5 = 8", finished=True) for _ in requests]
-    >>> from scope_rlvr.types import Problem
+    >>> from scope_rlvr.core.types import Problem
     >>> request = TeacherRequest(Problem("p", "reduce 3 5", "8"), (), (), "", max_tokens=9)
     >>> NoisyTeacher(Sure(), share=1.0, codec=None, seed=5).continue_from([request], seed=0)[0].text
     '8 + 5 = 8'

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from scope_rlvr.guidance import fill
-from scope_rlvr.ports import TeacherRequest
+from scope_rlvr.core.ports import TeacherRequest
+from scope_rlvr.methods.guidance import fill
 
 
 def shown_problem(template: str, request: TeacherRequest) -> str:
     """The template with what the request holds; what it does not hold is left empty.
 
-    >>> from scope_rlvr.types import Problem
+    >>> from scope_rlvr.core.types import Problem
     >>> request = TeacherRequest(Problem("p", "2 + 2?", "4"), (), (), "", max_tokens=9, reference="4")
     >>> shown_problem("{problem} (It is {reference}.{rejected_step})", request)
     '2 + 2? (It is 4.)'

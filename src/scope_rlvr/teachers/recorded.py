@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scope_rlvr.ports import TeacherReply, TeacherRequest
+from scope_rlvr.core.ports import TeacherReply, TeacherRequest
 
 
 class RecordedTeacher:
@@ -13,7 +13,7 @@ class RecordedTeacher:
     It knows one solution of each problem and cannot go on from what somebody else began. A problem without a solution gets
     nothing, too.
 
-    >>> from scope_rlvr.types import Problem
+    >>> from scope_rlvr.core.types import Problem
     >>> problem = Problem("p", "1 + 1?", "2", solution="It is \\boxed{2}.")
     >>> whole = TeacherRequest(problem, (), (), "", max_tokens=99)
     >>> rest = TeacherRequest(problem, (), (7,), "One and", max_tokens=99)

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from scope_rlvr.errors import UserError
-from scope_rlvr.guidance import fill
-from scope_rlvr.ports import Fault, TeacherReply, TeacherRequest, TextCodec
-from scope_rlvr.seeds import derive_seed
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import Fault, TeacherReply, TeacherRequest, TextCodec
+from scope_rlvr.core.seeds import derive_seed
+from scope_rlvr.core.types import Problem
+from scope_rlvr.methods.guidance import fill
 from scope_rlvr.servers.cache import digest_of
 from scope_rlvr.servers.client import Answer, BadReply, Client, Question
 from scope_rlvr.teachers.prompts import shown_problem
 from scope_rlvr.teachers.settings import PLAIN_PROMPT, AnyInterface, Chat, Completions
-from scope_rlvr.types import Problem
 
 END_MARK = "[end]"
 """What a chat model writes below a step that ends the solution."""

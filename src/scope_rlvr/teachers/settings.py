@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
 from scope_rlvr.servers.settings import ServerSettings
-from scope_rlvr.settings import BARE_NAME, BY_KIND, Settings
 
 THE_POLICY = "policy"
 """As a teacher's name: the policy itself, with the weights of the moment."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from scope_rlvr.credit import Normalisation
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group, Streams
+from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods import Method
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, Streams
 from tests.doubles import group, toolbox
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scope_rlvr.core.types import Group, Outcome, Role
 from scope_rlvr.methods.ampo import Ampo
-from scope_rlvr.types import Group, Outcome, Role
 from tests.doubles import ScriptedTeacher, credited, group, plain, toolbox
 
 TRACES = ("so\n\nanswer 7|", "or\n\nanswer 7|")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scope_rlvr.core.types import Group, Origin, Role
 from scope_rlvr.methods.bread import Bread
-from scope_rlvr.types import Group, Origin, Role
 from tests.doubles import PROMPT_IDS, ScriptedPolicy, ScriptedTeacher, credited, group, plain, sampled, toolbox
 
 TRACE = "one\n\ntwo\n\nthree\n\nanswer 7|"

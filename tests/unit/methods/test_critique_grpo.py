@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from scope_rlvr.core.types import Group, Origin, Role
+from scope_rlvr.formulas.losses import Clip, example_tokens
 from scope_rlvr.methods.critique_grpo import CritiqueGrpo
-from scope_rlvr.objective import Clip, example_tokens
-from scope_rlvr.types import Group, Origin, Role
 from tests.doubles import LOGPROB, PROMPT_IDS, ScriptedPolicy, credited, group, plain, sampled, toolbox
 
 WRONG, RIGHT = "answer 1|", "answer 7|"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from scope_rlvr.credit import STD_FLOOR, Normalisation
+from scope_rlvr.core.types import Group, Role
+from scope_rlvr.formulas.advantages import STD_FLOOR, Normalisation
+from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods.cure import Cure
-from scope_rlvr.objective import Aggregation, Clip
-from scope_rlvr.types import Group, Role
 from tests.doubles import END, PROBLEM, PROMPT_IDS, ScriptedPolicy, credited, plain, sampled, toolbox
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from scope_rlvr.credit import Normalisation
+from scope_rlvr.core.types import Group, Outcome, Problem
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods import Dapo
-from scope_rlvr.objective import Aggregation, Clip
-from scope_rlvr.types import Group, Outcome, Problem
 from tests.doubles import PROBLEM, ScriptedPolicy, group, toolbox
 from tests.unit.methods.crediting import credited, is_silent, pays
 

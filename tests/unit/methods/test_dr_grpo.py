@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from scope_rlvr.credit import Normalisation
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.losses import Aggregation
 from scope_rlvr.methods import DrGrpo, Grpo
-from scope_rlvr.objective import Aggregation
 from scope_rlvr.run.config import ObjectiveSection, RunConfig
 from tests.unit.methods.crediting import credited
 

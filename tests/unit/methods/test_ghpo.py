@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from scope_rlvr.credit import STD_FLOOR, Normalisation
+from scope_rlvr.core.types import Group, Origin, Role
+from scope_rlvr.formulas.advantages import STD_FLOOR, Normalisation
 from scope_rlvr.methods.ghpo import Ghpo
-from scope_rlvr.types import Group, Origin, Role
 from tests.doubles import PROMPT_IDS, ScriptedPolicy, ScriptedTeacher, credited, group, plain, sampled, toolbox
 
 TRACE = "step by step\n\nanswer 7|"  # 23 tokens: hints of 5, 11 and 17

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from scope_rlvr.credit import Normalisation
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.losses import Aggregation, Clip, Tokens, aggregate
 from scope_rlvr.methods import Grpo, Gspo
-from scope_rlvr.objective import Aggregation, Clip, Tokens, aggregate
 from tests.unit.methods.crediting import credited
 
 WIDE = Clip(low=0.9, high=100.0)

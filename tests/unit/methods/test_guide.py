@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from scope_rlvr.core.types import Group, Origin, Role
+from scope_rlvr.formulas.losses import Clip, ShapedRatio, Tokens, clipped_policy_loss
 from scope_rlvr.methods.guide import Guide
-from scope_rlvr.objective import Clip, ShapedRatio, Tokens, clipped_policy_loss
-from scope_rlvr.types import Group, Origin, Role
 from tests.doubles import LOGPROB, PROMPT_IDS, ScriptedPolicy, ScriptedTeacher, credited, group, plain, sampled, toolbox
 
 TRACE = "step by step\n\nanswer 7|"  # 23 tokens: a hint of 11

@@ -7,10 +7,10 @@ import json
 import pytest
 import torch
 
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group, Problem, Role
+from scope_rlvr.formulas.losses import Clip, Tokens
 from scope_rlvr.methods import Method, ReLift, Sft, SftThenGrpo
-from scope_rlvr.objective import Clip, Tokens
-from scope_rlvr.toolbox import Toolbox
-from scope_rlvr.types import Group, Problem, Role
 from tests.doubles import ScriptedPolicy, ScriptedTeacher, credited, plain, toolbox
 
 TRACE = "so\n\nanswer 7|"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from scope_rlvr.core.types import Group, Origin, Role
+from scope_rlvr.formulas.losses import Clip, Tokens
 from scope_rlvr.methods.luffy import Luffy
-from scope_rlvr.objective import Clip, Tokens
-from scope_rlvr.types import Group, Origin, Role
 from tests.doubles import PROBLEM, ScriptedPolicy, ScriptedTeacher, credited, plain, toolbox
 
 TRACE = "so\n\nanswer 7|"

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scope_rlvr.core.types import Group, Origin, Role
+from scope_rlvr.formulas.losses import Clip, Tokens, clipped_policy_loss
 from scope_rlvr.methods.prefix_rft import PrefixRft
-from scope_rlvr.objective import Clip, Tokens, clipped_policy_loss
-from scope_rlvr.types import Group, Origin, Role
 from tests.doubles import PROBLEM, PROMPT_IDS, ScriptedPolicy, ScriptedTeacher, credited, plain, sampled, toolbox
 
 TRACE = "so and so\nanswer 7|"  # 19 tokens

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.credit import Baseline
+from scope_rlvr.formulas.advantages import Baseline
 from scope_rlvr.methods import Grpo, Prime
 from tests.doubles import TableScorer, toolbox
 from tests.unit.methods.crediting import credited, is_silent, runs

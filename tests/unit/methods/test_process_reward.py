@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.credit import Normalisation
+from scope_rlvr.core.types import Outcome
+from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods import Grpo, ProcessReward
-from scope_rlvr.types import Outcome
 from tests.doubles import TableScorer, group, toolbox
 from tests.unit.methods.crediting import credited, is_silent, pays, runs
 

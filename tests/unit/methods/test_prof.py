@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.credit import Baseline, Normalisation
+from scope_rlvr.core.types import Group, Outcome
+from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.methods import Grpo, Prof
-from scope_rlvr.metrics import group_tally
-from scope_rlvr.types import Group, Outcome
+from scope_rlvr.methods.metrics import group_tally
 from tests.doubles import TableScorer, group, plain, toolbox
 from tests.unit.methods.crediting import credited, pays, runs
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.credit import Baseline, Normalisation
+from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.methods import Grpo, Pure
 from scope_rlvr.methods.pure import min_form
 from tests.doubles import TableScorer, toolbox

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from scope_rlvr.formulas.losses import Clip, Tokens
 from scope_rlvr.methods.rft import Rft
-from scope_rlvr.objective import Clip, Tokens
 from tests.doubles import credited, group
 
 

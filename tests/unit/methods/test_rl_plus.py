@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from scope_rlvr.core.types import Group, Origin, Role
+from scope_rlvr.formulas.losses import Clip, example_tokens
 from scope_rlvr.methods.luffy import Luffy
 from scope_rlvr.methods.rl_plus import RlPlus
-from scope_rlvr.objective import Clip, example_tokens
-from scope_rlvr.types import Group, Origin, Role
 from tests.doubles import PROBLEM, PROMPT_IDS, ScriptedPolicy, ScriptedTeacher, credited, plain, sampled, toolbox
 
 TRACE = "so\n\nanswer 7|"

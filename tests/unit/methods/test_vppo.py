@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.credit import Baseline, Normalisation
+from scope_rlvr.core.types import Outcome
+from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.methods import Grpo, Vppo
 from scope_rlvr.run.config import RunConfig, ScorerSection
-from scope_rlvr.types import Outcome
 from tests.doubles import TableScorer, toolbox
 from tests.unit.methods.crediting import credited, is_silent, runs
 

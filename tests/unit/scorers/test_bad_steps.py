@@ -12,7 +12,8 @@ import pytest
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
-from scope_rlvr.locate import Threshold
+from scope_rlvr.core.types import Problem
+from scope_rlvr.salvage.locate import Threshold
 from scope_rlvr.scorers.candidate_tokens import MathShepherdWriter, RlhFlowWriter
 from scope_rlvr.scorers.critic import CriticScorer
 from scope_rlvr.scorers.families import (
@@ -37,7 +38,6 @@ from scope_rlvr.scorers.token_classifier import TokenClassifierWriter
 from scope_rlvr.scorers.value_head import SkyworkWriter, UniversalWriter
 from scope_rlvr.scorers.writing import Writer
 from scope_rlvr.servers.client import Client
-from scope_rlvr.types import Problem
 from tests.tokenizers_zoo import KINDS, LOSSLESS, tokenizer_of
 from tests.unit.scorers import tiny
 from tests.unit.scorers.served import PATIENCE, served

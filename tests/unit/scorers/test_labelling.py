@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from scope_rlvr.ports import Continuation, Sampling
-from scope_rlvr.scorers.labelling import Attempt, Estimate, Labeller
-from scope_rlvr.steps import StepRule, split_steps
+from scope_rlvr.core.ports import Continuation, Sampling
+from scope_rlvr.core.steps import StepRule, split_steps
+from scope_rlvr.scorer_lab.labelling import Attempt, Estimate, Labeller
 from tests.doubles import PROBLEM, PROMPT_IDS, CharCodec, ExactVerifier, ScriptedPolicy, sampled
 
 RIGHT, WRONG, UNKNOWN = "answer 7|", "answer 8|", "answer ?|"

@@ -12,9 +12,10 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from scope_rlvr.errors import UserError
-from scope_rlvr.locate import ArgMin, Calibrated, CalibrationMap, Drop, Threshold, TwoInARow
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.reduction import Reduction
+from scope_rlvr.salvage.locate import ArgMin, Calibrated, CalibrationMap, Drop, Threshold, TwoInARow
 from scope_rlvr.scorers import origin
 from scope_rlvr.scorers.exact import ExactScorer
 from scope_rlvr.scorers.families import (
@@ -30,7 +31,6 @@ from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.noisy import NoisyScorer
 from scope_rlvr.scorers.origin import require_made_for, revisions_of, weights_of
 from scope_rlvr.scorers.selftest import KnownAnswer, self_test
-from scope_rlvr.types import Problem
 from tests.unit.scorers import tiny
 from tests.unit.scorers.tiny import PROBLEM, STEPS
 

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer, Qwen2Model
 
-from scope_rlvr.locate import Threshold
+from scope_rlvr.core.types import Problem
+from scope_rlvr.salvage.locate import Threshold
 from scope_rlvr.scorers.candidate_tokens import load_rlhflow
 from scope_rlvr.scorers.families import RlhFlow, ScorerSection
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.local import LocalScorer
-from scope_rlvr.types import Problem
 from tests.unit.scorers import tiny
 from tests.unit.scorers.tiny import PROBLEM, STEPS
 

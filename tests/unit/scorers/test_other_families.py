@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from scope_rlvr.errors import UserError
-from scope_rlvr.locate import Calibrated, CalibrationMap, Threshold
-from scope_rlvr.ports import Sampling
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import Sampling
+from scope_rlvr.core.types import Problem
+from scope_rlvr.salvage.locate import Calibrated, CalibrationMap, Threshold
 from scope_rlvr.scorers.ensemble import EnsembleScorer
 from scope_rlvr.scorers.families import Combine, Ensemble, Implicit, MonteCarlo, ScorerSection
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.monte_carlo import Continuations, MonteCarloScorer
-from scope_rlvr.types import Problem
 from tests.doubles import PROBLEM as SEVEN
 from tests.doubles import CharCodec, Continuation, ExactVerifier, sampled
 from tests.unit.scorers import tiny

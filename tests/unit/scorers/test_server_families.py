@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from scope_rlvr.errors import UserError
-from scope_rlvr.locate import Drop, Threshold
-from scope_rlvr.ports import Fault
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import Fault
+from scope_rlvr.core.types import Problem
+from scope_rlvr.salvage.locate import Drop, Threshold
 from scope_rlvr.scorers.critic import first_wrong_in
 from scope_rlvr.scorers.families import Critic, Qwen, ScorerSection, VllmPooling
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.local import LocalScorer
 from scope_rlvr.servers.client import BadReply
-from scope_rlvr.types import Problem
 from tests.unit.scorers import tiny
 from tests.unit.scorers.served import HANG, PATIENCE, Served, served
 from tests.unit.scorers.tiny import PROBLEM, STEPS

@@ -7,15 +7,15 @@ import json
 import datasets
 import pytest
 
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.types import Problem
 from scope_rlvr.embedded import labelled
 from scope_rlvr.embedded.labelled import altered_solutions
-from scope_rlvr.errors import UserError
 from scope_rlvr.problems.family import split_of
+from scope_rlvr.problems.labelled import LabelledSolution
 from scope_rlvr.problems.reduction import Reduction
-from scope_rlvr.scorers.labelled_data import LabelledSolution
-from scope_rlvr.scorers.labelled_sources import read_source
-from scope_rlvr.scorers.training.corpus import split_corpus
-from scope_rlvr.types import Problem
+from scope_rlvr.scorer_lab.sources import read_source
+from scope_rlvr.scorer_lab.training.corpus import split_corpus
 from tests.benchmark_data import benchmark_file
 
 STEPWISE = [

@@ -10,14 +10,14 @@ from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processo
 from tokenizers.models import BPE, WordLevel
 from transformers import PreTrainedTokenizerFast
 
+from scope_rlvr.core.types import Problem
 from scope_rlvr.embedded.tokenizer import make_tokenizer as embedded_tokenizer
-from scope_rlvr.locate import Threshold
+from scope_rlvr.problems.labelled import LabelledSolution
+from scope_rlvr.salvage.locate import Threshold
+from scope_rlvr.scorer_lab.training.examples import IGNORED, Example, collate, make_example, training_order
+from scope_rlvr.scorer_lab.training.trainer import step_end_loss
 from scope_rlvr.scorers.families import TokenClassifier
-from scope_rlvr.scorers.labelled_data import LabelledSolution
 from scope_rlvr.scorers.token_classifier import TokenClassifierScorer
-from scope_rlvr.scorers.training.examples import IGNORED, Example, collate, make_example, training_order
-from scope_rlvr.scorers.training.trainer import step_end_loss
-from scope_rlvr.types import Problem
 
 
 def byte_level():

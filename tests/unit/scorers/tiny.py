@@ -19,7 +19,7 @@ from transformers import (
     Qwen2Model,
 )
 
-from scope_rlvr.types import Problem
+from scope_rlvr.core.types import Problem
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -1,0 +1,90 @@
+"""The longest step that a run can come to, run once: what would fail for lack of memory at step 120 fails now."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback
+
+from scope_rlvr.core.types import Problem
+from scope_rlvr.engines.trl.trainer import ScopeTrainer
+from scope_rlvr.grading.final_answer import FinalAnswerVerifier
+from scope_rlvr.methods import Grpo
+from scope_rlvr.models.lora import adapter_config
+from scope_rlvr.run.config import RunConfig
+from scope_rlvr.run.train import starting, trl_config
+from scope_rlvr.store.folder import RunFolder
+
+if TYPE_CHECKING:
+    from scope_rlvr.models.local import LocalModel
+
+
+class OutOfMemory(RuntimeError):
+    """The device has no room for the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class LongestStep:
+    """What the step took; ``where`` says whose memory was measured."""
+
+    seconds: float
+    peak_bytes: int
+    where: str
+
+
+def run_longest_step(config: RunConfig, policy: LocalModel, problems: list[Problem]) -> LongestStep:
+    """Sample, judge, train: one step as the run does it, except that no response ends before its budget.
+
+    Every row of the run's step is sampled, also those that its method would reserve. The policy is no longer what it was
+    afterwards. Raises :class:`OutOfMemory` where the device says so.
+    """
+    on_gpu = policy.model.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        with starting(config):
+            trainer = _trainer(config, policy, problems, Path(folder))
+        trainer.codec.end_ids = frozenset()
+        if trainer.use_vllm:
+            trainer.vllm_generation.generation_kwargs["ignore_eos"] = True
+        try:
+            trainer.train()
+        except torch.cuda.OutOfMemoryError as error:
+            raise OutOfMemory((str(error).strip() or type(error).__name__).splitlines()[0]) from error
+    seconds = time.perf_counter() - started
+    if on_gpu:
+        return LongestStep(seconds, torch.cuda.max_memory_allocated(), "the graphics processor's memory")
+    kilo = 1 if sys.platform == "darwin" else 1024
+    return LongestStep(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo, "this process's memory")
+
+
+def _trainer(config: RunConfig, policy: LocalModel, problems: list[Problem], folder: Path) -> ScopeTrainer:
+    """The run's trainer for one step of GRPO, whose rows need no helper."""
+    args = trl_config(config, RunFolder(folder))
+    args.max_steps, args.save_strategy, args.report_to = 1, "no", []
+    lora = config.model.lora
+    rows = [{"prompt": problem.prompt, "id": problem.id, "reference": problem.reference} for problem in problems]
+    trainer = ScopeTrainer(
+        model=policy.model,
+        method=Grpo(),
+        verifier=FinalAnswerVerifier(),
+        args=args,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=policy.codec.tokenizer,
+        prompt=config.prompt,
+        peft_config=None if lora is None else adapter_config(lora),
+        # It would be told that nothing can be learned from responses that never end.
+        on_groups=lambda result: None,
+        sampling_rows=config.sampling.batch_rows,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer

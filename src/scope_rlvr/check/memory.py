@@ -1,0 +1,239 @@
+"""How much memory a run needs, by arithmetic from the shape of its models; docs/recipes.md explains each term.
+
+These are estimates before anything is loaded. ``scope check`` runs the longest step there can be, and measures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from scope_rlvr.engines.samplers import LocalSampler, VllmSampler
+from scope_rlvr.models.lora import LoraSection
+from scope_rlvr.run.config import RunConfig
+from scope_rlvr.run.sources import resolve_model
+from scope_rlvr.scorers.families import EXACT, NONE
+from scope_rlvr.teachers.settings import SOLUTIONS, THE_POLICY
+
+GIB = 2**30
+
+_FLOAT, _HALF = 4, 2
+_ADAM_MOMENTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """A decoder of the Llama and Qwen2 kind. ``head_width`` is the width of one attention head.
+
+    >>> round(KNOWN_SHAPES["Qwen/Qwen2.5-Math-1.5B"].num_parameters / 1e9, 2)
+    1.54
+    """
+
+    layers: int
+    width: int
+    inner_width: int
+    heads: int
+    key_heads: int
+    head_width: int
+    vocabulary: int
+    is_tied: bool
+    has_bias: bool = True
+    """Biases of queries, keys and values, as in Qwen2."""
+    stored_bytes: int = _HALF
+    """Bytes of a stored weight."""
+
+    @property
+    def num_parameters(self) -> int:
+        """``V·h·(1 or 2) + L·(2·h·a + 2·h·k + 3·h·f + 2·h [+ a + 2·k]) + h`` with ``a`` and ``k`` the width of all heads
+        and of all key heads."""
+        queries, keys = self.heads * self.head_width, self.key_heads * self.head_width
+        layer = 2 * self.width * (queries + keys) + 3 * self.width * self.inner_width + 2 * self.width
+        layer += (queries + 2 * keys) * self.has_bias
+        return self.vocabulary * self.width * (2 - self.is_tied) + self.layers * layer + self.width
+
+    def num_adapter_parameters(self, lora: LoraSection) -> int:
+        """``rank`` times the inputs and outputs of every adapted layer.
+
+        >>> KNOWN_SHAPES["Qwen/Qwen2.5-0.5B-Instruct"].num_adapter_parameters(LoraSection(rank=16))
+        8798208
+        """
+        queries, keys = self.heads * self.head_width, self.key_heads * self.head_width
+        widths = dict.fromkeys(("q_proj", "o_proj"), self.width + queries)
+        widths |= dict.fromkeys(("k_proj", "v_proj"), self.width + keys)
+        widths |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), self.width + self.inner_width)
+        named = widths if lora.target_modules is None else {name.rsplit(".", 1)[-1] for name in lora.target_modules}
+        return lora.rank * self.layers * sum(width for name, width in widths.items() if name in named)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> ModelShape | None:
+        """The shape that a ``config.json`` describes, ``None`` where it is of another kind."""
+        config = config.get("text_config") or config
+        try:
+            heads = int(config["num_attention_heads"])
+            return cls(
+                layers=int(config["num_hidden_layers"]),
+                width=int(config["hidden_size"]),
+                inner_width=int(config["intermediate_size"]),
+                heads=heads,
+                key_heads=int(config.get("num_key_value_heads") or heads),
+                head_width=int(config.get("head_dim") or config["hidden_size"] // heads),
+                vocabulary=int(config["vocab_size"]),
+                is_tied=bool(config.get("tie_word_embeddings")),
+                has_bias=bool(config.get("attention_bias", config.get("model_type") == "qwen2")),
+                stored_bytes=_FLOAT if config.get("dtype", config.get("torch_dtype")) in (None, "float32") else _HALF,
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+KNOWN_SHAPES = {
+    "Qwen/Qwen2.5-0.5B-Instruct": ModelShape(24, 896, 4864, 14, 2, 64, 151_936, is_tied=True),
+    "Qwen/Qwen2.5-Math-1.5B": ModelShape(28, 1536, 8960, 12, 2, 128, 151_936, is_tied=True),
+    "Qwen/Qwen2.5-Math-1.5B-Instruct": ModelShape(28, 1536, 8960, 12, 2, 128, 151_936, is_tied=True),
+    "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B": ModelShape(28, 1536, 8960, 12, 2, 128, 151_936, is_tied=True),
+    "Qwen/Qwen2.5-Math-7B": ModelShape(28, 3584, 18_944, 28, 4, 128, 152_064, is_tied=False),
+    "Qwen/Qwen2.5-Math-PRM-7B": ModelShape(28, 3584, 18_944, 28, 4, 128, 152_064, is_tied=False),
+    "Qwen/Qwen2.5-Math-7B-Instruct": ModelShape(28, 3584, 18_944, 28, 4, 128, 152_064, is_tied=False),
+}
+"""Models of the recipes, whose shape is to be known without a network. UNVERIFIED here beyond their published sizes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes on the device of a run, by what they hold."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    half_copies: float
+    reference: float
+    helpers: float
+    activations: float
+    logits: float
+    cache: float
+
+    @property
+    def total(self) -> float:
+        """The most there is at once: what always stays, and the larger of a training pass and a sampling pass.
+
+        >>> Memory(4, 4, 8, 2, 0, 1, 10, 5, 20).total
+        34
+        """
+        training = self.half_copies + self.activations + self.logits
+        return (
+            self.weights + self.optimizer + self.reference + self.helpers + max(self.gradients + training, self.cache)
+        )
+
+    def lines(self) -> list[str]:
+        """Every term that is not nothing, in GiB."""
+        named = ((field.name.replace("_", " "), getattr(self, field.name)) for field in fields(self))
+        return [f"{name} {size / GIB:.1f}" for name, size in named if size >= GIB / 20]
+
+
+def shape_of(name: str, key: str) -> ModelShape | None:
+    """The shape of a model by its name; ``None`` where that cannot be known without loading it."""
+    source = Path(resolve_model(name, key))
+    if not source.is_dir():
+        return KNOWN_SHAPES.get(name)
+    try:
+        return ModelShape.of(json.loads((source / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def estimate(
+    config: RunConfig,
+    shape: ModelShape,
+    prompt_tokens: int,
+    *,
+    on_gpu: bool,
+    num_processes: int = 1,
+    zero_stage: int = 0,
+) -> Memory:
+    """What each process of a run needs on its device, in bytes, with ``P`` parameters and rows of ``T`` tokens:
+
+    * weights, gradients and the two moments of AdamW: ``4·P + 4·P + 8·P``; a KL penalty adds ``4·P``;
+    * on a GPU, the copies that autocast makes: ``2·P``;
+    * with adapters of ``A`` parameters, gradients, moments and copies of those alone: ``4·A + 8·A + 2·A``; their weights
+      ``4·A`` stand beside the policy's, which a GPU holds as they are stored, and a KL penalty adds nothing;
+    * with DeepSpeed's ZeRO on ``n`` GPUs, weights of 16 bits, ``2·P``, and of the float32 ones and the moments a part each,
+      ``12·P/n``; of the gradients, ``2·P``, at stage 2 a part, too;
+    * activations of one micro-batch: ``rows·T·L·(34·h + 8·f)``, and with gradient checkpointing
+      ``rows·T·(L·4·h + 34·h + 8·f)`` (width ``h``, inner width ``f``);
+    * logits of one micro-batch, their logarithms and gradients: ``rows·responses·V·12``;
+    * keys and values while sampling: ``rows·T·L·k·8`` (all key heads together ``k`` wide, float32);
+    * a teacher and a step scorer that run here: 2 bytes a parameter on a GPU, 4 on a CPU.
+    """
+    num_parameters, lora = shape.num_parameters, config.model.lora
+    num_trained = num_parameters if lora is None else shape.num_adapter_parameters(lora)
+    # Of weights that are stored in 16 bits autocast makes no copies.
+    frozen_bytes = 0 if lora is None else shape.stored_bytes if on_gpu else _FLOAT
+    num_cast = num_trained + (num_parameters if frozen_bytes == _FLOAT else 0)
+    response = config.sampling.max_response_tokens
+    rows, tokens = config.share(num_processes).micro_batch_rows, prompt_tokens + response
+    inner = 34 * shape.width + 8 * shape.inner_width
+    if config.run.gradient_checkpointing:
+        activations = rows * tokens * (shape.layers * _FLOAT * shape.width + inner)
+    else:
+        activations = rows * tokens * shape.layers * inner
+    token_cache = 2 * _FLOAT * shape.layers * shape.key_heads * shape.head_width
+    memory = Memory(
+        weights=_FLOAT * num_trained + frozen_bytes * num_parameters,
+        gradients=_FLOAT * num_trained,
+        optimizer=_ADAM_MOMENTS * _FLOAT * num_trained,
+        half_copies=_HALF * num_cast if on_gpu else 0,
+        reference=_FLOAT * num_parameters if config.objective.kl and lora is None else 0,
+        helpers=_helpers(config) * (_HALF if on_gpu else _FLOAT),
+        activations=activations,
+        logits=rows * response * shape.vocabulary * 3 * _FLOAT,
+        cache=token_cache * max(_sampled_tokens(config, prompt_tokens, num_processes)),
+    )
+    if not (zero_stage and on_gpu):
+        return memory
+    return replace(
+        memory,
+        weights=_HALF * (num_parameters if lora is None else num_parameters + num_trained),
+        gradients=_HALF * num_trained / (num_processes if zero_stage > 1 else 1),
+        optimizer=(1 + _ADAM_MOMENTS) * _FLOAT * num_trained / num_processes,
+        half_copies=0,
+    )
+
+
+def room_beside_vllm(config: RunConfig, room: float) -> float:
+    """What a vLLM that stays awake on the same card leaves of its memory.
+
+    >>> from scope_rlvr.run.config import load_config
+    >>> room_beside_vllm(load_config(overrides=["sampling.sampler={kind='vllm', memory_share=0.25}"]), 80)
+    60.0
+    """
+    sampler = config.sampling.sampler
+    return room * (1 - sampler.memory_share) if isinstance(sampler, VllmSampler) and not sampler.sleep else room
+
+
+def _sampled_tokens(config: RunConfig, prompt_tokens: int, num_processes: int) -> tuple[int, int]:
+    """Most tokens held at once while sampling here: in a step, where vLLM does not do that, and while measuring."""
+    rows = config.share(num_processes).rows if isinstance(config.sampling.sampler, LocalSampler) else 0
+    training_rows = min(rows, config.sampling.batch_rows or rows)
+    evaluation = config.evaluation
+    return (
+        training_rows * (prompt_tokens + config.sampling.max_response_tokens),
+        evaluation.batch_rows * (prompt_tokens + evaluation.max_response_tokens) if evaluation.sets else 0,
+    )
+
+
+_NO_MODELS = {EXACT, NONE, SOLUTIONS, THE_POLICY}
+"""Names of helpers that need no memory of their own."""
+
+
+def _helpers(config: RunConfig) -> int:
+    """Parameters of the teacher and the step scorer that run on the same device, as far as their shape is known."""
+    named = []
+    if config.method.needs_teacher and not config.teacher.is_served:
+        named.append((config.teacher.model, "teacher.model"))
+    if config.method.needs_step_scorer:
+        named += [(name, key) for key, name in config.scorer.folders]
+    shapes = [shape_of(name, key) for name, key in named if name not in _NO_MODELS]
+    return sum(shape.num_parameters for shape in shapes if shape is not None)

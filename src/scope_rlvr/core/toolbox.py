@@ -1,0 +1,272 @@
+"""What a method may use while it makes and edits groups, with every token and every second accounted for."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from scope_rlvr.core.ports import (
+    Continuation,
+    Effort,
+    Fault,
+    Policy,
+    Sampling,
+    StepScorer,
+    Teacher,
+    TeacherReply,
+    TeacherRequest,
+    TextCodec,
+    Verifier,
+    is_served,
+)
+from scope_rlvr.core.processes import ONE_PROCESS, Processes
+from scope_rlvr.core.seeds import derive_seed
+from scope_rlvr.core.steps import Step, StepRule, split_steps
+from scope_rlvr.core.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, StepScores, Verdict
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Seconds spent by phase."""
+
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - started
+
+
+def trusted_scores(
+    scores: Sequence[tuple[float, ...] | None], num_steps: Sequence[int]
+) -> list[tuple[float, ...] | None]:
+    """A scorer's reply as far as it can be used: ``None`` for a solution with missing, surplus or non-finite scores.
+
+    >>> trusted_scores([(0.9, 0.1), (0.9,), (float("nan"), 0.5)], num_steps=[2, 2, 2])
+    [(0.9, 0.1), None, None]
+    """
+    if len(scores) != len(num_steps):
+        return [None] * len(num_steps)
+    return [
+        s if s is not None and len(s) == count and all(math.isfinite(x) for x in s) else None
+        for s, count in zip(scores, num_steps, strict=True)
+    ]
+
+
+@dataclass(slots=True)
+class TeacherLog:
+    """What became of the questions to a teacher: counts by their names in the metrics, and the latest message of each kind
+    of fault.
+
+    >>> log = TeacherLog()
+    >>> log.add([TeacherReply(text="3"), TeacherReply(error="no reply within 60 s", fault=Fault.TIMEOUT)])
+    >>> dict(log.counts), log.messages
+    ({'teacher/asked': 2, 'teacher/errors': 1, 'teacher/errors/timeout': 1}, {'timeout': 'no reply within 60 s'})
+    """
+
+    counts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(int))
+    messages: dict[str, str] = field(default_factory=dict)
+
+    def add(self, replies: Sequence[TeacherReply]) -> None:
+        failures = [reply for reply in replies if reply.error is not None]
+        self.counts["teacher/asked"] += len(replies)
+        self.counts["teacher/errors"] += len(failures)
+        for reply in failures:
+            fault = (reply.fault or Fault.OTHER).value
+            self.counts[f"teacher/errors/{fault}"] += 1
+            self.messages[fault] = reply.error or ""
+        for reply in replies:
+            if reply.effort is not None:
+                self._add_effort(reply.effort, is_known=reply.error is None and not reply.effort.num_requests)
+
+    def _add_effort(self, effort: Effort, *, is_known: bool) -> None:
+        self.counts["teacher/requests"] += effort.num_requests
+        self.counts["teacher/retries"] += max(0, effort.num_requests - 1)
+        self.counts["teacher/cache_hits"] += is_known
+        self.counts["teacher/request_seconds"] += effort.seconds
+        self.counts["teacher/prompt_tokens"] += effort.num_prompt_tokens
+        self.counts["teacher/reply_tokens"] += effort.num_reply_tokens
+        self.counts["teacher/money"] += effort.money
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """What a method may use. ``step_scorer`` and ``teacher`` may be missing.
+
+    ``step`` of ``num_steps`` is the optimiser step that this batch begins with, from 1. ``memory`` is what the method
+    remembers from one step to the next: JSON values, saved with every checkpoint. ``tokens`` counts what was written:
+    ``sampled`` (fresh rollouts), ``continuation`` (everything else that the policy wrote) and ``teacher``, whether it
+    was used or thrown away; ``teacher_log`` what became of the questions to the teacher. ``processes`` share the work out;
+    a method does the same in all of them.
+    """
+
+    policy: Policy
+    verifier: Verifier
+    codec: TextCodec
+    sampling: Sampling
+    max_response_tokens: int
+    seed: int
+    steps: StepRule = field(default_factory=StepRule)
+    step_scorer: StepScorer | None = None
+    teacher: Teacher | None = None
+    step: int = 1
+    num_steps: int = 1
+    prompt_reader: Callable[[Problem, str], tuple[int, ...]] | None = None
+    problem_source: Callable[[int, int], Sequence[Group]] | None = None
+    memory: dict[str, Any] = field(default_factory=dict)
+    processes: Processes = ONE_PROCESS
+    clock: Stopwatch = field(default_factory=Stopwatch)
+    tokens: Counter[str] = field(default_factory=Counter)
+    teacher_log: TeacherLog = field(default_factory=TeacherLog)
+
+    # --- reading ----------------------------------------------------------------------------------------------
+
+    def text(self, rollout: Rollout) -> str:
+        return "".join(self.codec.pieces(rollout.token_ids))
+
+    def split(self, rollout: Rollout) -> tuple[Step, ...]:
+        """The steps of a response."""
+        return split_steps(self.codec.pieces(rollout.token_ids), self.steps)
+
+    def read_prompt(self, problem: Problem, text: str) -> tuple[int, ...]:
+        """The ids of a problem's prompt with ``text`` in the place of the problem's own."""
+        return self.codec.encode_prompt(text) if self.prompt_reader is None else self.prompt_reader(problem, text)
+
+    def fresh_problems(self, count: int, *names: int | str) -> list[Group]:
+        """Further training problems, drawn at random, as groups without members."""
+        if self.problem_source is None:
+            raise ValueError("this method draws further problems, and the engine gave it none to draw from")
+        return list(self.problem_source(count, derive_seed(self.seed, "problems", *names)))
+
+    # --- the policy -------------------------------------------------------------------------------------------
+
+    def sample(self, groups: Sequence[Group], num_rollouts: int, *names: int | str) -> list[Group]:
+        """Each group with ``num_rollouts`` fresh, verified rollouts as its members."""
+        starts = [Rollout(group.prompt_ids, ()) for group in groups for _ in range(num_rollouts)]
+        rollouts = self.extend(starts, "sampling", *names)
+        problems = [group.problem for group in groups for _ in range(num_rollouts)]
+        members = self.judge(list(zip(problems, rollouts, strict=True)))
+        return [
+            replace(group, members=tuple(members[i * num_rollouts : (i + 1) * num_rollouts]))
+            for i, group in enumerate(groups)
+        ]
+
+    def extend(self, starts: Sequence[Rollout], *names: int | str) -> list[Rollout]:
+        """What the policy makes of unfinished rollouts. ``names`` seed the draw; the first is the phase's name."""
+        if not starts:
+            return []
+        phase = str(names[0])
+        with self.clock.phase(phase):
+            continuations = self.policy.extend(
+                [(*start.prompt_ids, *start.token_ids) for start in starts],
+                self.sampling,
+                max_tokens=[self.max_response_tokens - len(start) for start in starts],
+                seed=derive_seed(self.seed, *names),
+            )
+        written = sum(len(c.token_ids) for c in continuations)
+        self.tokens["sampled" if phase == "sampling" else "continuation"] += written
+        return [continue_rollout(start, c) for start, c in zip(starts, continuations, strict=True)]
+
+    def entropies(self, rollouts: Sequence[Rollout]) -> list[tuple[float, ...]]:
+        """The policy's entropy in nats before each token of each response."""
+        with self.clock.phase("entropy"):
+            return self.policy.entropies(
+                [r.prompt_ids for r in rollouts], [r.token_ids for r in rollouts], self.sampling.temperature or 1.0
+            )
+
+    # --- the others -------------------------------------------------------------------------------------------
+
+    def verify(self, attempts: Sequence[tuple[Problem, Rollout]]) -> list[Verdict]:
+        """Verdicts of rollouts; a truncated one is wrong without asking."""
+        ended = [(problem, rollout) for problem, rollout in attempts if not rollout.is_truncated]
+        with self.clock.phase("verifying"):
+            verdicts = iter(self.processes.spread("verifying", ended, self._verified))
+        truncated = Verdict(Outcome.WRONG, reason="truncated")
+        return [truncated if rollout.is_truncated else next(verdicts) for _, rollout in attempts]
+
+    def _verified(self, ended: Sequence[tuple[Problem, Rollout]]) -> list[Verdict]:
+        return self.verifier.verify([(problem, self.text(rollout)) for problem, rollout in ended])
+
+    def judge(self, attempts: Sequence[tuple[Problem, Rollout]]) -> list[Member]:
+        """Verified members of a group."""
+        verdicts = self.verify(attempts)
+        return [Member(rollout, verdict) for (_, rollout), verdict in zip(attempts, verdicts, strict=True)]
+
+    def ask(self, requests: Sequence[TeacherRequest], *names: int | str) -> list[TeacherReply]:
+        """One reply a request; a teacher that answers with another number of replies has failed for all."""
+        if not requests:
+            return []
+        if self.teacher is None:
+            raise ValueError("a teacher is needed here, and none was given")
+        teacher, index = self.teacher, self.processes.index
+        # Two processes with one seed would draw the same for different requests.
+        seed = derive_seed(self.seed, *names, "teacher", *([index] if index else []))
+
+        def asked(part: Sequence[TeacherRequest]) -> list[TeacherReply]:
+            replies = teacher.continue_from(part, seed=seed)
+            if len(replies) != len(part):
+                return [TeacherReply(error=f"{len(replies)} replies to {len(part)} requests")] * len(part)
+            return replies
+
+        with self.clock.phase("teacher"):
+            replies = self._helped("asking the teacher", teacher, requests, asked)
+        self.teacher_log.add(replies)
+        return replies
+
+    def score(self, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[tuple[float, ...] | None]:
+        """Scores that can be trusted: ``None`` for a solution with missing, surplus or non-finite scores."""
+        if not solutions:
+            return []
+        if self.step_scorer is None:
+            raise ValueError("a step scorer is needed here, and none was given")
+        scorer = self.step_scorer
+
+        def scored(part: Sequence[tuple[Problem, Sequence[Step]]]) -> list[tuple[float, ...] | None]:
+            scores = scorer.score([(problem, [s.text for s in steps]) for problem, steps in part])
+            return trusted_scores(scores, [len(steps) for _, steps in part])
+
+        with self.clock.phase("scoring"):
+            return self._helped("scoring", scorer, solutions, scored)
+
+    def _helped(
+        self, what: str, helper: object, items: Sequence[_Item], work: Callable[[Sequence[_Item]], list[_Result]]
+    ) -> list[_Result]:
+        """A helper's work; what stands behind a server is asked by one process, whose budget and patience are the run's."""
+        if is_served(helper):
+            return self.processes.once(what, lambda: work(items))
+        return self.processes.spread(what, items, work)
+
+    def score_members(self, groups: Sequence[Group], wanted: Callable[[Member], bool]) -> list[Group]:
+        """The groups, with step scores on every member that is ``wanted`` and could be scored."""
+        chosen = [(group.problem, m, self.split(m.rollout)) for group in groups for m in group.members if wanted(m)]
+        scores = iter(self.score([(problem, steps) for problem, _, steps in chosen]))
+        scored = {id(m): self._step_scores(steps, next(scores)) for _, m, steps in chosen}
+        return [
+            replace(
+                group,
+                members=tuple(replace(m, step_scores=scored[id(m)]) if id(m) in scored else m for m in group.members),
+            )
+            for group in groups
+        ]
+
+    def _step_scores(self, steps: tuple[Step, ...], scores_S: tuple[float, ...] | None) -> StepScores | None:
+        if scores_S is None or self.step_scorer is None:
+            return None
+        return StepScores(steps, scores_S, self.step_scorer.rule.first_wrong(scores_S))
+
+
+def continue_rollout(start: Rollout, continuation: Continuation) -> Rollout:
+    """``start`` with what the policy sampled after it."""
+    segment = Segment(continuation.token_ids, Origin.POLICY, continuation.logprobs)
+    return start.then(segment, is_truncated=not continuation.finished)

@@ -1,0 +1,153 @@
+"""``scope grade``: responses that somebody has written to a file, judged by a verifier and by a second opinion."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.types import Outcome, Problem, Verdict
+from scope_rlvr.grading.boxes import last_box
+from scope_rlvr.grading.plain import plainly_equal
+from scope_rlvr.problems.files import read_file
+from scope_rlvr.problems.rows import answer_text, shown
+from scope_rlvr.run.config import RunConfig, load_config
+from scope_rlvr.run.sources import make_verifier
+from scope_rlvr.store.folder import environment
+
+GRADES_SCHEMA = 1
+_BATCH = 256
+_GOLD = ("gold", "reference", "answer")
+_RESPONSE = ("response", "completion")
+_PROBLEM = ("problem", "prompt", "question")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be graded, and by what."""
+
+    file: Path
+    config: RunConfig
+    places: tuple[str, ...]
+    attempts: tuple[tuple[Problem, str], ...]
+
+
+@dataclass(frozen=True)
+class Graded:
+    """One response with its verdict, and whether a grader without any algebra calls its answer equal to the gold."""
+
+    place: str
+    problem: Problem
+    verdict: Verdict
+    second_says_right: bool
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether the verdict is known and the second grader says otherwise."""
+        return self.verdict.is_known and self.verdict.is_right != self.second_says_right
+
+
+def make_plan(file: Path, kind: str, overrides: Sequence[str] = ()) -> Plan:
+    """Read every row and check the verifier; raises :class:`UserError` with the rows that cannot be graded."""
+    config = load_config(None, [f"verifier.kind={kind}", *overrides])
+    rows, complaints = [], []
+    for row in read_file(file):
+        attempt = row.values if isinstance(row.values, str) else _attempt(row.place, row.values)
+        if isinstance(attempt, str):
+            complaints.append(f"{row.place}: {attempt}")
+        else:
+            rows.append((row.place, attempt))
+    if complaints:
+        raise UserError(
+            f"{file} has {len(complaints)} row(s) that cannot be graded:\n{shown(complaints)}\nmend or remove them"
+        )
+    if not rows:
+        raise UserError(f"{file} holds no row; give one response a row, with its gold")
+    places, attempts = zip(*rows, strict=True)
+    return Plan(file, config, places, attempts)
+
+
+def _attempt(place: str, values: Mapping[str, Any]) -> tuple[Problem, str] | str:
+    gold = answer_text(next((values[name] for name in _GOLD if values.get(name) is not None), None))
+    response = next((values[name] for name in _RESPONSE if values.get(name) is not None), _joined(values))
+    problem = next((values[name] for name in _PROBLEM if isinstance(values.get(name), str)), "")
+    if gold is None:
+        return f"no gold (in {', '.join(_GOLD)}); the row has {', '.join(sorted(values))}"
+    if not isinstance(response, str):
+        return f"no response (in {', '.join(_RESPONSE)}, segments); the row has {', '.join(sorted(values))}"
+    return Problem(str(values.get("id") or place), problem, gold), response
+
+
+def _joined(values: Mapping[str, Any]) -> str | None:
+    """The response in a line of a run's rollouts.jsonl."""
+    segments = values.get("segments")
+    if not isinstance(segments, list):
+        return None
+    texts: list[Any] = [segment.get("text") for segment in segments if isinstance(segment, Mapping)]
+    return "".join(texts) if all(isinstance(text, str) for text in texts) else None
+
+
+def grade(plan: Plan, on_progress: Callable[[int], None] = lambda num_rows: None) -> tuple[list[Graded], float]:
+    """Every row with its verdicts, in order, and the seconds that the verifier took."""
+    verifier = make_verifier(plan.config)
+    found: list[Graded] = []
+    seconds = 0.0
+    for start in range(0, len(plan.attempts), _BATCH):
+        attempts = plan.attempts[start : start + _BATCH]
+        started = time.monotonic()
+        verdicts = verifier.verify(attempts)
+        seconds += time.monotonic() - started
+        for place, (problem, response), verdict in zip(plan.places[start:], attempts, verdicts, strict=False):
+            found.append(Graded(place, problem, verdict, _second(problem, response, verdict)))
+        on_progress(len(attempts))
+    return found, seconds
+
+
+def _second(problem: Problem, response: str, verdict: Verdict) -> bool:
+    answer = last_box(response).answer if verdict.answer is None else verdict.answer
+    return answer is not None and bool(problem.reference.strip()) and plainly_equal(problem.reference, answer)
+
+
+def reason_code(verdict: Verdict) -> str:
+    """The part of a reason that is the same for all responses of a kind.
+
+    >>> reason_code(Verdict(Outcome.UNKNOWN, "9!", "time_out: no verdict within 5 s"))
+    'time_out'
+    """
+    return verdict.reason.partition(":")[0]
+
+
+def counts(graded: Sequence[Graded]) -> dict[str, Counter[str]]:
+    """By outcome, how often each reason was given."""
+    found: dict[str, Counter[str]] = {outcome.value: Counter() for outcome in Outcome}
+    for row in graded:
+        found[row.verdict.outcome.value][reason_code(row.verdict)] += 1
+    return found
+
+
+def record(plan: Plan, graded: Sequence[Graded]) -> dict[str, Any]:
+    """The results as docs/formats.md describes them."""
+    return {
+        "schema": GRADES_SCHEMA,
+        "file": str(plan.file),
+        "verifier": plan.config.verifier.model_dump(mode="json"),
+        "environment": environment(),
+        "outcomes": {outcome: dict(sorted(reasons.items())) for outcome, reasons in counts(graded).items()},
+        "num_disputed": sum(row.is_disputed for row in graded),
+        "rows": [
+            {
+                "place": row.place,
+                "id": row.problem.id,
+                "gold": row.problem.reference,
+                "answer": row.verdict.answer,
+                "outcome": row.verdict.outcome.value,
+                "reason": row.verdict.reason,
+                "second": "right" if row.second_says_right else "wrong",
+            }
+            for row in graded
+        ],
+    }

@@ -1,0 +1,197 @@
+"""A teacher's words as tokens of the policy: what every method with a teacher shares."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from scope_rlvr.core.ports import TeacherReply, TeacherRequest
+from scope_rlvr.core.steps import split_steps
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Group, GroupClass, Member, Origin, Outcome, Problem, Role, Rollout, Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """What a teacher wrote: its tokens, whether they end where they were to end, and whether they end the response."""
+
+    segment: Segment
+    ended: bool
+    finished: bool
+
+
+def request_after(
+    start: Rollout,
+    problem: Problem,
+    tools: Toolbox,
+    *,
+    step_tokens: int | None = None,
+    rejected_step: str | None = None,
+    reference: str | None = None,
+) -> TeacherRequest:
+    """Ask for what comes after ``start``: one step of at most ``step_tokens``, or the rest of the solution."""
+    room = tools.max_response_tokens - len(start)
+    return TeacherRequest(
+        problem=problem,
+        prompt_ids=start.prompt_ids,
+        prefix_ids=start.token_ids,
+        prefix_text=tools.text(start),
+        max_tokens=room if step_tokens is None else min(step_tokens, room),
+        stop_text=None if step_tokens is None else tools.steps.separator,
+        rejected_step=rejected_step,
+        reference=reference,
+    )
+
+
+def read_reply(reply: TeacherReply, tools: Toolbox, *, step_tokens: int | None = None) -> Writing:
+    """The teacher's tokens.
+
+    Ids are taken as they are, up to the first end-of-sequence token; text is encoded here, once, and gets the separator
+    or end-of-sequence token that it stopped at. Of several steps only the first is taken where one was asked for; all that
+    was written is counted.
+    """
+    codec, separator, one_step = tools.codec, tools.steps.separator, step_tokens is not None
+    if reply.token_ids is None:
+        text = reply.text or ""
+        if one_step and text.strip() and not (reply.finished or reply.is_cut_off or separator in text):
+            text = text.rstrip() + separator
+        token_ids = codec.encode(text)
+    else:
+        token_ids = reply.token_ids
+    if reply.finished and token_ids and token_ids[-1] not in codec.end_ids:
+        token_ids = (*token_ids, codec.end_id)
+    # Log-probabilities that do not fit the tokens, one each, belong to something else.
+    logprobs = reply.logprobs if reply.logprobs is not None and len(reply.logprobs) == len(token_ids) else None
+    tools.tokens["teacher"] += len(token_ids)
+    end = next((i + 1 for i, token in enumerate(token_ids) if token in codec.end_ids), len(token_ids))
+    if one_step and end:
+        end = split_steps(codec.pieces(token_ids[:end]), tools.steps)[0].end
+    segment = Segment(token_ids, Origin.TEACHER, logprobs).head(end)
+    finished = any(token in codec.end_ids for token in segment.token_ids[-1:])
+    if step_tokens is None:
+        return Writing(segment, finished, finished)
+    ended = finished or _ends_a_step("".join(codec.pieces(segment.token_ids)), separator)
+    return Writing(segment, ended and end <= step_tokens, finished)
+
+
+def _ends_a_step(text: str, separator: str) -> bool:
+    """Whether a text ends with the separator, white space after a separator of white space aside."""
+    return separator in text[len(text.rstrip()) :] if separator.isspace() else text.endswith(separator)
+
+
+def teacher_traces(groups: Sequence[Group], tools: Toolbox, *names: int | str) -> list[Member | None]:
+    """A whole solution of each group's problem by the teacher; ``None`` where it has none that the verifier calls right."""
+    starts = [Rollout(group.prompt_ids, ()) for group in groups]
+    requests = [request_after(start, g.problem, tools) for start, g in zip(starts, groups, strict=True)]
+    written = []
+    for start, reply in zip(starts, tools.ask(requests, "trace", *names), strict=True):
+        writing = read_reply(reply, tools)
+        fits = reply.error is None and writing.finished and len(writing.segment) <= tools.max_response_tokens
+        written.append(start.then(writing.segment) if fits else None)
+    attempts = [(g.problem, rollout) for g, rollout in zip(groups, written, strict=True) if rollout is not None]
+    members = iter(tools.judge(attempts))
+    judged = [None if rollout is None else next(members) for rollout in written]
+    return [replace(m, role=Role.GUIDED) if m is not None and m.verdict.is_right else None for m in judged]
+
+
+def distinct_traces(groups: Sequence[Group], num_traces: int, tools: Toolbox) -> list[tuple[Member, ...]]:
+    """Up to ``num_traces`` verified solutions of each group's problem, no two of the same tokens.
+
+    A greedy teacher says the same each time and gives one.
+    """
+    found: list[dict[tuple[int, ...], Member]] = [{} for _ in groups]
+    for number in range(num_traces):
+        for traces, trace in zip(found, teacher_traces(groups, tools, number), strict=True):
+            if trace is not None:
+                traces.setdefault(trace.rollout.token_ids, trace)
+    return [tuple(traces.values()) for traces in found]
+
+
+def rescue_unsolved(groups: Sequence[Group], rescue: Callable[[list[Group]], Sequence[Group]]) -> list[Group]:
+    """The groups, those in which every known verdict is wrong as ``rescue`` gives them back, all in one call."""
+    unsolved = [group for group in groups if group.group_class is GroupClass.ALL_WRONG]
+    rescued = iter(rescue(unsolved) if unsolved else ())
+    return [next(rescued) if group.group_class is GroupClass.ALL_WRONG else group for group in groups]
+
+
+def put_in_place(group: Group, newcomers: Mapping[int, Member]) -> Group:
+    """The group with ``newcomers`` in the places of members, who are kept in ``replaced``."""
+    return replace(
+        group,
+        members=tuple(newcomers.get(i, member) for i, member in enumerate(group.members)),
+        replaced=(*group.replaced, *(group.members[i] for i in sorted(newcomers))),
+    )
+
+
+def replace_failures(group: Group, newcomers: Sequence[Member], rng: random.Random) -> Group:
+    """The group with ``newcomers`` in the places of wrong members drawn at random, as many as there are."""
+    wrong = [i for i, member in enumerate(group.members) if member.verdict.outcome is Outcome.WRONG]
+    places = rng.sample(wrong, min(len(wrong), len(newcomers)))
+    return put_in_place(group, dict(zip(places, newcomers, strict=False)))
+
+
+def first_part(trace: Rollout, share: float) -> Rollout:
+    """A share of a trace's tokens, rounded down, but at least one, and never the last."""
+    return trace.cut(min(max(1, int(share * len(trace))), len(trace) - 1))
+
+
+def off_policy(rollout: Rollout, prompt_ids: tuple[int, ...]) -> Rollout:
+    """A response that the policy wrote to another prompt, under this one.
+
+    Its ids and the log-probabilities that they were sampled with stay. Given this prompt they are nothing that the policy
+    would have drawn so, which is what a teacher's tokens are, too.
+    """
+    segments = tuple(replace(segment, origin=Origin.TEACHER) for segment in rollout.segments)
+    return Rollout(prompt_ids, segments, rollout.is_truncated)
+
+
+# --- hints in the prompt ------------------------------------------------------------------------------------------
+
+PROMPT_THEN_HINT = "{prompt}{hint}"
+"""The hint right behind the prompt: as ids, not as text."""
+
+
+def fill(template: str, **texts: str) -> str:
+    """The template with every ``{name}`` that is in ``texts`` filled in; braces in a text mean nothing.
+
+    >>> fill("{prompt} Hint: {hint} {x}", prompt="Solve {hint}.", hint="Try 3.")
+    'Solve {hint}. Hint: Try 3. {x}'
+    """
+    return re.sub(r"\{(\w+)\}", lambda found: texts.get(found[1], found[0]), template)
+
+
+def hinted_prompt(group: Group, hint: Rollout, template: str, tools: Toolbox) -> Rollout:
+    """An empty response to a problem's prompt with a hint in it.
+
+    ``PROMPT_THEN_HINT`` keeps the ids of both. Any other template is filled in as text and encoded like a prompt.
+    """
+    if template == PROMPT_THEN_HINT:
+        return Rollout((*group.prompt_ids, *hint.token_ids), ())
+    text = fill(template, prompt=group.problem.prompt, hint=tools.text(hint))
+    return Rollout(tools.read_prompt(group.problem, text), ())
+
+
+def sample_with_hints(
+    groups: Sequence[Group], shares: Sequence[float], begin: Callable[[Group, Rollout], Rollout], tools: Toolbox
+) -> list[tuple[Member, ...] | None]:
+    """As many rollouts as each group has, from what ``begin`` makes of the group and a hint: the start of a verified
+    teacher trace.
+
+    ``shares`` of the trace are tried in order until one makes a rollout right; ``None`` where none does, or where there
+    is no trace.
+    """
+    traces = teacher_traces(groups, tools)
+    found: dict[int, tuple[Member, ...]] = {}
+    for share in shares:
+        trying = [i for i, t in enumerate(traces) if t is not None and len(t.rollout) > 1 and i not in found]
+        starts = {i: begin(groups[i], first_part(t.rollout, share)) for i in trying if (t := traces[i]) is not None}
+        places = [i for i in trying for _ in groups[i].members]
+        rollouts = tools.extend([starts[i] for i in places], "continuation", "hint", str(share))
+        judged = tools.judge([(groups[i].problem, rollout) for i, rollout in zip(places, rollouts, strict=True)])
+        for i in trying:
+            members = tuple(replace(m, role=Role.GUIDED) for j, m in zip(places, judged, strict=True) if j == i)
+            if any(member.verdict.is_right for member in members):
+                found[i] = members
+    return [found.get(i) for i in range(len(groups))]

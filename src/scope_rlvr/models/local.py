@@ -1,0 +1,375 @@
+"""A Hugging Face causal language model in this process, as a sampler: the policy, or a local teacher.
+
+One loop samples everything (fresh rollouts, a teacher's step, continuations). It keeps rows that are still running
+packed together, so that a batch costs what its running rows cost, and draws from a generator of its own, so that
+equal seeds give equal tokens whatever else happened in the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from scope_rlvr.core.ports import Continuation, Sampling
+from scope_rlvr.core.processes import ONE_PROCESS, Processes
+from scope_rlvr.core.prompts import PromptFormat, PromptSection
+from scope_rlvr.core.seeds import derive_seed
+from scope_rlvr.core.steps import PieceReader
+
+_STOP_TEXT_WINDOW = 16
+"""Tokens looked back over for a stop text; no separator in use spans more."""
+
+_BATCH_ROWS = 128
+_BATCH_NUMBERS = 1 << 25
+"""Numbers that a model may give out in one forward pass (a row's share: tokens x the larger of vocabulary and width)."""
+
+_ENTROPY_NUMBERS = 1 << 22
+"""Logits that are turned into probabilities at once."""
+
+_Seen = TypeVar("_Seen")
+
+
+class TokenizerCodec:
+    """A Hugging Face tokenizer as the :class:`~scope_rlvr.core.ports.TextCodec` that methods see.
+
+    ``prompt`` says how a problem is put to the model; without it, as the text that it is. Raises ``ValueError`` for a
+    tokenizer without end-of-sequence token, and without the chat template that ``prompt`` asks for.
+    """
+
+    @classmethod
+    def of(
+        cls, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, prompt: PromptSection | None = None
+    ) -> TokenizerCodec:
+        """The codec of a model's tokenizer, with the end-of-sequence ids that only the model's generation config names."""
+        ids = getattr(model.generation_config, "eos_token_id", None)
+        return cls(tokenizer, [] if ids is None else [ids] if isinstance(ids, int) else list(ids), prompt)
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, end_ids: Sequence[int] = (), prompt: PromptSection | None = None
+    ) -> None:
+        if tokenizer.eos_token_id is None:
+            raise ValueError(
+                f"the tokenizer {tokenizer.name_or_path!r} names no end-of-sequence token; set tokenizer.eos_token"
+            )
+        self.tokenizer = tokenizer
+        self.end_id: int = tokenizer.eos_token_id
+        self.end_ids = frozenset([tokenizer.eos_token_id, *end_ids])
+        self._prompt = prompt or PromptSection(format=PromptFormat.PLAIN)
+        self._is_chat = self._prompt.is_chat(tokenizer)
+        self._reader = PieceReader(
+            lambda ids: tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
+
+    def pieces(self, token_ids: Sequence[int]) -> tuple[str, ...]:
+        return self._reader.pieces(token_ids)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def encode_prompt(self, text: str, written: str = "") -> tuple[int, ...]:
+        """A problem as the model is shown it; ``written`` is a response's beginning, read as one text with it."""
+        if not self._is_chat:
+            return tuple(self.tokenizer(self._prompt.text(text) + written)["input_ids"])
+        chat = self.tokenizer.apply_chat_template(
+            self._prompt.messages(text), add_generation_prompt=True, tokenize=False
+        )
+        return self.encode(f"{chat}{written}")
+
+
+def same_vocabulary(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether token ids mean the same to both."""
+    return one.get_vocab() == other.get_vocab()
+
+
+@dataclass(slots=True)
+class _Running:
+    """The rows still being written, in the order in which they lie in the cache."""
+
+    rows: list[int]
+    attention_mask: Tensor
+    cache: DynamicCache
+
+    def keep(self, kept: list[int]) -> None:
+        index = torch.tensor(kept, device=self.attention_mask.device)
+        self.rows = [self.rows[i] for i in kept]
+        self.attention_mask = self.attention_mask[index]
+        self.cache.batch_select_indices(index)
+
+
+def token_entropies(logits_NV: Tensor, temperature: float) -> Tensor:
+    """Entropy in nats of each next-token distribution, ``−Σ_v p_v log p_v`` with ``p = softmax(logits / temperature)``.
+
+    ``(N, V)`` to ``(N,)``, in float32. For greedy sampling (temperature 0) the entropy is that at temperature 1.
+
+    >>> token_entropies(torch.zeros(1, 4), temperature=0.5)  # log 4
+    tensor([1.3863])
+    """
+    rows = max(1, _ENTROPY_NUMBERS // logits_NV.size(1))
+    logp = (part.float().div(temperature or 1.0).log_softmax(-1) for part in logits_NV.split(rows))
+    return torch.cat([-(part.exp() * part).sum(-1) for part in logp])
+
+
+def batches_of_like_length(lengths: Sequence[int], numbers_per_token: int) -> Iterator[list[int]]:
+    """Indices in batches of like length, so that little is computed on padding, and none outgrows memory."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        rows = len(batch) + 1
+        if batch and (rows > _BATCH_ROWS or rows * lengths[index] * numbers_per_token > _BATCH_NUMBERS):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+class LocalModel:
+    """Samples continuations with log-probabilities from a causal language model in this process."""
+
+    @classmethod
+    def load(cls, source: str | Path, prompt: PromptSection | None = None, **kwargs: Any) -> LocalModel:
+        """A model with its own tokenizer; ``prompt`` is its codec's, ``kwargs`` go to
+        ``AutoModelForCausalLM.from_pretrained``.
+
+        Raises ``ValueError`` for weights that are not all there, besides what transformers raises.
+        """
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **kwargs
+        )
+        # transformers would fill what is missing with random numbers and go on.
+        if info["missing_keys"]:
+            raise ValueError(f"its weights lack {min(info['missing_keys'])!r}; name a folder that holds such a model")
+        # With tied embeddings nothing is missing in a classifier, whose hidden states were made for something else.
+        for architecture in model.config.architectures or []:
+            if "Classification" in architecture:
+                raise ValueError(f"it is a classifier ({architecture}); name a folder that holds such a model")
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        return cls(model, TokenizerCodec.of(tokenizer, model, prompt))
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        codec: TokenizerCodec,
+        batch_rows: int | None = None,
+        processes: Processes = ONE_PROCESS,
+    ) -> None:
+        """``batch_rows`` rows are sampled at a time; another number gives other draws. Without it, all of a call's are, or
+        of several ``processes`` equal parts. Which process samples a batch makes no difference."""
+        self.model = model
+        self.codec = codec
+        self.batch_rows = batch_rows
+        self.processes = processes
+
+    def extend(
+        self, prefixes: Sequence[Sequence[int]], sampling: Sampling, *, max_tokens: Sequence[int], seed: int
+    ) -> list[Continuation]:
+        """Continue each prefix by at most ``max_tokens[i]`` tokens.
+
+        Log-probabilities are those of the distribution at ``sampling.temperature`` before anything was cut off by
+        top-p, top-k or min-p. A prefix may not be empty; a budget below 1 gives an empty continuation.
+        """
+        rows = [i for i, budget in enumerate(max_tokens) if budget > 0]
+        size = self.batch_rows or max(1, -(-len(rows) // self.processes.count))
+
+        def written(starts: Sequence[int]) -> list[list[Continuation]]:
+            with _evaluating(self.model):
+                return [
+                    self._write(
+                        [prefixes[row] for row in rows[start : start + size]],
+                        sampling,
+                        [max_tokens[row] for row in rows[start : start + size]],
+                        derive_seed(seed, "rows", start) if start else seed,
+                    )
+                    for start in starts
+                ]
+
+        batches = self.processes.spread("sampling", range(0, len(rows), size), written)
+        found = dict(zip(rows, (c for batch in batches for c in batch), strict=True))
+        return [found.get(i, Continuation((), ())) for i in range(len(prefixes))]
+
+    def entropies(
+        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float
+    ) -> list[tuple[float, ...]]:
+        """Exact entropy in nats, ``−Σ p log p`` at ``temperature``, before each token of each response."""
+
+        def look(logits_TV: Tensor, states_TD: Tensor) -> tuple[float, ...]:
+            return tuple(token_entropies(logits_TV, temperature).tolist())
+
+        def read(part: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, ...]]:
+            return self.read([prompt for prompt, _ in part], [response for _, response in part], look)
+
+        return self.processes.spread("reading entropies", list(zip(prompts, responses, strict=True)), read)
+
+    @torch.inference_mode()
+    def read(
+        self,
+        prompts: Sequence[Sequence[int]],
+        responses: Sequence[Sequence[int]],
+        look: Callable[[Tensor, Tensor], _Seen],
+    ) -> list[_Seen]:
+        """What ``look`` makes of each response, all of which are read once.
+
+        It is given ``(T, V)`` logits, those that each token was drawn from, and the ``(T, D)`` last hidden states at the
+        tokens. Rows of similar length share a batch.
+        """
+        lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
+        config = self.model.config.get_text_config()
+        seen: dict[int, _Seen] = {}
+        with _evaluating(self.model):
+            for batch in batches_of_like_length(lengths, max(config.vocab_size, config.hidden_size)):
+                width = max(len(responses[i]) for i in batch)
+                input_ids, mask = self._left_padded([(*prompts[i], *responses[i]) for i in batch])
+                # A token was drawn from what the model said one position earlier.
+                logits_BTV, states_BTD = _forward(self.model, input_ids, mask, num_logits=width + 1)
+                for row, i in enumerate(batch):
+                    num_tokens = len(responses[i])
+                    logits_TV = logits_BTV[row, width - num_tokens : width]
+                    seen[i] = look(logits_TV, states_BTD[row, states_BTD.size(1) - num_tokens :])
+        return [seen[i] for i in range(len(lengths))]
+
+    @torch.inference_mode()
+    def _write(
+        self, prefixes: Sequence[Sequence[int]], sampling: Sampling, max_tokens: Sequence[int], seed: int
+    ) -> list[Continuation]:
+        """Sample one batch, all of it at a time."""
+        ids: list[list[int]] = [[] for _ in prefixes]
+        logprobs: list[list[float]] = [[] for _ in prefixes]
+        ends = ["" for _ in prefixes]
+        device = self.model.device
+        generator = torch.Generator(device).manual_seed(seed)
+        warpers = _warpers(sampling)
+        input_ids, attention_mask = self._left_padded(prefixes)
+        running = _Running(list(range(len(prefixes))), attention_mask, DynamicCache(config=self.model.config))
+        position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+        while True:
+            logits = self.model(
+                input_ids=input_ids,
+                attention_mask=running.attention_mask,
+                position_ids=position_ids,
+                past_key_values=running.cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            tokens, token_logprobs = _draw(logits.float(), sampling, warpers, generator)
+            for row, token, logprob in zip(running.rows, tokens.tolist(), token_logprobs.tolist(), strict=True):
+                ids[row].append(token)
+                logprobs[row].append(logprob)
+                ends[row] = self._end_of(ids[row], sampling, max_tokens[row])
+            kept = [i for i, row in enumerate(running.rows) if not ends[row]]
+            if not kept:
+                break
+            if len(kept) < len(running.rows):
+                running.keep(kept)
+                tokens, position_ids = tokens[kept], position_ids[kept]
+            input_ids = tokens[:, None]
+            position_ids = position_ids[:, -1:] + 1
+            running.attention_mask = torch.nn.functional.pad(running.attention_mask, (0, 1), value=1)
+        return [
+            Continuation(tuple(i), tuple(p), finished=end == "finished", stopped=end == "stopped")
+            for i, p, end in zip(ids, logprobs, ends, strict=True)
+        ]
+
+    def _end_of(self, ids: list[int], sampling: Sampling, budget: int) -> str:
+        """Why a row ends here: "finished", "stopped", "full"; empty while it goes on."""
+        if ids[-1] in self.codec.end_ids:
+            return "finished"
+        if sampling.stop_texts:
+            tail = "".join(self.codec.pieces(ids[-_STOP_TEXT_WINDOW:]))
+            if any(stop in tail for stop in sampling.stop_texts):
+                return "stopped"
+        return "full" if len(ids) >= budget else ""
+
+    def _left_padded(self, prefixes: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Input ids and attention mask, ``(B, longest prefix)``."""
+        width = max(len(prefix) for prefix in prefixes)
+        pad = self.codec.tokenizer.pad_token_id
+        pad = self.codec.end_id if pad is None else pad
+        input_ids = [[pad] * (width - len(prefix)) + list(prefix) for prefix in prefixes]
+        mask = [[0] * (width - len(prefix)) + [1] * len(prefix) for prefix in prefixes]
+        return torch.tensor(input_ids, device=self.model.device), torch.tensor(mask, device=self.model.device)
+
+
+def _forward(
+    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, num_logits: int
+) -> tuple[Tensor, Tensor]:
+    """Logits of the last ``num_logits`` positions, and last hidden states of all."""
+    seen: list[Tensor] = []
+
+    # Asking for hidden states in the ordinary way would keep those of every layer.
+    def look(module: torch.nn.Module, arguments: Any, output: Any) -> None:
+        seen.append(output[0])
+
+    hook = _decoder(model).register_forward_hook(look)
+    try:
+        logits = model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=False,
+            logits_to_keep=num_logits,
+        ).logits
+    finally:
+        hook.remove()
+    return logits, seen[0]
+
+
+def _decoder(model: PreTrainedModel) -> torch.nn.Module:
+    """What computes the hidden states. A model with adapters calls something else its base model."""
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return plain.base_model
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """No dropout while sampling; the mode comes back as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _warpers(sampling: Sampling) -> LogitsProcessorList:
+    warpers = LogitsProcessorList()
+    if sampling.top_k > 0:
+        warpers.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        warpers.append(TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p > 0:
+        warpers.append(MinPLogitsWarper(sampling.min_p))
+    return warpers
+
+
+def _draw(
+    logits_BV: Tensor, sampling: Sampling, warpers: LogitsProcessorList, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """One token a row and its log-probability. Gumbel noise makes the draw an arg-max."""
+    if sampling.temperature == 0:
+        logprobs_BV = logits_BV.log_softmax(-1)
+        tokens_B = logits_BV.argmax(-1)
+    else:
+        scaled_BV = logits_BV / sampling.temperature
+        logprobs_BV = scaled_BV.log_softmax(-1)
+        kept_BV = warpers(None, scaled_BV) if warpers else scaled_BV  # type: ignore[arg-type]
+        noise_BV = torch.empty_like(kept_BV).exponential_(generator=generator)
+        # Some platforms can draw exactly zero, whose logarithm would choose the token whatever its probability.
+        noise_BV.clamp_(min=torch.finfo(noise_BV.dtype).tiny)
+        tokens_B = (kept_BV - noise_BV.log()).argmax(-1)
+    return tokens_B, logprobs_BV.gather(-1, tokens_B[:, None])[:, 0]

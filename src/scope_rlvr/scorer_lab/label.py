@@ -1,0 +1,356 @@
+"""``scope scorer label``: from rollouts to labelled solutions, rows at a time, so that little is lost where it ends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.ports import Sampling
+from scope_rlvr.core.seeds import derive_seed
+from scope_rlvr.core.steps import split_steps
+from scope_rlvr.core.types import Problem
+from scope_rlvr.models.local import LocalModel, TokenizerCodec
+from scope_rlvr.run.config import RunConfig, load_config
+from scope_rlvr.run.sources import make_verifier, resolve_model
+from scope_rlvr.scorer_lab.labelling import Attempt, Estimate, Labeller
+
+LABEL_SCHEMA = 1
+_MAX_SHOWN = 5
+_ROWS = "rollouts.jsonl"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asks for; ``samples`` continuations for each step."""
+
+    rollouts: Path
+    policy: str
+    samples: int
+    out: Path
+    overrides: tuple[str, ...] = ()
+    first_error_only: bool = False
+    right_above: float = 0.0
+    rows_at_once: int = 16
+    limit: int | None = None
+    skip_bad_rows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A row of the input; ``prompt_ids`` and ``token_ids`` are those that were sampled, where the row has them."""
+
+    row: int
+    problem: Problem
+    text: str
+    is_whole: bool = True
+    prompt_ids: tuple[int, ...] = ()
+    token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request whose rows were read and found good."""
+
+    request: Request
+    file: Path
+    config: RunConfig
+    responses: tuple[Response, ...]
+    bad_rows: tuple[str, ...]
+    left_out: dict[str, int]
+
+    def lines(self) -> list[str]:
+        """What is going to be done."""
+        request, sampling = self.request, self.config.sampling
+        how = "binary search for the first wrong step" if request.first_error_only else "every step"
+        left_out = [f"{number} left out: {reason}" for reason, number in self.left_out.items()]
+        left_out += [f"{len(self.bad_rows)} bad row(s) left out"] if self.bad_rows else []
+        return [
+            f"policy    {request.policy}",
+            "; ".join([f"rollouts  {self.file}: {len(self.responses)} responses", *left_out]),
+            *(f"            {mistake}" for mistake in self.bad_rows[:_MAX_SHOWN]),
+            f"labels    {how}, {request.samples} continuations each, temperature {sampling.temperature:g}, at most "
+            f"{sampling.max_response_tokens} tokens; right above a share of {request.right_above:g}",
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """What decides the labels, to be compared when the work is to go on."""
+        request, config = self.request, self.config
+        with self.file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        return {
+            "schema": LABEL_SCHEMA,
+            "rollouts": digest,
+            "num_responses": len(self.responses),
+            "policy": request.policy,
+            "samples": request.samples,
+            "first_error_only": request.first_error_only,
+            "right_above": request.right_above,
+            "rows_at_once": request.rows_at_once,
+            "seed": config.run.seed,
+            "sampling": config.sampling.model_dump(mode="json"),
+            "steps": config.steps.model_dump(mode="json"),
+            "verifier": config.verifier.model_dump(mode="json"),
+        }
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def make_plan(request: Request) -> Plan:
+    """Read every row and find every mistake that can be found without a model; raises :class:`UserError`."""
+    file = request.rollouts / _ROWS if request.rollouts.is_dir() else request.rollouts
+    of_run = file.parent / "config.toml"
+    is_run = file.name == _ROWS and of_run.is_file()
+    overrides = [*request.overrides, f"model.policy={json.dumps(request.policy)}"]
+    config = load_config(of_run if is_run else None, overrides)
+    resolve_model(request.policy, "--policy")
+    responses, bad_rows, left_out = _read(file)
+    if bad_rows and not request.skip_bad_rows:
+        shown = "\n".join(f"  {mistake}" for mistake in bad_rows[:_MAX_SHOWN])
+        more = f"\n  and {len(bad_rows) - _MAX_SHOWN} more" if len(bad_rows) > _MAX_SHOWN else ""
+        raise UserError(
+            f"{file} has {len(bad_rows)} row(s) that cannot be labelled:\n{shown}{more}\nmend them, or leave them out with "
+            "--skip-bad-rows"
+        )
+    if not responses:
+        raise UserError(
+            f"{file} holds no response to label; give rollouts.jsonl of a run, or problem, response, reference"
+        )
+    return Plan(request, file, config, tuple(responses[: request.limit]), tuple(bad_rows), dict(left_out))
+
+
+def _read(file: Path) -> tuple[list[Response], list[str], Counter[str]]:
+    try:
+        # Not splitlines: JSON strings may hold other line separators (U+2028) as they are.
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the rollouts {file} cannot be read: {error}") from error
+    responses: list[Response] = []
+    bad_rows: list[str] = []
+    left_out: Counter[str] = Counter()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        found = _response(line, number, file.stem)
+        if isinstance(found, Response):
+            responses.append(found)
+        elif number == len(lines) and found.startswith("not JSON"):
+            # Only a line that a kill has torn ends without a line break.
+            left_out["a torn last line"] += 1
+        else:
+            bad_rows.append(f"row {number}: {found}")
+    return responses, bad_rows, left_out
+
+
+def _response(line: str, number: int, source: str) -> Response | str:
+    """The response in a line, or what is wrong with it."""
+    try:
+        row: Any = json.loads(line)
+    except json.JSONDecodeError as error:
+        return f"not JSON ({error.msg}), got {line.strip()[:60]!r}"
+    if not isinstance(row, dict):
+        return f"expected an object, got {type(row).__name__}"
+    of_run = isinstance(row.get("segments"), list)
+    prompt = row.get("prompt") or row.get("problem")
+    reference = row.get("reference") if row.get("reference") is not None else row.get("answer")
+    try:
+        text = "".join(s["text"] for s in row["segments"]) if of_run else row.get("response") or row.get("completion")
+        token_ids = tuple(token for s in row["segments"] for token in s["token_ids"]) if of_run else ()
+    except (TypeError, KeyError) as error:
+        return f"its segments lack or misuse {error}; give rollouts.jsonl as a run wrote it"
+    if not isinstance(prompt, str) or not prompt.strip():
+        return f"no problem (or prompt) text; the row has {sorted(row)}"
+    if not isinstance(text, str) or not text.strip():
+        return f"no response text; the row has {sorted(row)}"
+    if reference is None or not str(reference).strip():
+        return f"no reference (or answer), and nothing to verify with; the row has {sorted(row)}"
+    own_id = row.get("problem") if of_run else row.get("id")
+    problem = Problem(str(own_id or f"{source}-{number}"), prompt, str(reference), source, None)
+    is_whole = not row.get("is_truncated", False)
+    return Response(number, problem, text, is_whole, tuple(row.get("prompt_ids") or ()), token_ids)
+
+
+# --- labelling --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Journal:
+    """The file of labels, and beside it how far it is complete: rows are finished in groups, each written as a whole."""
+
+    out: Path
+    record: dict[str, Any]
+    num_done: int = 0
+    num_bytes: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @staticmethod
+    def state_of(out: Path) -> Path:
+        return out.with_name(f"{out.name}.state.json")
+
+    @classmethod
+    def open(cls, plan: Plan, *, resume: bool) -> Journal:
+        """A new file, or one to go on with; :class:`UserError` where that cannot be."""
+        out, state = plan.request.out, cls.state_of(plan.request.out)
+        if not resume:
+            if out.exists() or state.exists():
+                taken = out if out.exists() else state
+                raise UserError(
+                    f"the output file {taken} exists; name another with --out, or go on with interrupted work by the same "
+                    "command with --resume"
+                )
+            if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+                raise UserError(f"the output file {out} cannot be written: {out.parent} is no folder to write in")
+            return cls(out, plan.record())
+        if not state.is_file() or not out.is_file():
+            raise UserError(f"there is no work to go on with at {out}; leave --resume out to begin it")
+        before, now = json.loads(state.read_text(encoding="utf-8")), plan.record()
+        if differing := [name for name in now if before["request"].get(name) != now[name]]:
+            name = differing[0]
+            raise UserError(
+                f"the work at {out} was begun differently: {name} was {before['request'].get(name)!r} and is {now[name]!r}. "
+                "Give the same command as then, or begin anew in another file"
+            )
+        if before["num_done"] >= len(plan.responses):
+            raise UserError(
+                f"all {len(plan.responses)} responses are labelled in {out}; there is nothing left to resume"
+            )
+        os.truncate(out, before["num_bytes"])
+        return cls(out, now, before["num_done"], before["num_bytes"], Counter(before["left_out"]))
+
+    def append(self, num_responses: int, rows: Sequence[dict[str, Any]]) -> None:
+        """Write the labels of so many responses, then that they are there."""
+        data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "backslashreplace")
+        with self.out.open("ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        self.num_done += num_responses
+        self.num_bytes += len(data)
+        self.save_state()
+
+    def save_state(self) -> None:
+        """Say how far the file is complete."""
+        state = {
+            "request": self.record,
+            "num_done": self.num_done,
+            "num_bytes": self.num_bytes,
+            "left_out": dict(self.left_out),
+        }
+        beside = self.out.with_name(f".{self.out.name}.state.tmp")
+        beside.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        beside.replace(self.state_of(self.out))
+
+
+def load_labeller(plan: Plan) -> Labeller:
+    """The policy, ready to continue these responses; :class:`UserError` where it cannot be used on them."""
+    import torch
+
+    from scope_rlvr.models.loading import inference_dtype, require_reader
+    from scope_rlvr.run.components import load_causal
+
+    request, config = plan.request, plan.config
+    torch.set_num_threads(config.run.num_threads)
+    local: LocalModel = load_causal(request.policy, "--policy", inference_dtype())
+    require_reader(local.codec.tokenizer, [r.problem for r in plan.responses], f"the policy {request.policy}")
+    sampling = config.sampling
+    return Labeller(
+        policy=local,
+        codec=local.codec,
+        verifier=make_verifier(config),
+        sampling=Sampling(sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p),
+        num_samples=request.samples,
+        max_tokens=sampling.max_response_tokens,
+        context=getattr(local.model.config.get_text_config(), "max_position_embeddings", None),
+        right_above=request.right_above,
+    )
+
+
+def label_all(plan: Plan, labeller: Labeller, journal: Journal, on_progress: Callable[[int], None]) -> None:
+    """Label what is left to do and write it down, some rows at a time; ``on_progress`` hears how many more are done."""
+    size = plan.request.rows_at_once
+    # Without a state a kill in the first group would leave a file that nobody can go on with.
+    journal.out.touch()
+    journal.save_state()
+    # A group's number decides its seed: rows come out the same wherever the work was interrupted.
+    for start in range(journal.num_done, len(plan.responses), size):
+        some = plan.responses[start : start + size]
+        attempts = [attempt_of(response, labeller.codec, plan.config) for response in some]
+        seed = derive_seed(plan.config.run.seed, "labels", start)
+        label = _first_errors if plan.request.first_error_only else _step_labels
+        rows = list(label(labeller, some, attempts, seed, journal.left_out))
+        journal.append(len(some), rows)
+        on_progress(len(some))
+
+
+def attempt_of(response: Response, codec: Any, config: RunConfig) -> Attempt:
+    """The response in the policy's ids: those that were sampled, where they mean the same to this policy, else encoded."""
+    prompt_ids, token_ids = response.prompt_ids, response.token_ids
+    if not _are_own(codec, response):
+        prompt_ids, token_ids = codec.encode_prompt(response.problem.prompt), codec.encode(response.text)
+    steps = split_steps(codec.pieces(token_ids), config.steps)
+    return Attempt(response.problem, prompt_ids, token_ids, steps, response.is_whole)
+
+
+def _are_own(codec: TokenizerCodec, response: Response) -> bool:
+    if not response.token_ids or max(*response.prompt_ids, *response.token_ids, 0, 0) >= len(codec.tokenizer):
+        return False
+    texts = ["".join(codec.pieces(ids)) for ids in (response.prompt_ids, response.token_ids)]
+    return texts == [response.problem.prompt, response.text]
+
+
+def _step_labels(
+    labeller: Labeller, responses: Sequence[Response], attempts: Sequence[Attempt], seed: int, left_out: Counter[str]
+) -> Iterator[dict[str, Any]]:
+    """Rows of stepwise supervision; a response is cut off before a step that no verdict is known of."""
+    for response, attempt, estimates in zip(responses, attempts, labeller.label_steps(attempts, seed), strict=True):
+        num_known = next((k for k, e in enumerate(estimates) if e.share is None), len(estimates))
+        if num_known < len(estimates):
+            left_out["steps after one without a known verdict"] += len(estimates) - num_known
+        if num_known == 0:
+            left_out["responses whose first step has no known verdict"] += 1
+            continue
+        known = estimates[:num_known]
+        yield _row(response) | {
+            "completions": [step.text.strip() for step in attempt.steps[:num_known]],
+            "labels": [labeller.is_right(estimate) for estimate in known],
+            "soft_labels": [_rounded(estimate) for estimate in known],
+            "num_samples": [estimate.num_known for estimate in known],
+        }
+
+
+def _first_errors(
+    labeller: Labeller, responses: Sequence[Response], attempts: Sequence[Attempt], seed: int, left_out: Counter[str]
+) -> Iterator[dict[str, Any]]:
+    """Rows as ProcessBench has them; a response is left out whole where a verdict that the search needs is not known."""
+    for response, attempt, probed in zip(responses, attempts, labeller.first_wrong_steps(attempts, seed), strict=True):
+        if any(estimate.share is None for estimate in probed.values()):
+            left_out["responses with a step without a known verdict"] += 1
+            continue
+        first_wrong = labeller.first_wrong(probed)
+        yield _row(response) | {
+            "steps": [step.text.strip() for step in attempt.steps],
+            "label": -1 if first_wrong is None else first_wrong,
+            "soft_labels": {str(k): _rounded(estimate) for k, estimate in sorted(probed.items())},
+        }
+
+
+def _row(response: Response) -> dict[str, Any]:
+    problem = response.problem
+    return {
+        "schema": LABEL_SCHEMA,
+        "id": f"{problem.id}-row{response.row}",
+        "prompt": problem.prompt,
+        "reference": problem.reference,
+        "row": response.row,
+    }
+
+
+def _rounded(estimate: Estimate) -> float | None:
+    return None if estimate.share is None else round(estimate.share, 6)

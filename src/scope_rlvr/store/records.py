@@ -1,0 +1,87 @@
+"""One JSON object a rollout: what ``rollouts.jsonl`` is made of. The format is described in docs/formats.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from scope_rlvr.core.ports import TextCodec
+from scope_rlvr.core.steps import Step
+from scope_rlvr.core.types import Group, Member, Rollout, Verdict
+from scope_rlvr.salvage.salvage import SalvageRecord
+
+SCHEMA_VERSION = 1
+
+
+def group_records(
+    step: int, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], codec: TextCodec
+) -> Iterator[dict[str, Any]]:
+    """The records of all rollouts of a step: those that train, in order, then those that were taken out."""
+    for index, (group, rewards_G) in enumerate(zip(groups, rewards_PG, strict=True)):
+        shared = {
+            "schema": SCHEMA_VERSION,
+            "step": step,
+            "group": index,
+            "group_class": group.group_class.value,
+            "problem": group.problem.id,
+            "level": group.problem.level,
+            "prompt": group.problem.prompt,
+            "reference": group.problem.reference,
+        }
+        for member, reward in zip(group.members, rewards_G, strict=True):
+            yield shared | {"role": member.role.value, "reward": reward} | member_record(member, codec)
+        for member in group.replaced:
+            yield shared | {"role": "replaced", "reward": None} | member_record(member, codec)
+
+
+def member_record(member: Member, codec: TextCodec) -> dict[str, Any]:
+    scores = member.step_scores
+    return {
+        "verdict": _verdict_record(member.verdict),
+        "is_truncated": member.rollout.is_truncated,
+        "prompt_ids": list(member.rollout.prompt_ids),
+        "segments": _segment_records(member.rollout, codec),
+        "scoring": None if scores is None else _scored_steps(scores.steps, scores.scores_S, scores.first_wrong),
+        "salvage": None if member.salvage is None else _salvage_record(member.salvage, codec),
+    }
+
+
+def _verdict_record(verdict: Verdict | None) -> dict[str, Any] | None:
+    if verdict is None:
+        return None
+    return {"outcome": verdict.outcome.value, "answer": verdict.answer, "reason": verdict.reason}
+
+
+def _segment_records(rollout: Rollout, codec: TextCodec) -> list[dict[str, Any]]:
+    """Segments with the text that each contributes: texts join to the text of the whole response."""
+    pieces, records, start = codec.pieces(rollout.token_ids), [], 0
+    for segment in rollout.segments:
+        end = start + len(segment)
+        text = "".join(pieces[start:end])
+        records.append({"origin": segment.origin.value, "text": text, "token_ids": list(segment.token_ids)})
+        start = end
+    return records
+
+
+def _scored_steps(steps: Sequence[Step], scores_S: Sequence[float], first_wrong: int | None) -> dict[str, Any]:
+    return {
+        "steps": [{"text": step.text, "start": step.start, "end": step.end} for step in steps],
+        "step_scores": [round(score, 6) for score in scores_S],
+        "first_wrong_step": first_wrong,
+    }
+
+
+def _salvage_record(record: SalvageRecord, codec: TextCodec) -> dict[str, Any]:
+    return {
+        "outcome": record.outcome.value,
+        **_scored_steps(record.steps, record.step_scores_S, record.first_wrong_step),
+        "num_kept_tokens": record.num_kept_tokens,
+        "corrections": [
+            {"at_token": c.at_token, "text": c.text, "num_tokens": c.num_tokens, "score": c.score}
+            for c in record.corrections
+        ],
+        "num_continuations": record.num_continuations,
+        "num_continuation_tokens": record.num_continuation_tokens,
+        "attempt": None if record.attempt is None else _segment_records(record.attempt, codec),
+        "verdict": _verdict_record(record.verdict),
+    }
