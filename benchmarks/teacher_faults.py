@@ -27,9 +27,10 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer
 
+from scope_rlvr.core.groups import Group, Member
 from scope_rlvr.core.ports import Continuation, Sampling
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Member, Origin, Problem, Rollout, Segment
+from scope_rlvr.core.types import Origin, Problem, Rollout, Segment
 from scope_rlvr.embedded import model_path
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.models.local import TokenizerCodec

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from scope_rlvr.core.groups import Group, Member, Streams
 from scope_rlvr.core.ports import Continuation, Sampling, TeacherReply, TeacherRequest
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, Streams, Verdict
+from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment, Verdict
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.base import Method
 from scope_rlvr.salvage.locate import Threshold

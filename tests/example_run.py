@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
+from scope_rlvr.core.groups import Group, Member, Streams
 from scope_rlvr.core.ports import Continuation, Sampling, TeacherReply, TeacherRequest
 from scope_rlvr.core.toolbox import Toolbox, continue_rollout
-from scope_rlvr.core.types import Group, Member, Outcome, Problem, Rollout, Streams, Verdict
+from scope_rlvr.core.types import Outcome, Problem, Rollout, Verdict
 from scope_rlvr.methods.metrics import group_tally
 from scope_rlvr.problems.reduction import Reduction, add
 from scope_rlvr.salvage.salvage import SalvageSettings, salvage

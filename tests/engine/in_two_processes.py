@@ -26,10 +26,11 @@ from safetensors.torch import save_file
 from transformers import TrainerCallback
 
 from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.groups import Group, Member, Role
 from scope_rlvr.core.ports import TeacherReply
 from scope_rlvr.core.processes import Processes, ProcessFailed
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Member, Origin, Outcome, Role, Rollout, Segment, Verdict
+from scope_rlvr.core.types import Origin, Outcome, Rollout, Segment, Verdict
 from scope_rlvr.embedded import model_path
 from scope_rlvr.engines.processes import leave, meet
 from scope_rlvr.engines.samplers import VllmSampler, VllmServer

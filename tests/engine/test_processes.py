@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file
 
 from scope_rlvr.core.errors import ExitCode, UserError
-from scope_rlvr.core.types import Group, Outcome, Role
+from scope_rlvr.core.groups import Group, Role
+from scope_rlvr.core.types import Outcome
 from scope_rlvr.methods import METHODS, Scope
 from scope_rlvr.run.config import load_config
 from scope_rlvr.run.train import train

@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from scope_rlvr.core.groups import Group, Member
 from scope_rlvr.core.ports import Sampling
-from scope_rlvr.core.types import Group, Member, Origin, Outcome, Rollout, Segment, Verdict
+from scope_rlvr.core.types import Origin, Outcome, Rollout, Segment, Verdict
 from scope_rlvr.embedded import model_path
 from scope_rlvr.evaluation.measures import Sample
 from scope_rlvr.evaluation.readers import PolicyReader, TextReader

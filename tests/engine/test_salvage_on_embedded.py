@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from scope_rlvr.core.groups import Group, Member, Role
 from scope_rlvr.core.ports import Continuation, Policy, Sampling
 from scope_rlvr.core.steps import StepRule, split_steps
 from scope_rlvr.core.toolbox import Toolbox, continue_rollout
-from scope_rlvr.core.types import Group, Member, Origin, Outcome, Problem, Role, Rollout, Verdict
+from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Verdict
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.problems import families

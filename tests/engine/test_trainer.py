@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 from trl import GRPOTrainer
 
+from scope_rlvr.core.groups import GroupClass, Role, SalvageOutcome
 from scope_rlvr.core.ports import TeacherReply
-from scope_rlvr.core.types import GroupClass, Origin, Outcome, Role, Verdict
+from scope_rlvr.core.types import Origin, Outcome, Verdict
 from scope_rlvr.engines.trl.trainer import NonFiniteLoss, StepResult, UnsupportedOption, problem_of_row
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.methods import METHODS, Cure, Dapo, Grpo, Method, ReLift, Scope, SftThenGrpo
-from scope_rlvr.salvage.salvage import SalvageOutcome
 from tests.engine.conftest import MakeTrainer, first_batch
 
 

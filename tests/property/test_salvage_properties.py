@@ -10,12 +10,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scope_rlvr.core.groups import Group, Member, Role, SalvageOutcome
 from scope_rlvr.core.ports import TeacherReply
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Member, Origin, Outcome, Problem, Role
+from scope_rlvr.core.types import Origin, Outcome, Problem
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods import Grpo, Scope
-from scope_rlvr.salvage.salvage import SalvageOutcome, SalvageSettings, salvage
+from scope_rlvr.salvage.salvage import SalvageSettings, salvage
 from tests.doubles import (
     END_MARK,
     SAMPLED,

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 
 from scope_rlvr.core.errors import ExitCode
+from scope_rlvr.core.groups import Role, SalvageOutcome
 from scope_rlvr.core.ports import Fault
-from scope_rlvr.core.types import Role
 from scope_rlvr.methods import METHODS
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.train import _RENAMED, SUMMARY_SCHEMA
-from scope_rlvr.salvage.salvage import SalvageOutcome
 from scope_rlvr.store.records import SCHEMA_VERSION
 from scope_rlvr.study.analysis import TABLE_SCHEMA
 from scope_rlvr.study.plan import _StudyFile, load_study

@@ -10,7 +10,8 @@ from scope_rlvr.cli.check import CHECK_SCHEMA
 from scope_rlvr.cli.doctor import DOCTOR_SCHEMA
 from scope_rlvr.cli.main import app
 from scope_rlvr.core.errors import ExitCode
-from scope_rlvr.core.types import GroupClass, Outcome, Role
+from scope_rlvr.core.groups import GroupClass, Role, SalvageOutcome
+from scope_rlvr.core.types import Outcome
 from scope_rlvr.engines.samplers import LocalSampler, VllmSampler, VllmServer
 from scope_rlvr.measure.policy import EVALUATION_SCHEMA
 from scope_rlvr.measure.responses import GRADES_SCHEMA
@@ -18,7 +19,6 @@ from scope_rlvr.methods import METHODS
 from scope_rlvr.models.lora import LoraSection
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.train import SUMMARY_SCHEMA
-from scope_rlvr.salvage.salvage import SalvageOutcome
 from scope_rlvr.scorer_lab.bench_command import BENCH_SCHEMA
 from scope_rlvr.scorer_lab.calibrate import CALIBRATION_SCHEMA
 from scope_rlvr.store.records import SCHEMA_VERSION

@@ -11,10 +11,10 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 
 from scope_rlvr.embedded import MODELS, model_path
-from scope_rlvr.embedded_lab import figures
 from scope_rlvr.embedded.corpus import Sums, draw_numbers, write_altered, write_solutions
 from scope_rlvr.embedded.labelled import IGNORED, label, right_chances
 from scope_rlvr.embedded.tokenizer import make_tokenizer
+from scope_rlvr.embedded_lab import figures
 from scope_rlvr.embedded_lab.build import Recipe, build, policy_sums
 from scope_rlvr.problems.family import split_of
 from scope_rlvr.problems.reduction import Reduction, identity, make_problem

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scope_rlvr.core.ports import TeacherRequest
+from scope_rlvr.core.teacher_text import read_reply
 from scope_rlvr.core.types import Problem
-from scope_rlvr.methods.guidance import read_reply
 from scope_rlvr.problems.reduction import Reduction, make_problem
 from scope_rlvr.teachers.exact import ExactTeacher
 from tests.doubles import toolbox

@@ -11,8 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.groups import Group, Member
 from scope_rlvr.core.ports import Continuation, Sampling
-from scope_rlvr.core.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, Verdict
+from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment, Verdict
 from scope_rlvr.evaluation.evaluate import EvaluationSet, Evaluator
 from scope_rlvr.evaluation.measures import METRICS, Sample, choose, figures, measure, names_in_a_run
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier

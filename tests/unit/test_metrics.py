@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from scope_rlvr.core.groups import Group, Member, Streams
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, Streams, Verdict
+from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment, Verdict
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods import Grpo, Method, Scope
 from scope_rlvr.methods.metrics import Tally, group_tally, why_no_gradient

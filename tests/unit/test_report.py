@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from scope_rlvr.core.groups import SalvageOutcome
 from scope_rlvr.report import ReportError, write_report
 from scope_rlvr.report.cases import Entry, Part, case_of, spread, spread_over_outcomes, survey
 from scope_rlvr.report.charts import Series, line_chart, smoothed, stacked_chart
@@ -20,7 +21,6 @@ from scope_rlvr.report.live import LiveDisplay, final_table, sparkline
 from scope_rlvr.report.reading import JsonLines, read_run
 from scope_rlvr.report.terminal import show_run
 from scope_rlvr.report.wording import OUTCOME_MEANING, percent, visible
-from scope_rlvr.salvage.salvage import SalvageOutcome
 from tests.example_run import make_run
 
 HOSTILE = (

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from scope_rlvr.core.groups import Group, GroupClass, Member, Role, SalvageOutcome, SalvageRecord
 from scope_rlvr.core.ports import TeacherReply
-from scope_rlvr.core.types import Group, GroupClass, Member, Origin, Outcome, Role
-from scope_rlvr.salvage.salvage import SalvageOutcome, SalvageRecord, SalvageSettings
+from scope_rlvr.core.types import Origin, Outcome
+from scope_rlvr.salvage.salvage import SalvageSettings
 from tests.doubles import (
     END,
     LOGPROB,

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from scope_rlvr.core.types import Group, Origin, Outcome, Role, Streams
+from scope_rlvr.core.groups import Group, Role, Streams
+from scope_rlvr.core.types import Origin, Outcome
 from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.formulas.losses import Clip, NegativeLogLikelihood, Plain, Shaped, Tokens
 from scope_rlvr.methods import METHODS, Grpo, Method, Scope

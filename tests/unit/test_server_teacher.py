@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import Effort, Fault, TeacherReply, TeacherRequest
-from scope_rlvr.methods.guidance import read_reply
+from scope_rlvr.core.teacher_text import read_reply
 from scope_rlvr.problems.reduction import make_problem
 from scope_rlvr.servers.client import BadReply, Client
 from scope_rlvr.servers.settings import NO_CACHE, ServerSettings

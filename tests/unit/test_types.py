@@ -6,19 +6,8 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from scope_rlvr.core.types import (
-    Group,
-    GroupClass,
-    Member,
-    Origin,
-    Outcome,
-    Problem,
-    Role,
-    Rollout,
-    Segment,
-    Streams,
-    Verdict,
-)
+from scope_rlvr.core.groups import Group, GroupClass, Member, Role, Streams
+from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment, Verdict
 
 POLICY, TEACHER = Origin.POLICY, Origin.TEACHER
 THREE_PARTS = Rollout(

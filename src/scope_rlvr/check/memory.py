@@ -13,8 +13,8 @@ from typing import Any
 
 from scope_rlvr.engines.samplers import LocalSampler, VllmSampler
 from scope_rlvr.models.lora import LoraSection
+from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.run.sources import resolve_model
 from scope_rlvr.scorers.families import EXACT, NONE
 from scope_rlvr.teachers.settings import SOLUTIONS, THE_POLICY
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Any
 
@@ -70,3 +71,12 @@ class PromptSection(Settings):
                 "prompt.format = 'plain' and write what the policy is to see into prompt.template"
             )
         return has_template and self.format is not PromptFormat.PLAIN
+
+
+def fill(template: str, **texts: str) -> str:
+    """The template with every ``{name}`` that is in ``texts`` filled in; braces in a text mean nothing.
+
+    >>> fill("{prompt} Hint: {hint} {x}", prompt="Solve {hint}.", hint="Try 3.")
+    'Solve {hint}. Hint: Try 3. {x}'
+    """
+    return re.sub(r"\{(\w+)\}", lambda found: texts.get(found[1], found[0]), template)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from scope_rlvr.core.groups import Group, Member, StepScores
 from scope_rlvr.core.ports import (
     Continuation,
     Effort,
@@ -27,7 +28,7 @@ from scope_rlvr.core.ports import (
 from scope_rlvr.core.processes import ONE_PROCESS, Processes
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.steps import Step, StepRule, split_steps
-from scope_rlvr.core.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, StepScores, Verdict
+from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment, Verdict
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

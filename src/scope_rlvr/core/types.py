@@ -1,4 +1,4 @@
-"""The nouns of the project: problems, segments, rollouts, verdicts, groups and token streams.
+"""The nouns of the project, first half: problems, segments, rollouts and verdicts.
 
 Everything here is immutable and knows no model library. Shape suffixes used throughout:
 ``P`` problems, ``G`` rollouts in a group, ``S`` steps in a rollout, ``T`` tokens of a response,
@@ -7,15 +7,8 @@ Everything here is immutable and knows no model library. Shape suffixes used thr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-from scope_rlvr.core.steps import Step
-
-if TYPE_CHECKING:
-    from scope_rlvr.salvage.salvage import SalvageRecord
 
 
 class Origin(StrEnum):
@@ -172,114 +165,3 @@ class Verdict:
         if not self.is_known:
             return None
         return float(self.is_right) if self.reward is None else self.reward
-
-
-class Role(StrEnum):
-    """How a rollout came into its group.
-
-    ``SAMPLED``: the policy wrote it unaided. ``SALVAGED``: a failure that was corrected. ``GUIDED``: written by a teacher, or
-    with a teacher's words before it. ``BRANCHED``: sampled by the policy from inside another rollout.
-    """
-
-    SAMPLED = "sampled"
-    SALVAGED = "salvaged"
-    GUIDED = "guided"
-    BRANCHED = "branched"
-
-
-@dataclass(frozen=True, slots=True)
-class StepScores:
-    """What the step scorer said of a rollout: its steps, a score each, and the 0-based first wrong step if any."""
-
-    steps: tuple[Step, ...]
-    scores_S: tuple[float, ...]
-    first_wrong: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A rollout in a group, with its verdict and, if it failed, what became of the attempt to salvage it.
-
-    ``num_shared_tokens`` counts the tokens at the start that belong to another rollout of the group as well (a failure
-    and its own salvage in ``pair`` mode; branches; a hint that responses begin with) and therefore do not train here.
-    ``step_scores`` is there where a method asked for it.
-    """
-
-    rollout: Rollout
-    verdict: Verdict
-    role: Role = Role.SAMPLED
-    salvage: SalvageRecord | None = None
-    num_shared_tokens: int = 0
-    step_scores: StepScores | None = None
-
-
-class GroupClass(StrEnum):
-    """What a group can teach, by its verdicts."""
-
-    ALL_RIGHT = "all right"
-    ALL_WRONG = "all wrong"
-    MIXED = "mixed"
-    SALVAGED = "salvaged"
-    UNUSABLE = "unusable"
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The rollouts of one problem, whose prompt is ``prompt_ids`` to the policy.
-
-    ``members`` train; ``replaced`` are rollouts that were sampled and whose place another took: they are kept for the
-    record and never train.
-    """
-
-    problem: Problem
-    members: tuple[Member, ...]
-    replaced: tuple[Member, ...] = field(default=())
-    prompt_ids: tuple[int, ...] = ()
-
-    @property
-    def num_sampled(self) -> int:
-        """How many rollouts the policy wrote on its own for this problem."""
-        return len(self.sampled)
-
-    @property
-    def sampled(self) -> tuple[Member, ...]:
-        """What the policy wrote unaided: the members it sampled, and the failures that were replaced."""
-        return tuple(m for m in (*self.members, *self.replaced) if m.role is Role.SAMPLED)
-
-    @property
-    def group_class(self) -> GroupClass:
-        """Unusable when no verdict is known; salvaged when any salvaged rollout trains; else by the verdicts."""
-        known = [member for member in self.members if member.verdict.is_known]
-        if not known:
-            return GroupClass.UNUSABLE
-        if any(member.role is Role.SALVAGED for member in known):
-            return GroupClass.SALVAGED
-        num_right = sum(member.verdict.is_right for member in known)
-        if num_right == len(known):
-            return GroupClass.ALL_RIGHT
-        return GroupClass.MIXED if num_right else GroupClass.ALL_WRONG
-
-
-@dataclass(frozen=True, slots=True)
-class Streams:
-    """What the engine is told about one response, token by token. It needs to know nothing else of a method.
-
-    ``advantage_T`` multiplies the policy gradient; ``weight_T`` is 1 where a token counts in the loss and in its
-    normaliser, 0 where it is left out of both; ``origin_T`` says who wrote it; ``behaviour_logprob_T`` is the natural
-    logarithm that it was sampled with, ``None`` where unknown.
-    """
-
-    advantage_T: tuple[float, ...]
-    weight_T: tuple[float, ...]
-    origin_T: tuple[Origin, ...]
-    behaviour_logprob_T: tuple[float | None, ...]
-
-    def __post_init__(self) -> None:
-        lengths = {len(self.advantage_T), len(self.weight_T), len(self.origin_T), len(self.behaviour_logprob_T)}
-        if len(lengths) != 1:
-            raise ValueError(f"the streams of one response must be of one length, got lengths {sorted(lengths)}")
-
-    @classmethod
-    def of(cls, rollout: Rollout, advantage_T: Sequence[float], weight_T: Sequence[float]) -> Streams:
-        """The streams of a rollout: origin and log-probabilities are the rollout's own."""
-        return cls(tuple(advantage_T), tuple(weight_T), rollout.origin_T, rollout.logprob_T)

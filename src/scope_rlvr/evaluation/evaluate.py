@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from scope_rlvr.core.groups import Group, Member
 from scope_rlvr.core.ports import Policy, Sampling, TextCodec, Verifier
 from scope_rlvr.core.processes import ONE_PROCESS, Processes
 from scope_rlvr.core.seeds import derive_seed
-from scope_rlvr.core.types import Group, Member, Origin, Outcome, Problem, Rollout, Segment, Verdict
+from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment, Verdict
 from scope_rlvr.evaluation.measures import Figure, Reader, Sample, Values, figures, measure, names_in_a_run
 from scope_rlvr.formulas.diversity import GROUP_MEASURES
 

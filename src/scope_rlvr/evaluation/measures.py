@@ -11,7 +11,8 @@ from statistics import fmean
 import numpy as np
 
 from scope_rlvr.core.errors import UserError
-from scope_rlvr.core.types import Group, GroupClass, Verdict
+from scope_rlvr.core.groups import Group, GroupClass
+from scope_rlvr.core.types import Verdict
 from scope_rlvr.formulas.diversity import GROUP_MEASURES
 from scope_rlvr.formulas.estimators import bootstrap_intervals, maj_at_k, pass_at_k, powers_of_two
 from scope_rlvr.grading.plain import value_key

@@ -18,20 +18,14 @@ from scope_rlvr.formulas.estimators import LEVEL, NUM_RESAMPLES
 from scope_rlvr.grading.gold import reference_findings
 from scope_rlvr.grading.reading import one_group
 from scope_rlvr.grading.settings import PLAIN_KINDS, AnyVerifier, PatternKind, reads_boxes
+from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.problems.family import Split
 from scope_rlvr.problems.sources import is_family
 from scope_rlvr.run.config import EvaluationSet as SetSettings
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.context import Room
 from scope_rlvr.run.shown_prompt import BOX_REMEDY, NO_BOX, asks_for_no_box, prompt_as_read
-from scope_rlvr.run.sources import (
-    answer_pattern,
-    evaluation_set,
-    evaluation_sets,
-    make_verifier,
-    resolve_model,
-    rows_left_out,
-)
+from scope_rlvr.run.sources import answer_pattern, evaluation_set, evaluation_sets, make_verifier, rows_left_out
 from scope_rlvr.store.folder import RunFolder, environment
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from scope_rlvr.core.groups import Group
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group
 from scope_rlvr.methods.base import GuidedMethod
 from scope_rlvr.methods.guidance import distinct_traces, replace_failures, rescue_unsolved
 

@@ -17,10 +17,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from scope_rlvr.core.groups import Group, Member, Role, StepScores, Streams
 from scope_rlvr.core.settings import Settings
 from scope_rlvr.core.steps import Step
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Member, Origin, Role, StepScores, Streams
+from scope_rlvr.core.types import Origin
 from scope_rlvr.formulas.advantages import (
     Baseline,
     Normalisation,

@@ -9,9 +9,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from scope_rlvr.core.groups import Group, Member, Role
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Member, Role, Rollout
+from scope_rlvr.core.types import Rollout
 from scope_rlvr.formulas.losses import Masked, TeacherTerm
 from scope_rlvr.methods.base import GuidedMethod
 from scope_rlvr.methods.guidance import replace_failures, rescue_unsolved, teacher_traces

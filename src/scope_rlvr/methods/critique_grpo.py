@@ -9,11 +9,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from scope_rlvr.core.groups import Group, Member, Role
+from scope_rlvr.core.prompts import fill
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Member, Outcome, Problem, Role, Rollout
+from scope_rlvr.core.types import Outcome, Problem, Rollout
 from scope_rlvr.methods.base import GuidedMethod
-from scope_rlvr.methods.guidance import fill, off_policy, put_in_place
+from scope_rlvr.methods.guidance import off_policy, put_in_place
 
 REFINEMENT = (
     "{prompt}\n\nA previous attempt:\n\n{attempt}\n\nThis attempt is wrong; the right answer is {reference}. "

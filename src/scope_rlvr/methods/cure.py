@@ -10,9 +10,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Role, Rollout
+from scope_rlvr.core.types import Rollout
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods.base import Method

@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from scope_rlvr.core.groups import Group, GroupClass, Member, Streams
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, GroupClass, Member, Streams
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods.base import Method

@@ -9,8 +9,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from scope_rlvr.core.groups import Group
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Rollout
+from scope_rlvr.core.types import Rollout
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.base import Method
 from scope_rlvr.methods.guidance import PROMPT_THEN_HINT, hinted_prompt, rescue_unsolved, sample_with_hints

@@ -16,6 +16,7 @@ class Grpo(Method):
 
     >>> from scope_rlvr.formulas.advantages import Normalisation
     >>> from scope_rlvr.core.types import *
+    >>> from scope_rlvr.core.groups import *
     >>> def member(outcome):
     ...     return Member(Rollout((1,), (Segment((7, 2), Origin.POLICY),)), Verdict(outcome))
     >>> group = Group(Problem("p", "?", "1"), (member(Outcome.RIGHT), member(Outcome.WRONG)))

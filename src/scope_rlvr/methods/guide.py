@@ -8,8 +8,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from scope_rlvr.core.groups import Group, Member
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Member, Origin, Rollout
+from scope_rlvr.core.types import Origin, Rollout
 from scope_rlvr.formulas.losses import ShapedRatio, TeacherTerm
 from scope_rlvr.methods.base import GuidedMethod
 from scope_rlvr.methods.guidance import (

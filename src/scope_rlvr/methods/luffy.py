@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from scope_rlvr.core.groups import Group
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group
 from scope_rlvr.methods.base import GuidedMethod
 from scope_rlvr.methods.guidance import distinct_traces
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import SupportsFloat
 
-from scope_rlvr.core.types import Group, GroupClass, Member, Outcome, Role, Streams
-from scope_rlvr.salvage.salvage import SalvageOutcome, SalvageRecord
+from scope_rlvr.core.groups import Group, GroupClass, Member, Role, SalvageOutcome, SalvageRecord, Streams
+from scope_rlvr.core.types import Outcome
 
 
 @dataclass(slots=True)

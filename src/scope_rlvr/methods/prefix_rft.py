@@ -12,9 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Role, Rollout
+from scope_rlvr.core.types import Rollout
 from scope_rlvr.formulas.losses import Clip, Clipped, TeacherTerm, Tokens
 from scope_rlvr.methods.base import GuidedMethod
 from scope_rlvr.methods.guidance import first_part, teacher_traces

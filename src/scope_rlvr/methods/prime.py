@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.core.types import Group
+from scope_rlvr.core.groups import Group
 from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.methods.base import StepRewardMethod, paid_from_here
 
@@ -26,6 +26,7 @@ class Prime(StepRewardMethod):
 
     >>> from scope_rlvr.core.steps import Step
     >>> from scope_rlvr.core.types import *
+    >>> from scope_rlvr.core.groups import *
     >>> rollout = Rollout((), (Segment((5, 6), Origin.POLICY),))
     >>> def scored(*scores_S):
     ...     return StepScores((Step("a", 0, 1), Step("b", 1, 2)), scores_S, None)

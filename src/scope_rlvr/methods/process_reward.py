@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.core.types import Group, StepScores
+from scope_rlvr.core.groups import Group, StepScores
 from scope_rlvr.formulas.advantages import Normalisation, deviations, normalise
 from scope_rlvr.methods.base import StepRewardMethod, paid_from_here
 
@@ -27,6 +27,7 @@ class ProcessReward(StepRewardMethod):
 
     >>> from scope_rlvr.core.steps import Step
     >>> from scope_rlvr.core.types import *
+    >>> from scope_rlvr.core.groups import *
     >>> rollout = Rollout((), (Segment((5, 6, 7), Origin.POLICY),))
     >>> def scored(*scores_S):
     ...     return StepScores((Step("a", 0, 2), Step("b", 2, 3)), scores_S, None)

@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from scope_rlvr.core.groups import Group, Member
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Member
 from scope_rlvr.methods.base import Method
 
 

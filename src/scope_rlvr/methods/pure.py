@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.core.types import Group, StepScores
+from scope_rlvr.core.groups import Group, StepScores
 from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.methods.base import StepRewardMethod, paid_from_here
 

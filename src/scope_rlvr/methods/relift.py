@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from scope_rlvr.core.groups import Group, GroupClass
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, GroupClass, Problem
+from scope_rlvr.core.types import Problem
 from scope_rlvr.methods.sft import Imitation
 
 _BUFFER = "hardest"

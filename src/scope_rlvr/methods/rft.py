@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from scope_rlvr.core.types import Group, Streams
+from scope_rlvr.core.groups import Group, Streams
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Clip, Tokens
 from scope_rlvr.methods.base import Method, silent
@@ -20,6 +20,7 @@ class Rft(Method):
     current policy as in RAFT (Dong et al. 2023).
 
     >>> from scope_rlvr.core.types import *
+    >>> from scope_rlvr.core.groups import *
     >>> def member(outcome, *ids):
     ...     return Member(Rollout((1,), (Segment(ids, Origin.POLICY),)), Verdict(outcome))
     >>> group = Group(Problem("p", "?", "1"), (member(Outcome.RIGHT, 7), member(Outcome.RIGHT, 7), member(Outcome.WRONG, 8)))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
 
+from scope_rlvr.core.groups import Group, Role, Streams
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Role, Streams
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import NegativeLogLikelihood, TeacherTerm
 from scope_rlvr.methods.base import GuidedMethod
@@ -44,6 +44,7 @@ class Sft(Imitation):
     traces as LUFFY with one trace a group.
 
     >>> from scope_rlvr.core.types import *
+    >>> from scope_rlvr.core.groups import *
     >>> trace = Member(Rollout((1,), (Segment((7, 2), Origin.TEACHER),)), Verdict(Outcome.RIGHT), Role.GUIDED)
     >>> group = Group(Problem("p", "?", "1"), (trace,))
     >>> [s.advantage_T for s in Sft().credit([group], [[1.0]], Normalisation.NONE)[0]]

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from scope_rlvr.core.groups import Group
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group
 from scope_rlvr.methods.sft import Imitation
 
 WARMUP_STEPS = 5

@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.core.types import Group, Member, Outcome
+from scope_rlvr.core.groups import Group, Member
+from scope_rlvr.core.types import Outcome
 from scope_rlvr.formulas.advantages import Normalisation, centred_rewards
 from scope_rlvr.methods.base import ScoredMethod
 
@@ -27,6 +28,7 @@ class Vppo(ScoredMethod):
 
     >>> from scope_rlvr.core.steps import Step
     >>> from scope_rlvr.core.types import *
+    >>> from scope_rlvr.core.groups import *
     >>> rollout = Rollout((), (Segment((5, 6, 7, 8), Origin.POLICY),))
     >>> scores = StepScores((Step("good", 0, 2), Step("bad", 2, 4)), (0.9, 0.1), first_wrong=1)
     >>> group = Group(Problem("p", "?", "1"), (

@@ -20,13 +20,15 @@ from transformers import AutoTokenizer
 
 from scope_rlvr import __version__
 from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.groups import Group, Member, SalvageOutcome
 from scope_rlvr.core.ports import Continuation, Sampling
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import TeacherLog, Toolbox
-from scope_rlvr.core.types import Group, Member, Outcome, Problem
+from scope_rlvr.core.types import Outcome, Problem
 from scope_rlvr.methods import Scope
 from scope_rlvr.models.loading import UNLOADABLE, first_line, inference_dtype, require_reader
 from scope_rlvr.models.local import TokenizerCodec
+from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.offline.dataset import (
     Shown,
     dpo_rows,
@@ -49,18 +51,9 @@ from scope_rlvr.problems.rows import shown as shown_complaints
 from scope_rlvr.problems.sources import Wanted, load_problems
 from scope_rlvr.run.components import load_causal, load_step_scorer, load_teacher
 from scope_rlvr.run.config import RunConfig, load_config
-from scope_rlvr.run.sources import make_verifier, resolve_model
+from scope_rlvr.run.sources import make_verifier
 from scope_rlvr.run.teacher_watch import TeacherWatch
-from scope_rlvr.salvage.salvage import (
-    Cut,
-    Fallback,
-    Insertion,
-    SalvageOutcome,
-    SalvageSettings,
-    Suffix,
-    WholeTrace,
-    salvage,
-)
+from scope_rlvr.salvage.salvage import Cut, Fallback, Insertion, SalvageSettings, Suffix, WholeTrace, salvage
 from scope_rlvr.scorers.families import EXACT, NONE
 from scope_rlvr.store.digests import files_digest, model_digest
 from scope_rlvr.teachers.settings import THE_POLICY

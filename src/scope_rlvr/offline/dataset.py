@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.groups import Member, SalvageOutcome
 from scope_rlvr.core.ports import TextCodec
 from scope_rlvr.core.steps import Step, StepRule, split_steps
-from scope_rlvr.core.types import Member, Origin, Outcome, Problem, Rollout, Segment
+from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment
 from scope_rlvr.offline.saved import SavedRollout
-from scope_rlvr.salvage.salvage import SalvageOutcome
 from scope_rlvr.store.records import member_record
 
 Shown = str | list[dict[str, str]]

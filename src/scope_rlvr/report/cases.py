@@ -9,9 +9,9 @@ from enum import StrEnum
 from itertools import accumulate
 from typing import Any
 
-from scope_rlvr.core.types import Origin, Role
+from scope_rlvr.core.groups import Role, SalvageOutcome
+from scope_rlvr.core.types import Origin
 from scope_rlvr.report.reading import JsonLines
-from scope_rlvr.salvage.salvage import SalvageOutcome
 from scope_rlvr.store.records import SCHEMA_VERSION
 
 _MAX_CHARS = 1000

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from scope_rlvr.core.types import GroupClass
+from scope_rlvr.core.groups import GroupClass
 from scope_rlvr.report.evaluations import evaluation_tables
 from scope_rlvr.report.wording import GROUP_CLASSES, duration, number, percent, teacher_failures, visible
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from scope_rlvr.core.groups import GroupClass, SalvageOutcome
 from scope_rlvr.core.ports import Fault
-from scope_rlvr.core.types import GroupClass
-from scope_rlvr.salvage.salvage import SalvageOutcome
 
 OUTCOME_MEANING = {
     SalvageOutcome.GROUP_NOT_MARKED: "the group needed no help by the rule that chooses groups",

@@ -18,8 +18,9 @@ from scope_rlvr.evaluation.evaluate import Evaluator
 from scope_rlvr.models.loading import UNLOADABLE, device, first_line, inference_dtype, require_reader
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.models.lora import adapted_layers
+from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.run.sources import family_of, make_verifier, resolve_model
+from scope_rlvr.run.sources import family_of, make_verifier
 from scope_rlvr.scorers.families import Ensemble, MonteCarlo
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.monte_carlo import Continuations

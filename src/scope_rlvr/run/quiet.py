@@ -7,8 +7,8 @@ import os
 import warnings
 from collections.abc import Iterable
 
+from scope_rlvr.models.resolve import EMBEDDED
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.run.sources import EMBEDDED
 
 
 def quiet_libraries(config: RunConfig) -> None:

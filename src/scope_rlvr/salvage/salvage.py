@@ -19,13 +19,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from scope_rlvr.core.groups import Correction, Group, Member, Role, SalvageOutcome, SalvageRecord
 from scope_rlvr.core.ports import DecisionRule
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
 from scope_rlvr.core.steps import Step
+from scope_rlvr.core.teacher_text import read_reply, request_after
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Member, Outcome, Problem, Role, Rollout, Verdict
-from scope_rlvr.methods.guidance import read_reply, request_after
+from scope_rlvr.core.types import Outcome, Problem, Rollout, Verdict
 from scope_rlvr.salvage.locate import NUM_ENTROPY_TOKENS, uncertain_token
 
 # --- which groups -------------------------------------------------------------------------------------------------
@@ -226,79 +227,6 @@ class SalvageSettings(Settings):
     def needs_teacher(self) -> bool:
         writes = not isinstance(self.mode, NoTeacher) or self.fallback is Fallback.SUFFIX
         return self.max_salvages > 0 and writes
-
-
-# --- what is written down -----------------------------------------------------------------------------------------
-
-
-class SalvageOutcome(StrEnum):
-    """What became of a failure: why it was not tried, why the attempt was given up, or that it was admitted."""
-
-    GROUP_NOT_MARKED = "group not marked"
-    TRUNCATED = "truncated"
-    SCORER_FAILED = "scorer failed"
-    NO_ERROR_FOUND = "no wrong step found"
-    PREFIX_TOO_SHORT = "prefix too short"
-    NO_ROOM = "no room left"
-    NOT_CHOSEN = "others ranked first"
-    TEACHER_FAILED = "teacher failed"
-    EMPTY_STEP = "teacher wrote nothing"
-    UNFINISHED_STEP = "teacher step too long"
-    REPEATED_STEP = "teacher repeated the step"
-    ANSWER_LEAK = "teacher gave the answer away"
-    LOW_SCORE = "teacher step scored low"
-    STILL_WRONG = "still wrong"
-    VERDICT_UNKNOWN = "verdict unknown"
-    ADMITTED = "admitted"
-
-
-@dataclass(frozen=True, slots=True)
-class Correction:
-    """One thing that a teacher wrote: where (response token ``at_token``), what, and how the scorer liked it."""
-
-    at_token: int
-    text: str
-    num_tokens: int
-    score: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SalvageRecord:
-    """All that happened to one failure. ``attempt`` is the last rollout put together, admitted or not, and ``verdict``
-    the word on it, ``None`` where it never came before the verifier.
-
-    ``steps`` and ``step_scores_S`` belong to the original failure; ``first_wrong_step`` is 0-based.
-    """
-
-    outcome: SalvageOutcome
-    steps: tuple[Step, ...] = ()
-    step_scores_S: tuple[float, ...] = ()
-    first_wrong_step: int | None = None
-    num_kept_tokens: int = 0
-    corrections: tuple[Correction, ...] = ()
-    num_continuations: int = 0
-    num_continuation_tokens: int = 0
-    attempt: Rollout | None = None
-    verdict: Verdict | None = None
-
-    @property
-    def is_located(self) -> bool:
-        """Whether a first wrong step is known."""
-        return self.first_wrong_step is not None
-
-    @property
-    def was_attempted(self) -> bool:
-        """Whether the teacher was asked, or the policy without one."""
-        return bool(self.corrections) or self.passed_guards or self.outcome is SalvageOutcome.TEACHER_FAILED
-
-    @property
-    def passed_guards(self) -> bool:
-        """Whether a rollout was put together and continued, or put before the verifier as it was, in any round."""
-        return self.num_continuations > 0 or self.verdict is not None
-
-    @property
-    def is_admitted(self) -> bool:
-        return self.outcome is SalvageOutcome.ADMITTED
 
 
 # --- the way of a failure ----------------------------------------------------------------------------------------

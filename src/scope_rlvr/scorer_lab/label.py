@@ -17,8 +17,9 @@ from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.steps import split_steps
 from scope_rlvr.core.types import Problem
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
+from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.run.config import RunConfig, load_config
-from scope_rlvr.run.sources import make_verifier, resolve_model
+from scope_rlvr.run.sources import make_verifier
 from scope_rlvr.scorer_lab.labelling import Attempt, Estimate, Labeller
 
 LABEL_SCHEMA = 1

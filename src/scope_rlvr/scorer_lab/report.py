@@ -12,13 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from scope_rlvr.problems.labelled import LabelledFile
+from scope_rlvr.report.plots import ARM_COLOURS, SOFT, Plot
 from scope_rlvr.report.wording import duration, number, percent, visible
 from scope_rlvr.salvage.locate import AnyRule, Calibrated
 from scope_rlvr.scorer_lab.bench import Bench, SetResult
 from scope_rlvr.scorer_lab.bench_command import Throughput
 from scope_rlvr.scorer_lab.calibrate import Calibration
 from scope_rlvr.scorer_lab.first_error import Estimate, Finding, FirstErrorFigures
-from scope_rlvr.study.plots import ARM_COLOURS, SOFT, Plot
 
 _UNSCORED = "  not scored"
 _FIGURES: list[tuple[str, Callable[[FirstErrorFigures], Estimate]]] = [

@@ -10,7 +10,7 @@ from huggingface_hub import snapshot_download
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.models.loading import first_line
-from scope_rlvr.run.sources import resolve_model
+from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.scorers.families import ChosenRule, ScorerSection
 
 _READ_FROM_THE_HUB = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]

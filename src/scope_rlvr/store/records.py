@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from scope_rlvr.core.groups import Group, Member, SalvageRecord
 from scope_rlvr.core.ports import TextCodec
 from scope_rlvr.core.steps import Step
-from scope_rlvr.core.types import Group, Member, Rollout, Verdict
-from scope_rlvr.salvage.salvage import SalvageRecord
+from scope_rlvr.core.types import Rollout, Verdict
 
 SCHEMA_VERSION = 1
 

@@ -69,7 +69,7 @@ Command = Callable[[Sequence[str]], list[str]]
 
 def worker_command(arguments: Sequence[str]) -> list[str]:
     """The command line of a run."""
-    return [sys.executable, "-m", "scope_rlvr.study.worker", *arguments]
+    return [sys.executable, "-m", "scope_rlvr.cli.study_worker", *arguments]
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scope_rlvr.core.ports import TeacherRequest
-from scope_rlvr.methods.guidance import fill
+from scope_rlvr.core.prompts import fill
 
 
 def shown_problem(template: str, request: TeacherRequest) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import Fault, TeacherReply, TeacherRequest, TextCodec
+from scope_rlvr.core.prompts import fill
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.types import Problem
-from scope_rlvr.methods.guidance import fill
 from scope_rlvr.servers.cache import digest_of
 from scope_rlvr.servers.client import Answer, BadReply, Client, Question
 from scope_rlvr.teachers.prompts import shown_problem

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from scope_rlvr.core.groups import Group, Streams
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Streams
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods import Method
 from tests.doubles import group, toolbox

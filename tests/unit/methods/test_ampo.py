@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.core.types import Group, Outcome, Role
+from scope_rlvr.core.groups import Group, Role
+from scope_rlvr.core.types import Outcome
 from scope_rlvr.methods.ampo import Ampo
 from tests.doubles import ScriptedTeacher, credited, group, plain, toolbox
 

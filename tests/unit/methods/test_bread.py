@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.core.types import Group, Origin, Role
+from scope_rlvr.core.groups import Group, Role
+from scope_rlvr.core.types import Origin
 from scope_rlvr.methods.bread import Bread
 from tests.doubles import PROMPT_IDS, ScriptedPolicy, ScriptedTeacher, credited, group, plain, sampled, toolbox
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from scope_rlvr.core.types import Group, Origin, Role
+from scope_rlvr.core.groups import Group, Role
+from scope_rlvr.core.types import Origin
 from scope_rlvr.formulas.losses import Clip, example_tokens
 from scope_rlvr.methods.critique_grpo import CritiqueGrpo
 from tests.doubles import LOGPROB, PROMPT_IDS, ScriptedPolicy, credited, group, plain, sampled, toolbox

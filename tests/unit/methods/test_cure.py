@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from scope_rlvr.core.types import Group, Role
+from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.formulas.advantages import STD_FLOOR, Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods.cure import Cure

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from scope_rlvr.core.types import Group, Outcome, Problem
+from scope_rlvr.core.groups import Group
+from scope_rlvr.core.types import Outcome, Problem
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods import Dapo

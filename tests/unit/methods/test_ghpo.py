@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from scope_rlvr.core.types import Group, Origin, Role
+from scope_rlvr.core.groups import Group, Role
+from scope_rlvr.core.types import Origin
 from scope_rlvr.formulas.advantages import STD_FLOOR, Normalisation
 from scope_rlvr.methods.ghpo import Ghpo
 from tests.doubles import PROMPT_IDS, ScriptedPolicy, ScriptedTeacher, credited, group, plain, sampled, toolbox

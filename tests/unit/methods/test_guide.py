@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scope_rlvr.core.types import Group, Origin, Role
+from scope_rlvr.core.groups import Group, Role
+from scope_rlvr.core.types import Origin
 from scope_rlvr.formulas.losses import Clip, ShapedRatio, Tokens, clipped_policy_loss
 from scope_rlvr.methods.guide import Guide
 from tests.doubles import LOGPROB, PROMPT_IDS, ScriptedPolicy, ScriptedTeacher, credited, group, plain, sampled, toolbox

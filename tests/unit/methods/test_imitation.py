@@ -7,8 +7,9 @@ import json
 import pytest
 import torch
 
+from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Group, Problem, Role
+from scope_rlvr.core.types import Problem
 from scope_rlvr.formulas.losses import Clip, Tokens
 from scope_rlvr.methods import Method, ReLift, Sft, SftThenGrpo
 from tests.doubles import ScriptedPolicy, ScriptedTeacher, credited, plain, toolbox

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scope_rlvr.core.types import Group, Origin, Role
+from scope_rlvr.core.groups import Group, Role
+from scope_rlvr.core.types import Origin
 from scope_rlvr.formulas.losses import Clip, Tokens
 from scope_rlvr.methods.luffy import Luffy
 from tests.doubles import PROBLEM, ScriptedPolicy, ScriptedTeacher, credited, plain, toolbox

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.core.types import Group, Outcome
+from scope_rlvr.core.groups import Group
+from scope_rlvr.core.types import Outcome
 from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.methods import Grpo, Prof
 from scope_rlvr.methods.metrics import group_tally

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scope_rlvr.core.types import Group, Origin, Role
+from scope_rlvr.core.groups import Group, Role
+from scope_rlvr.core.types import Origin
 from scope_rlvr.formulas.losses import Clip, example_tokens
 from scope_rlvr.methods.luffy import Luffy
 from scope_rlvr.methods.rl_plus import RlPlus

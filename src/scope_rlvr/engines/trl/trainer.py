@@ -32,12 +32,13 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer
 
+from scope_rlvr.core.groups import Group, Member, Streams
 from scope_rlvr.core.ports import Policy, Sampling, StepScorer, Teacher, Verifier
 from scope_rlvr.core.prompts import PromptSection
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.steps import StepRule
 from scope_rlvr.core.toolbox import Stopwatch, TeacherLog, Toolbox
-from scope_rlvr.core.types import Group, Member, Origin, Problem, Streams
+from scope_rlvr.core.types import Origin, Problem
 from scope_rlvr.engines.processes import meet
 from scope_rlvr.engines.trl.vllm import VllmPolicy
 from scope_rlvr.formulas.advantages import Baseline, Normalisation

@@ -19,7 +19,7 @@ def _end_with_the_study() -> None:
 
 
 def main() -> None:
-    """``python -m scope_rlvr.study.worker train ...``"""
+    """``python -m scope_rlvr.cli.study_worker train ...``"""
     threading.Thread(target=_end_with_the_study, daemon=True).start()
     from scope_rlvr.cli.main import main as scope
 

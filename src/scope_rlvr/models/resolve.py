@@ -1,0 +1,46 @@
+"""Where the model lies that a name in a configuration stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.embedded import model_path
+
+EMBEDDED = "embedded:"
+
+
+def resolve_model(name: str, key: str) -> str:
+    """The folder that a model name stands for, or the name itself where it can only be a Hub name.
+
+    Raises :class:`UserError` for a folder that holds no model. ``key`` is where the name stands in the configuration.
+    """
+    if name.startswith(EMBEDDED):
+        try:
+            folder = model_path(name.removeprefix(EMBEDDED))  # type: ignore[arg-type]
+        except ValueError as error:
+            raise UserError(f"{key}: {error}") from error
+        return str(_model_folder(folder, key))
+    if Path(name).exists() or name.startswith((".", "/", "~")):
+        return str(_model_folder(Path(name).expanduser(), key))
+    if name.count("/") != 1:
+        raise UserError(
+            f"{key} = {name!r} is neither a model folder, nor embedded:policy / teacher / step_scorer, nor a Hub name of "
+            "the form owner/name"
+        )
+    return name
+
+
+def _model_folder(folder: Path, key: str) -> Path:
+    if (folder / "adapter_config.json").is_file():
+        raise UserError(
+            f"{key}: {folder} holds adapters and not the model that they belong to; give the folder 'model' of a run that has "
+            "ended, where they are merged"
+        )
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{key}: {folder} holds no model (no config.json); give the folder that save_pretrained wrote")
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(
+            f"{key}: {folder} holds no safetensors weights; other formats are not loaded: write it anew by save_pretrained"
+        )
+    return folder
