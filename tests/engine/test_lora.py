@@ -23,7 +23,7 @@ from scope_rlvr.run.components import load_policy as load_policy_of
 from scope_rlvr.run.config import dump_config, load_config
 from scope_rlvr.run.sources import check_sources, training_problems
 from scope_rlvr.run.train import RunOutcome, _Progress, train
-from scope_rlvr.run.train import make_trainer as run_trainer
+from scope_rlvr.run.trainer import make_trainer as run_trainer
 from scope_rlvr.store import packages
 from scope_rlvr.store.folder import RunFolder, read_journal
 from tests.engine.conftest import MakeTrainer, first_batch, load_policy

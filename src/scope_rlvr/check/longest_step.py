@@ -20,7 +20,7 @@ from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.methods import Grpo
 from scope_rlvr.models.lora import adapter_config
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.run.train import starting, trl_config
+from scope_rlvr.run.trainer import starting, trl_config
 from scope_rlvr.store.folder import RunFolder
 
 if TYPE_CHECKING:

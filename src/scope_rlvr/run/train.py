@@ -5,40 +5,27 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
-from trl import GRPOConfig
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
-from scope_rlvr.core.errors import ExitCode, UserError
+from scope_rlvr.core.errors import ExitCode
 from scope_rlvr.core.processes import ONE_PROCESS, Processes, ProcessFailed
 from scope_rlvr.core.types import Problem
 from scope_rlvr.engines.processes import meet, noticing_the_lost
-from scope_rlvr.engines.samplers import VllmServer
-from scope_rlvr.engines.trl.trainer import (
-    AGGREGATIONS,
-    NORMALISATIONS,
-    NonFiniteLoss,
-    ScopeTrainer,
-    StepResult,
-    UnsupportedOption,
-)
+from scope_rlvr.engines.trl.trainer import NonFiniteLoss, ScopeTrainer, StepResult
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet
-from scope_rlvr.formulas.advantages import Normalisation
-from scope_rlvr.models.loading import device, first_line
-from scope_rlvr.models.lora import adapter_config, merged
+from scope_rlvr.models.lora import merged
 from scope_rlvr.run.components import Components, load_components, make_evaluator
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.context import require_room
 from scope_rlvr.run.shown_prompt import BOX_REMEDY, NO_BOX, asks_for_no_box, prompt_as_read
 from scope_rlvr.run.sources import evaluation_sets, short_enough, training_problems
 from scope_rlvr.run.teacher_watch import TeacherWatch
+from scope_rlvr.run.trainer import make_trainer
 from scope_rlvr.servers.cache import digest_of
 from scope_rlvr.store.folder import CHECKPOINT_MARKER, RunFolder, step_of
 from scope_rlvr.store.interruption import Interruption, interruptible
@@ -318,101 +305,3 @@ def _train(trainer: ScopeTrainer, progress: _Progress, resume_from: Path | None)
     if progress.interrupted_by and trainer.state.global_step < progress.config.run.steps:
         return RunOutcome(ExitCode.INTERRUPTED, {}, f"interrupted by {progress.interrupted_by}")
     return RunOutcome(ExitCode.OK, {})
-
-
-def make_trainer(
-    config: RunConfig, folder: RunFolder, components: Components, problems: list[Problem], progress: _Progress
-) -> ScopeTrainer:
-    """The trainer that a configuration describes."""
-    lora = config.model.lora
-    if lora is not None:
-        # Whatever was loaded before, equal seeds begin with equal adapters.
-        set_seed(config.run.seed)
-    rows = [
-        {name: getattr(p, name) for name in ("prompt", "id", "reference", "source", "level", "solution")}
-        for p in problems
-    ]
-    with starting(config):
-        trainer = ScopeTrainer(
-            model=components.policy,
-            method=config.method,
-            verifier=components.verifier,
-            step_scorer=components.step_scorer,
-            teacher=components.teacher,
-            step_rule=config.steps,
-            prompt=config.prompt,
-            sampling_rows=config.sampling.batch_rows,
-            args=trl_config(config, folder, progress.processes.count),
-            train_dataset=Dataset.from_list(rows),
-            processing_class=components.codec.tokenizer,
-            peft_config=None if lora is None else adapter_config(lora),
-            on_groups=progress.on_groups,
-            callbacks=[progress],
-        )
-    # It would print every figure a second time.
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-@contextmanager
-def starting(config: RunConfig) -> Iterator[None]:
-    """What a trainer refuses when it is made is the user's to mend, and so is a server for sampling that is not there."""
-    try:
-        yield
-    except UnsupportedOption as error:
-        raise UserError(str(error)) from error
-    except ConnectionError as error:
-        if not isinstance(config.sampling.sampler, VllmServer):
-            raise
-        raise UserError(
-            f"sampling.sampler.url = {config.sampling.sampler.url!r}: {first_line(error)} docs/vllm.md says how to start one"
-        ) from error
-
-
-def _key_of(mapping: dict[str, Any], value: Any) -> str:
-    return next(key for key, known in mapping.items() if known is value)
-
-
-def trl_config(config: RunConfig, folder: RunFolder, num_processes: int = 1) -> GRPOConfig:
-    """The same run in TRL's words."""
-    share = config.share(num_processes)
-    run, sampling, objective, optimizer = config.run, config.sampling, config.objective, config.optimizer
-    on_gpu = device().type == "cuda"
-    return GRPOConfig(
-        output_dir=str(folder.checkpoints),
-        seed=run.seed,
-        max_steps=run.steps,
-        num_generations=config.rows_per_group,
-        per_device_train_batch_size=share.micro_batch_rows,
-        gradient_accumulation_steps=share.num_micro_batches,
-        steps_per_generation=share.num_micro_batches,
-        num_iterations=objective.updates_per_batch,
-        max_completion_length=sampling.max_response_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p,
-        loss_type=_key_of(AGGREGATIONS, objective.aggregation),
-        scale_rewards=_key_of(NORMALISATIONS, Normalisation(objective.normalisation)),
-        epsilon=objective.clip.low,
-        epsilon_high=objective.clip.high,
-        beta=objective.kl,
-        entropy_coef=objective.entropy,
-        learning_rate=optimizer.learning_rate,
-        lr_scheduler_type=optimizer.schedule.value,
-        warmup_steps=optimizer.warmup_steps,
-        weight_decay=optimizer.weight_decay,
-        max_grad_norm=optimizer.max_grad_norm,
-        logging_steps=1,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        save_steps=run.checkpoint_every,
-        save_total_limit=2,
-        report_to=list(config.logging.report_to) or "none",
-        use_cpu=not on_gpu,
-        bf16=on_gpu,
-        gradient_checkpointing=run.gradient_checkpointing,
-        disable_tqdm=True,
-        dataloader_pin_memory=on_gpu,
-        **sampling.sampler.in_trl(),
-    )
