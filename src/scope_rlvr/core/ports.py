@@ -199,3 +199,118 @@ class TextCodec(Protocol):
     def encode_prompt(self, text: str) -> tuple[int, ...]:
         """Ids of a prompt, with the special tokens that the tokenizer puts before a text."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """A response that somebody else wrote, for a teacher to say how likely each of its tokens is.
+
+    ``prompt_ids`` and ``response_ids`` are the policy's ids, ``response_text`` is the same response as text. ``reference``
+    is what the teacher may see of the reference answer, ``None`` for nothing. With ``top_k`` above 0 the reply also holds
+    the ``top_k`` likeliest tokens at each place.
+    """
+
+    problem: Problem
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    response_text: str
+    reference: str | None = None
+    top_k: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreReply:
+    """A teacher's log-probabilities of a response, or the reason why there are none.
+
+    ``logprobs`` has one number for each of the ``T`` response tokens: ``log π_T(y_t | x, y_<t)``, the natural logarithm
+    under the teacher's own distribution at temperature 1, nothing cut off. ``top_ids`` and ``top_logprobs`` are the
+    ``T`` rows of the ``K`` likeliest tokens, likeliest first, where the request asks for them.
+
+    >>> reply = ScoreReply(logprobs=(-0.5, -2.0), top_ids=((7, 3), (3, 9)), top_logprobs=((-0.5, -1.0), (-0.2, -2.0)))
+    >>> reply.num_tokens, ScoreReply(error="no reply within 60 s", fault=Fault.TIMEOUT).num_tokens
+    (2, 0)
+    """
+
+    logprobs: tuple[float, ...] | None = None
+    top_ids: tuple[tuple[int, ...], ...] | None = None
+    top_logprobs: tuple[tuple[float, ...], ...] | None = None
+    error: str | None = None
+    fault: Fault | None = None
+    effort: Effort | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that were scored. The teacher wrote none of them, so they are counted apart."""
+        return len(self.logprobs or ())
+
+
+class TokenScorer(Protocol):
+    """A teacher that can say how likely somebody else's tokens are. On-policy distillation needs one.
+
+    Many teachers cannot: ask :func:`scoring_refusal` before a run.
+    """
+
+    @property
+    def scoring_refusal(self) -> str | None:
+        """Why this teacher cannot score tokens, with the remedy; ``None`` where it can."""
+        ...
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
+        """One reply for each request, in order; failures are replies with ``error``, not exceptions."""
+        ...
+
+
+def scoring_refusal(teacher: object) -> str | None:
+    """Why a teacher cannot score tokens, with the remedy; ``None`` where it can.
+
+    >>> scoring_refusal(object())
+    'object cannot score tokens; take a model with the same vocabulary as the policy, or a server that returns the log-probabilities of a prompt'
+    """
+    if not hasattr(teacher, "score"):
+        return (
+            f"{type(teacher).__name__} cannot score tokens; take a model with the same vocabulary as the policy, or a server "
+            "that returns the log-probabilities of a prompt"
+        )
+    return getattr(teacher, "scoring_refusal", None)
+
+
+class JudgeKind(StrEnum):
+    """What a judge is asked about responses to one problem. Its numbers lie between 0 and 1; higher is better."""
+
+    SCORE = "score"
+    """How good is each response by itself? Nothing of the others is shown."""
+    RANK = "rank"
+    """In which order do they come? The best of ``n`` gets 1, the next one ``(n − 2) / (n − 1)``, the last one 0."""
+    PICK = "pick"
+    """Which one is the best? Shares that sum to 1: how sure the judge is, or 1 for the one that it names."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeRequest:
+    """Responses to one problem, for a judge to compare or to grade. ``instruction`` says what makes a response good.
+
+    The responses are texts that a model wrote. A judge shows them as material and never as part of its instruction.
+    """
+
+    problem: Problem
+    responses: tuple[str, ...]
+    instruction: str
+    kind: JudgeKind = JudgeKind.SCORE
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeReply:
+    """One number for each response, or the reason why there are none. A judge that failed never gives zeros."""
+
+    scores: tuple[float, ...] | None = None
+    error: str | None = None
+    fault: Fault | None = None
+    effort: Effort | None = None
+
+
+class Judge(Protocol):
+    """A model that grades, ranks or compares responses. What it says is an opinion: only a verifier knows what is right."""
+
+    def judge(self, requests: Sequence[JudgeRequest], *, seed: int) -> list[JudgeReply]:
+        """One reply for each request, in order; failures are replies with ``error``, not exceptions."""
+        ...
