@@ -15,7 +15,7 @@ from scope_rlvr.core.ports import Continuation, Sampling, TeacherReply, TeacherR
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment, Verdict
 from scope_rlvr.formulas.advantages import Normalisation
-from scope_rlvr.methods.base import Method
+from scope_rlvr.methods.method import Method
 from scope_rlvr.salvage.locate import Threshold
 from scope_rlvr.salvage.salvage import SalvageSettings, salvage
 

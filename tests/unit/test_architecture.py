@@ -88,7 +88,7 @@ def test_core_modules_reach_no_engine(module):
 
 def test_the_walk_finds_what_is_there():
     assert "torch" in reached_from("formulas.losses")
-    assert reached_from("methods.grpo")["torch"][0] == f"{PACKAGE}/methods/grpo.py"
+    assert reached_from("methods.outcome.grpo")["torch"][0] == f"{PACKAGE}/methods/outcome/grpo.py"
     engine = reached_from("engines.trl.trainer")
     assert {"trl", "transformers", "torch"} <= set(engine)
     assert "pydantic" in reached_from("salvage.salvage")

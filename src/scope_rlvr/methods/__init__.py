@@ -4,30 +4,30 @@ from typing import Annotated, get_args
 
 from pydantic import Discriminator
 
-from scope_rlvr.methods.ampo import Ampo
-from scope_rlvr.methods.base import GuidedMethod, Method, ScoredMethod
-from scope_rlvr.methods.bread import Bread
-from scope_rlvr.methods.critique_grpo import CritiqueGrpo
-from scope_rlvr.methods.cure import Cure
-from scope_rlvr.methods.dapo import Dapo
-from scope_rlvr.methods.dr_grpo import DrGrpo
-from scope_rlvr.methods.ghpo import Ghpo
-from scope_rlvr.methods.grpo import Grpo
-from scope_rlvr.methods.gspo import Gspo
-from scope_rlvr.methods.guide import Guide
-from scope_rlvr.methods.luffy import Luffy
-from scope_rlvr.methods.prefix_rft import PrefixRft
-from scope_rlvr.methods.prime import Prime
-from scope_rlvr.methods.process_reward import ProcessReward
-from scope_rlvr.methods.prof import Prof
-from scope_rlvr.methods.pure import Pure
-from scope_rlvr.methods.relift import ReLift
-from scope_rlvr.methods.rft import Rft
-from scope_rlvr.methods.rl_plus import RlPlus
-from scope_rlvr.methods.scope import Scope
-from scope_rlvr.methods.sft import Sft
-from scope_rlvr.methods.sft_then_grpo import SftThenGrpo
-from scope_rlvr.methods.vppo import Vppo
+from scope_rlvr.methods.correction.scope import Scope
+from scope_rlvr.methods.exploration.cure import Cure
+from scope_rlvr.methods.guided.ampo import Ampo
+from scope_rlvr.methods.guided.bread import Bread
+from scope_rlvr.methods.guided.critique_grpo import CritiqueGrpo
+from scope_rlvr.methods.guided.ghpo import Ghpo
+from scope_rlvr.methods.guided.guide import Guide
+from scope_rlvr.methods.guided.luffy import Luffy
+from scope_rlvr.methods.guided.prefix_rft import PrefixRft
+from scope_rlvr.methods.guided.rl_plus import RlPlus
+from scope_rlvr.methods.imitation.relift import ReLift
+from scope_rlvr.methods.imitation.sft import Sft
+from scope_rlvr.methods.imitation.sft_then_grpo import SftThenGrpo
+from scope_rlvr.methods.method import GuidedMethod, Method, ScoredMethod
+from scope_rlvr.methods.outcome.dapo import Dapo
+from scope_rlvr.methods.outcome.dr_grpo import DrGrpo
+from scope_rlvr.methods.outcome.grpo import Grpo
+from scope_rlvr.methods.outcome.gspo import Gspo
+from scope_rlvr.methods.outcome.rft import Rft
+from scope_rlvr.methods.process.prime import Prime
+from scope_rlvr.methods.process.process_reward import ProcessReward
+from scope_rlvr.methods.process.prof import Prof
+from scope_rlvr.methods.process.pure import Pure
+from scope_rlvr.methods.process.vppo import Vppo
 
 _Union = (
     Ampo

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.types import Outcome
-from scope_rlvr.methods.ampo import Ampo
+from scope_rlvr.methods.guided.ampo import Ampo
 from tests.doubles import ScriptedTeacher, credited, group, plain, toolbox
 
 TRACES = ("so\n\nanswer 7|", "or\n\nanswer 7|")

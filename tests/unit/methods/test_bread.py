@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.types import Origin
-from scope_rlvr.methods.bread import Bread
+from scope_rlvr.methods.guided.bread import Bread
 from tests.doubles import PROMPT_IDS, ScriptedPolicy, ScriptedTeacher, credited, group, plain, sampled, toolbox
 
 TRACE = "one\n\ntwo\n\nthree\n\nanswer 7|"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.types import Origin
 from scope_rlvr.formulas.losses import Clip, example_tokens
-from scope_rlvr.methods.critique_grpo import CritiqueGrpo
+from scope_rlvr.methods.guided.critique_grpo import CritiqueGrpo
 from tests.doubles import LOGPROB, PROMPT_IDS, ScriptedPolicy, credited, group, plain, sampled, toolbox
 
 WRONG, RIGHT = "answer 1|", "answer 7|"

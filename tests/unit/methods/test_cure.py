@@ -10,7 +10,7 @@ import pytest
 from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.formulas.advantages import STD_FLOOR, Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip
-from scope_rlvr.methods.cure import Cure
+from scope_rlvr.methods.exploration.cure import Cure
 from tests.doubles import END, PROBLEM, PROMPT_IDS, ScriptedPolicy, credited, plain, sampled, toolbox
 
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.types import Origin
 from scope_rlvr.formulas.advantages import STD_FLOOR, Normalisation
-from scope_rlvr.methods.ghpo import Ghpo
+from scope_rlvr.methods.guided.ghpo import Ghpo
 from tests.doubles import PROMPT_IDS, ScriptedPolicy, ScriptedTeacher, credited, group, plain, sampled, toolbox
 
 TRACE = "step by step\n\nanswer 7|"  # 23 tokens: hints of 5, 11 and 17

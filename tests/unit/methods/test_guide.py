@@ -11,7 +11,7 @@ import torch
 from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.types import Origin
 from scope_rlvr.formulas.losses import Clip, ShapedRatio, Tokens, clipped_policy_loss
-from scope_rlvr.methods.guide import Guide
+from scope_rlvr.methods.guided.guide import Guide
 from tests.doubles import LOGPROB, PROMPT_IDS, ScriptedPolicy, ScriptedTeacher, credited, group, plain, sampled, toolbox
 
 TRACE = "step by step\n\nanswer 7|"  # 23 tokens: a hint of 11

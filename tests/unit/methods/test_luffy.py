@@ -8,7 +8,7 @@ import torch
 from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.types import Origin
 from scope_rlvr.formulas.losses import Clip, Tokens
-from scope_rlvr.methods.luffy import Luffy
+from scope_rlvr.methods.guided.luffy import Luffy
 from tests.doubles import PROBLEM, ScriptedPolicy, ScriptedTeacher, credited, plain, toolbox
 
 TRACE = "so\n\nanswer 7|"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.types import Origin
 from scope_rlvr.formulas.losses import Clip, Tokens, clipped_policy_loss
-from scope_rlvr.methods.prefix_rft import PrefixRft
+from scope_rlvr.methods.guided.prefix_rft import PrefixRft
 from tests.doubles import PROBLEM, PROMPT_IDS, ScriptedPolicy, ScriptedTeacher, credited, plain, sampled, toolbox
 
 TRACE = "so and so\nanswer 7|"  # 19 tokens

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scope_rlvr.formulas.losses import Clip, Tokens
-from scope_rlvr.methods.rft import Rft
+from scope_rlvr.methods.outcome.rft import Rft
 from tests.doubles import credited, group
 
 

@@ -10,8 +10,8 @@ import torch
 from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.types import Origin
 from scope_rlvr.formulas.losses import Clip, example_tokens
-from scope_rlvr.methods.luffy import Luffy
-from scope_rlvr.methods.rl_plus import RlPlus
+from scope_rlvr.methods.guided.luffy import Luffy
+from scope_rlvr.methods.guided.rl_plus import RlPlus
 from tests.doubles import PROBLEM, PROMPT_IDS, ScriptedPolicy, ScriptedTeacher, credited, plain, sampled, toolbox
 
 TRACE = "so\n\nanswer 7|"

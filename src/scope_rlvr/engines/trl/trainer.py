@@ -51,7 +51,7 @@ from scope_rlvr.formulas.losses import (
     kl_penalty,
     sampler_weights,
 )
-from scope_rlvr.methods.base import Method
+from scope_rlvr.methods.method import Method
 from scope_rlvr.methods.metrics import Tally, group_tally, why_no_gradient
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 

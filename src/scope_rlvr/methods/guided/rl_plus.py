@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from scope_rlvr.formulas.losses import Mixture, TeacherTerm
-from scope_rlvr.methods.luffy import WholeTraces
+from scope_rlvr.methods.guided.luffy import WholeTraces
 
 
 class RlPlus(WholeTraces):

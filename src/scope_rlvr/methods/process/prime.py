@@ -10,7 +10,7 @@ from pydantic import Field
 
 from scope_rlvr.core.groups import Group
 from scope_rlvr.formulas.advantages import Baseline, Normalisation
-from scope_rlvr.methods.base import StepRewardMethod, paid_from_here
+from scope_rlvr.methods.method import StepRewardMethod, paid_from_here
 
 
 class Prime(StepRewardMethod):

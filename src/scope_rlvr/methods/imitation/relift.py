@@ -10,7 +10,7 @@ from pydantic import Field
 from scope_rlvr.core.groups import Group, GroupClass
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Problem
-from scope_rlvr.methods.sft import Imitation
+from scope_rlvr.methods.imitation.sft import Imitation
 
 _BUFFER = "hardest"
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from scope_rlvr.core.groups import Group
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.methods.sft import Imitation
+from scope_rlvr.methods.imitation.sft import Imitation
 
 WARMUP_STEPS = 5
 """Steps of GRPO over which the learning rate rises to the run's."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip, Tokens, clipped_policy_loss
-from scope_rlvr.methods.base import Method
+from scope_rlvr.methods.method import Method
 
 
 class Gspo(Method):

@@ -13,7 +13,7 @@ from scope_rlvr.core.groups import Group, Member, Role, Streams
 from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.losses import NegativeLogLikelihood, TeacherTerm
-from scope_rlvr.methods.base import GuidedMethod
+from scope_rlvr.methods.method import GuidedMethod
 from scope_rlvr.salvage.salvage import Insertion, SalvageSettings, salvage
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from scope_rlvr.core.groups import Group, Member
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.methods.base import Method
+from scope_rlvr.methods.method import Method
 
 
 class Prof(Method):

@@ -13,8 +13,8 @@ from scope_rlvr.core.groups import Group
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Rollout
 from scope_rlvr.formulas.advantages import Normalisation
-from scope_rlvr.methods.base import Method
-from scope_rlvr.methods.guidance import PROMPT_THEN_HINT, hinted_prompt, rescue_unsolved, sample_with_hints
+from scope_rlvr.methods.guided.traces import PROMPT_THEN_HINT, hinted_prompt, rescue_unsolved, sample_with_hints
+from scope_rlvr.methods.method import Method
 
 
 class Ghpo(Method):

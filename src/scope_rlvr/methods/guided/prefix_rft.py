@@ -17,8 +17,8 @@ from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Rollout
 from scope_rlvr.formulas.losses import Clip, Clipped, TeacherTerm, Tokens
-from scope_rlvr.methods.base import GuidedMethod
-from scope_rlvr.methods.guidance import first_part, teacher_traces
+from scope_rlvr.methods.guided.traces import first_part, teacher_traces
+from scope_rlvr.methods.method import GuidedMethod
 
 
 class PrefixRft(GuidedMethod):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from scope_rlvr.methods.base import Method
+from scope_rlvr.methods.method import Method
 
 
 class Grpo(Method):

@@ -11,7 +11,7 @@ from pydantic import Field
 from scope_rlvr.core.groups import Group, Member
 from scope_rlvr.core.types import Outcome
 from scope_rlvr.formulas.advantages import Normalisation, centred_rewards
-from scope_rlvr.methods.base import ScoredMethod
+from scope_rlvr.methods.method import ScoredMethod
 
 
 class Vppo(ScoredMethod):

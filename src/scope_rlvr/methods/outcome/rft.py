@@ -10,7 +10,7 @@ from torch import Tensor
 from scope_rlvr.core.groups import Group, Streams
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Clip, Tokens
-from scope_rlvr.methods.base import Method, silent
+from scope_rlvr.methods.method import Method, silent
 
 
 class Rft(Method):

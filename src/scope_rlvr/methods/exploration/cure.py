@@ -16,7 +16,7 @@ from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Rollout
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip
-from scope_rlvr.methods.base import Method
+from scope_rlvr.methods.method import Method
 from scope_rlvr.salvage.locate import NUM_ENTROPY_TOKENS, uncertain_token
 
 

@@ -14,8 +14,8 @@ from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Rollout
 from scope_rlvr.formulas.losses import Masked, TeacherTerm
-from scope_rlvr.methods.base import GuidedMethod
-from scope_rlvr.methods.guidance import replace_failures, rescue_unsolved, teacher_traces
+from scope_rlvr.methods.guided.traces import replace_failures, rescue_unsolved, teacher_traces
+from scope_rlvr.methods.method import GuidedMethod
 
 
 class Bread(GuidedMethod):

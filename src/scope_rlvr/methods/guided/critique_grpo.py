@@ -14,8 +14,8 @@ from scope_rlvr.core.prompts import fill
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Outcome, Problem, Rollout
-from scope_rlvr.methods.base import GuidedMethod
-from scope_rlvr.methods.guidance import off_policy, put_in_place
+from scope_rlvr.methods.guided.traces import off_policy, put_in_place
+from scope_rlvr.methods.method import GuidedMethod
 
 REFINEMENT = (
     "{prompt}\n\nA previous attempt:\n\n{attempt}\n\nThis attempt is wrong; the right answer is {reference}. "

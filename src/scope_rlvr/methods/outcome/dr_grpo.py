@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation
-from scope_rlvr.methods.base import Method
+from scope_rlvr.methods.method import Method
 
 
 class DrGrpo(Method):

@@ -12,7 +12,7 @@ from scope_rlvr.core.groups import Group, GroupClass, Member, Streams
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip
-from scope_rlvr.methods.base import Method
+from scope_rlvr.methods.method import Method
 
 
 class Dapo(Method):
