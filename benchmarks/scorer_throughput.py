@@ -33,7 +33,7 @@ from scope_rlvr.core.types import Problem
 from scope_rlvr.embedded import model_path
 from scope_rlvr.embedded.labelled import sample_texts
 from scope_rlvr.problems.reduction import SEPARATOR, Reduction
-from scope_rlvr.salvage.locate import Threshold
+from scope_rlvr.salvage.rules import Threshold
 from scope_rlvr.scorers.families import ScorerSection
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.token_classifier import RIGHT_LABEL, TokenClassifierScorer

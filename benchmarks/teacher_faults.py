@@ -35,7 +35,8 @@ from scope_rlvr.embedded import model_path
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.models.local import TokenizerCodec
 from scope_rlvr.problems.reduction import Reduction, add
-from scope_rlvr.salvage.salvage import SalvageSettings, salvage
+from scope_rlvr.salvage.salvage import salvage
+from scope_rlvr.salvage.settings import SalvageSettings
 from scope_rlvr.scorers.exact import ExactScorer
 from scope_rlvr.servers.client import Client
 from scope_rlvr.servers.settings import NO_CACHE, ServerSettings

@@ -16,8 +16,9 @@ from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment, Verdict
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.method import Method
-from scope_rlvr.salvage.locate import Threshold
-from scope_rlvr.salvage.salvage import SalvageSettings, salvage
+from scope_rlvr.salvage.rules import Threshold
+from scope_rlvr.salvage.salvage import salvage
+from scope_rlvr.salvage.settings import SalvageSettings
 
 END = 0
 END_MARK = "|"

@@ -15,7 +15,8 @@ from scope_rlvr.core.toolbox import Toolbox, continue_rollout
 from scope_rlvr.core.types import Outcome, Problem, Rollout, Verdict
 from scope_rlvr.methods.metrics import group_tally
 from scope_rlvr.problems.reduction import Reduction, add
-from scope_rlvr.salvage.salvage import SalvageSettings, salvage
+from scope_rlvr.salvage.salvage import salvage
+from scope_rlvr.salvage.settings import SalvageSettings
 from scope_rlvr.store.records import group_records
 
 GROUP_SIZE = 4

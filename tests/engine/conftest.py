@@ -23,7 +23,7 @@ from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.methods import Grpo, Method
 from scope_rlvr.models.local import TokenizerCodec
 from scope_rlvr.problems import families
-from scope_rlvr.salvage.locate import Threshold
+from scope_rlvr.salvage.rules import Threshold
 from scope_rlvr.scorers.families import TokenClassifier
 from scope_rlvr.scorers.token_classifier import TokenClassifierScorer, load_token_classifier
 from scope_rlvr.teachers.local import LocalTeacher

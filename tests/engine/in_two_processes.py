@@ -41,7 +41,7 @@ from scope_rlvr.models.local import TokenizerCodec
 from scope_rlvr.problems import families
 from scope_rlvr.run.config import dump_config, load_config
 from scope_rlvr.run.train import train
-from scope_rlvr.salvage.locate import Threshold
+from scope_rlvr.salvage.rules import Threshold
 from scope_rlvr.scorers.families import TokenClassifier
 from scope_rlvr.scorers.token_classifier import TokenClassifierScorer, load_token_classifier
 from scope_rlvr.store.folder import RunFolder

@@ -15,8 +15,9 @@ from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Verdict
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.problems import families
-from scope_rlvr.salvage.locate import Threshold
-from scope_rlvr.salvage.salvage import Guards, SalvageSettings, salvage
+from scope_rlvr.salvage.rules import Threshold
+from scope_rlvr.salvage.salvage import salvage
+from scope_rlvr.salvage.settings import Guards, SalvageSettings
 from scope_rlvr.scorers.token_classifier import TokenClassifierScorer
 from scope_rlvr.teachers.local import LocalTeacher
 from tests.engine.conftest import load_policy

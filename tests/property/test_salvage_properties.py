@@ -16,7 +16,8 @@ from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Origin, Outcome, Problem
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods import Grpo, Scope
-from scope_rlvr.salvage.salvage import SalvageSettings, salvage
+from scope_rlvr.salvage.salvage import salvage
+from scope_rlvr.salvage.settings import SalvageSettings
 from tests.doubles import (
     END_MARK,
     SAMPLED,

@@ -11,7 +11,7 @@ from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Shaped, Trust
 from scope_rlvr.methods import Grpo, Scope
 from scope_rlvr.run.config import RunConfig, dump_config, load_config, validate_config
-from scope_rlvr.salvage.salvage import Insertion, OneStep, RateBelow, Suffix
+from scope_rlvr.salvage.settings import Insertion, OneStep, RateBelow, Suffix
 
 
 def written(folder: Path, text: str) -> Path:

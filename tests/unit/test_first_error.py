@@ -8,7 +8,7 @@ import pytest
 
 from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.labelled import LabelledSolution, read_labelled
-from scope_rlvr.salvage.locate import Threshold
+from scope_rlvr.salvage.rules import Threshold
 from scope_rlvr.scorer_lab.baselines import AlwaysNoneScorer, RandomScorer
 from scope_rlvr.scorer_lab.bench import ScoredSet, bench, score_rows
 from scope_rlvr.scorer_lab.first_error import Answer, Finding, harmonic_mean, judge

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scope_rlvr.core.ports import DecisionRule
-from scope_rlvr.salvage.locate import ArgMin, Calibrated, CalibrationMap, Drop, Threshold, TwoInARow, uncertain_token
+from scope_rlvr.salvage.cuts import uncertain_token
+from scope_rlvr.salvage.rules import ArgMin, Calibrated, CalibrationMap, Drop, Threshold, TwoInARow
 
 
 @pytest.mark.parametrize(

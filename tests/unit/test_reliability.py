@@ -7,7 +7,7 @@ import pytest
 
 from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.labelled import LabelledSolution
-from scope_rlvr.salvage.locate import CalibrationMap
+from scope_rlvr.salvage.rules import CalibrationMap
 from scope_rlvr.scorer_lab.bench import ScoredSet
 from scope_rlvr.scorer_lab.reliability import LabelledScores, calibrated_elsewhere, isotonic_map, reliability
 

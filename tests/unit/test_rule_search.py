@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from scope_rlvr.salvage.locate import ArgMin, Calibrated, CalibrationMap, Drop, Threshold, TwoInARow
+from scope_rlvr.salvage.rules import ArgMin, Calibrated, CalibrationMap, Drop, Threshold, TwoInARow
 from scope_rlvr.scorer_lab.first_error import Answer, harmonic_mean, judge
 from scope_rlvr.scorer_lab.rule_search import (
     Costs,

@@ -10,7 +10,7 @@ import pytest
 from scope_rlvr.core.groups import Group, GroupClass, Member, Role, SalvageOutcome, SalvageRecord
 from scope_rlvr.core.ports import TeacherReply
 from scope_rlvr.core.types import Origin, Outcome
-from scope_rlvr.salvage.salvage import SalvageSettings
+from scope_rlvr.salvage.settings import SalvageSettings
 from tests.doubles import (
     END,
     LOGPROB,

@@ -7,8 +7,8 @@ import pytest
 from scope_rlvr.core.groups import SalvageOutcome
 from scope_rlvr.core.types import Origin
 from scope_rlvr.methods import Scope
-from scope_rlvr.salvage.locate import NUM_ENTROPY_TOKENS
-from scope_rlvr.salvage.salvage import SalvageSettings
+from scope_rlvr.salvage.cuts import NUM_ENTROPY_TOKENS
+from scope_rlvr.salvage.settings import SalvageSettings
 from tests.doubles import ScriptedPolicy, ScriptedTeacher, TableScorer, credited, group, plain, salvaged, toolbox
 
 FAILURE = "good 1\n\nbad 2\n\nbad 3\n\nanswer 3|"

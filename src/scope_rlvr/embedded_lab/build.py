@@ -31,7 +31,7 @@ from scope_rlvr.embedded.tokenizer import EOS, ID, MAX_TOKENS, PAD, VOCABULARY, 
 from scope_rlvr.embedded_lab.training import Batch, one_thread, train
 from scope_rlvr.problems.family import Split
 from scope_rlvr.problems.labelled import LabelledSolution
-from scope_rlvr.salvage.locate import Threshold
+from scope_rlvr.salvage.rules import Threshold
 from scope_rlvr.scorer_lab.training.corpus import Corpus
 from scope_rlvr.scorer_lab.training.run import train_step_scorer
 from scope_rlvr.scorer_lab.training.settings import ScorerTraining

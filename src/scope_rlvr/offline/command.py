@@ -53,7 +53,9 @@ from scope_rlvr.run.components import load_causal, load_step_scorer, load_teache
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.sources import make_verifier
 from scope_rlvr.run.teacher_watch import TeacherWatch
-from scope_rlvr.salvage.salvage import Cut, Fallback, Insertion, SalvageSettings, Suffix, WholeTrace, salvage
+from scope_rlvr.salvage.cuts import Cut
+from scope_rlvr.salvage.salvage import salvage
+from scope_rlvr.salvage.settings import Fallback, Insertion, SalvageSettings, Suffix, WholeTrace
 from scope_rlvr.scorers.families import EXACT, NONE
 from scope_rlvr.store.digests import files_digest, model_digest
 from scope_rlvr.teachers.settings import THE_POLICY

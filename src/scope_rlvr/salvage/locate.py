@@ -1,192 +1,109 @@
-"""Where a rollout goes wrong, or may go another way: decision rules on step scores, and tokens of high entropy.
-
-A decision rule leads from the scores of a rollout's steps to its first wrong step. A rule is kept apart from the scorer
-because the same score means different things for different scorers: each family of scorers has a default rule of its own.
-"""
+"""Find where to cut each failure, and what is kept of it."""
 
 from __future__ import annotations
 
 import random
-from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
-
-from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
-
-
-class Threshold(Settings):
-    """The first step whose score is below ``threshold`` is the first wrong one: ``k* = min{k : s_k < threshold}``.
-
-    A larger threshold never finds a later step. This is the meaning of "first wrong step" in ProcessBench; later
-    steps often score high again, so the minimum over steps would be another step.
-
-    >>> Threshold(threshold=0.5).first_wrong([0.9, 0.2, 0.1, 0.8])
-    1
-    >>> Threshold(threshold=0.5).first_wrong([0.9, 0.7]) is None
-    True
-    """
-
-    kind: Literal["threshold"] = "threshold"
-    threshold: float = 0.5
-
-    def first_wrong(self, step_scores_S: Sequence[float]) -> int | None:
-        return next((k for k, score in enumerate(step_scores_S) if score < self.threshold), None)
-
-    def accepts(self, step_scores_S: Sequence[float]) -> bool:
-        return step_scores_S[-1] >= self.threshold
+from scope_rlvr.core.groups import SalvageOutcome
+from scope_rlvr.core.ports import DecisionRule
+from scope_rlvr.core.seeds import derive_seed
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.salvage.cuts import NUM_ENTROPY_TOKENS, Cut, uncertain_token
+from scope_rlvr.salvage.failure import Failure, still_open
+from scope_rlvr.salvage.settings import OneStep, SalvageSettings, WholeTrace
 
 
-class Drop(Settings):
-    """The first step that scores more than ``drop`` below the step before it: ``k* = min{k : s_k < s_(k-1) − drop}``.
-
-    For scorers whose level means little. The first step has none before it: it is wrong below ``first_below``, and never
-    where that is ``None``. Source: PRMBench reads Skywork's scores by their change, valid above −0.05.
-
-    >>> Drop(drop=0.2).first_wrong([0.5, 0.45, 0.1, 0.9])
-    2
-    >>> Drop(drop=0.2, first_below=0.6).first_wrong([0.5, 0.45])
-    0
-    """
-
-    kind: Literal["drop"] = "drop"
-    drop: float = Field(0.05, gt=0)
-    first_below: float | None = None
-
-    def first_wrong(self, step_scores_S: Sequence[float]) -> int | None:
-        ends = range(1, len(step_scores_S) + 1)
-        return next((end - 1 for end in ends if not self.accepts(step_scores_S[max(0, end - 2) : end])), None)
-
-    def accepts(self, step_scores_S: Sequence[float]) -> bool:
-        if len(step_scores_S) == 1:
-            return self.first_below is None or step_scores_S[0] >= self.first_below
-        return step_scores_S[-1] >= step_scores_S[-2] - self.drop
+def locate(failures: list[Failure], settings: SalvageSettings, tools: Toolbox) -> None:
+    """Split, find where to cut, and decide what could be kept."""
+    for failure in failures:
+        failure.steps = tools.split(failure.member.rollout)
+    if settings.cut is Cut.FIRST_WRONG:
+        _locate_first_wrong(failures, settings, tools)
+    elif settings.cut is Cut.RANDOM_STEP:
+        rng = random.Random(derive_seed(tools.seed, "cut"))
+        for failure in failures:
+            failure.first_wrong = rng.randrange(1, max(2, len(failure.steps)))
+    else:
+        _locate_high_entropy(failures, tools)
+    for failure in still_open(failures):
+        _cut(failure, settings, tools)
 
 
-class ArgMin(Settings):
-    """The step with the lowest score, the earliest of equals, where that is below ``below``; ``None`` is no bound.
-
-    Without a bound there is a wrong step in every solution, also in a right one.
-
-    >>> ArgMin().first_wrong([0.9, 0.4, 0.2, 0.8])
-    2
-    >>> ArgMin(below=0.1).first_wrong([0.9, 0.4, 0.2, 0.8]) is None
-    True
-    """
-
-    kind: Literal["argmin"] = "argmin"
-    below: float | None = None
-
-    def first_wrong(self, step_scores_S: Sequence[float]) -> int | None:
-        if not step_scores_S:
-            return None
-        lowest = min(range(len(step_scores_S)), key=step_scores_S.__getitem__)
-        return lowest if self.below is None or step_scores_S[lowest] < self.below else None
-
-    def accepts(self, step_scores_S: Sequence[float]) -> bool:
-        """Without a bound, a step passes that does not score below all steps before it; a first step always."""
-        if self.below is not None and step_scores_S[-1] < self.below:
-            return False
-        return self.below is not None or len(step_scores_S) == 1 or step_scores_S[-1] >= min(step_scores_S[:-1])
+def _locate_first_wrong(failures: list[Failure], settings: SalvageSettings, tools: Toolbox) -> None:
+    scores = tools.score([(f.problem, f.steps) for f in failures])
+    for failure, step_scores_S in zip(failures, scores, strict=True):
+        if step_scores_S is None:
+            failure.outcome = SalvageOutcome.SCORER_FAILED
+            continue
+        failure.scores = step_scores_S
+        first_wrong = decision_rule(tools).first_wrong(step_scores_S)
+        failure.first_wrong = settings.no_error_rule.first_wrong(step_scores_S) if first_wrong is None else first_wrong
+        if failure.first_wrong is None:
+            failure.outcome = SalvageOutcome.NO_ERROR_FOUND
 
 
-class TwoInARow(Settings):
-    """The first of two neighbouring steps that both score below ``threshold``: one low score alone is taken for noise.
-
-    The last step has none after it and needs no second one. Never finds an earlier step than :class:`Threshold`.
-
-    >>> TwoInARow(threshold=0.5).first_wrong([0.9, 0.2, 0.8, 0.3, 0.1])
-    3
-    >>> TwoInARow(threshold=0.5).first_wrong([0.9, 0.2, 0.8, 0.3])
-    3
-    """
-
-    kind: Literal["two_in_a_row"] = "two_in_a_row"
-    threshold: float = 0.5
-
-    def first_wrong(self, step_scores_S: Sequence[float]) -> int | None:
-        is_low_S = [score < self.threshold for score in step_scores_S]
-        return next((k for k, low in enumerate(is_low_S) if low and all(is_low_S[k : k + 2])), None)
-
-    def accepts(self, step_scores_S: Sequence[float]) -> bool:
-        return step_scores_S[-1] >= self.threshold
+def _locate_high_entropy(failures: list[Failure], tools: Toolbox) -> None:
+    rng = random.Random(derive_seed(tools.seed, "cut"))
+    for failure, entropy_T in zip(failures, tools.entropies([f.member.rollout for f in failures]), strict=True):
+        failure.at_token = uncertain_token(entropy_T, NUM_ENTROPY_TOKENS, rng)
+        failure.first_wrong = next(i for i, step in enumerate(failure.steps) if step.end > failure.at_token)
 
 
-class CalibrationMap(Settings):
-    """A monotone map from scores to probabilities that the step is right: straight lines between its points.
-
-    Outside the points the nearest one counts.
-
-    >>> CalibrationMap(scores=(0.2, 0.6), probabilities=(0.1, 0.9)).probability(0.3)
-    0.3
-    """
-
-    scores: tuple[float, ...] = Field(min_length=1)
-    probabilities: tuple[Annotated[float, Field(ge=0, le=1)], ...]
-
-    @model_validator(mode="after")
-    def _rises(self) -> CalibrationMap:
-        if len(self.scores) != len(self.probabilities):
-            raise ValueError(
-                f"{len(self.scores)} scores and {len(self.probabilities)} probabilities; give one for each"
-            )
-        if any(b <= a for a, b in pairwise(self.scores)):
-            raise ValueError("the scores of a calibration must rise from point to point")
-        if any(b < a for a, b in pairwise(self.probabilities)):
-            raise ValueError("a calibration must not fall: a higher score cannot mean a lower probability")
-        return self
-
-    def probability(self, score: float) -> float:
-        right = bisect_right(self.scores, score)
-        if right in (0, len(self.scores)):
-            return self.probabilities[min(right, len(self.scores) - 1)]
-        (low, high), (at_low, at_high) = self.scores[right - 1 : right + 1], self.probabilities[right - 1 : right + 1]
-        return at_low + (at_high - at_low) * (score - low) / (high - low)
+def decision_rule(tools: Toolbox) -> DecisionRule:
+    assert tools.step_scorer is not None, "salvage() asks for a scorer where one is needed"
+    return tools.step_scorer.rule
 
 
-class Calibrated(Settings):
-    """The first step whose calibrated probability of being right is below ``threshold``.
-
-    Without ``map`` the ``calibration`` in the scorer's own ``scorer.json`` counts.
-
-    >>> map = CalibrationMap(scores=(0.70, 0.74), probabilities=(0.0, 1.0))
-    >>> Calibrated(map=map, threshold=0.5).first_wrong([0.735, 0.73, 0.71])
-    2
-    """
-
-    kind: Literal["calibrated"] = "calibrated"
-    threshold: float = Field(0.5, gt=0, le=1)
-    map: CalibrationMap | None = None
-
-    def first_wrong(self, step_scores_S: Sequence[float]) -> int | None:
-        return next((k for k, score in enumerate(step_scores_S) if not self.accepts([score])), None)
-
-    def accepts(self, step_scores_S: Sequence[float]) -> bool:
-        if self.map is None:
-            raise ValueError(
-                "the rule 'calibrated' has no map from scores to probabilities; calibrate the scorer first"
-            )
-        return self.map.probability(step_scores_S[-1]) >= self.threshold
+def _cut(failure: Failure, settings: SalvageSettings, tools: Toolbox) -> None:
+    """Set the kept prefix of a failure, or the reason why nothing can be kept."""
+    steps, first_wrong = failure.steps, failure.first_wrong
+    if first_wrong is None or first_wrong >= len(steps):
+        failure.outcome = SalvageOutcome.PREFIX_TOO_SHORT
+        return
+    at_token = 0 if isinstance(settings.mode, WholeTrace) else _cut_token(failure, first_wrong, settings)
+    failure.prefix = failure.member.rollout.cut(at_token)
+    failure.num_kept_tokens = at_token
+    failure.rejected_step = steps[first_wrong].text
+    num_steps = settings.mode.num_steps if isinstance(settings.mode, OneStep) else 1
+    failure.own_next = _text_from(at_token, num_steps, failure, tools)
+    num_whole_steps = sum(step.end <= at_token for step in steps)
+    too_short = num_whole_steps < settings.min_prefix_steps or failure.prefix_ratio < settings.min_prefix_ratio
+    if too_short and not isinstance(settings.mode, WholeTrace):
+        failure.outcome = SalvageOutcome.PREFIX_TOO_SHORT
+    elif at_token >= tools.max_response_tokens - 1:
+        failure.outcome = SalvageOutcome.NO_ROOM
 
 
-AnyRule = Annotated[Threshold | Drop | ArgMin | TwoInARow | Calibrated, BARE_NAME, BY_KIND]
-"""Every decision rule, told apart by ``kind``."""
+def _cut_token(failure: Failure, first_wrong: int, settings: SalvageSettings) -> int:
+    """How many tokens are kept."""
+    num_kept_steps = min(max(0, first_wrong - settings.cut_back_steps), len(failure.steps) - 1)
+    at_token = failure.steps[num_kept_steps].start if failure.at_token is None else failure.at_token
+    return max(0, at_token - settings.cut_back_tokens)
 
 
-NUM_ENTROPY_TOKENS = 20
-"""Tokens of highest entropy among which one is drawn (CURE)."""
+def _text_from(at_token: int, num_steps: int, failure: Failure, tools: Toolbox) -> str:
+    """What the policy wrote from a token to the end of the step that it belongs to, and of the next steps up to
+    ``num_steps``."""
+    ends = [step.end for step in failure.steps if step.end > at_token][:num_steps]
+    return "".join(tools.codec.pieces(failure.member.rollout.token_ids)[at_token : ends[-1]])
 
 
-def uncertain_token(entropy_T: Sequence[float], num_tokens: int, rng: random.Random) -> int:
-    """One of the ``num_tokens`` tokens before which the entropy was highest, each as likely as the other.
-
-    The first token is none of them: before it there is nothing to keep. 0 where there is no other. Of equal entropies
-    the earlier comes first.
-
-    >>> sorted({uncertain_token([9.0, 0.1, 2.0, 0.1, 3.0], 2, random.Random(seed)) for seed in range(9)})
-    [2, 4]
-    """
-    ranked = sorted(range(1, len(entropy_T)), key=lambda t: -entropy_T[t])[:num_tokens]
-    return rng.choice(ranked) if ranked else 0
+def relocate(failures: list[Failure], tools: Toolbox) -> list[Failure]:
+    """Find the first wrong step of each failed attempt after its last correction; returns those that have one."""
+    attempts = [(f, f.attempt) for f in failures if f.attempt is not None and not f.attempt.is_truncated]
+    steps_of = [tools.split(attempt) for _, attempt in attempts]
+    scores = tools.score([(f.problem, steps) for (f, _), steps in zip(attempts, steps_of, strict=True)])
+    located = []
+    for (failure, attempt), steps, step_scores_S in zip(attempts, steps_of, scores, strict=True):
+        last = failure.corrections[-1] if failure.corrections else None
+        corrected_to = failure.num_kept_tokens if last is None else last.at_token + last.num_tokens
+        later = [i for i, step in enumerate(steps) if step.start >= corrected_to]
+        if step_scores_S is None or not later:
+            continue
+        wrong = decision_rule(tools).first_wrong(step_scores_S[later[0] :])
+        if wrong is None or steps[later[wrong]].start >= tools.max_response_tokens - 1:
+            continue
+        failure.prefix = attempt.cut(steps[later[wrong]].start)
+        failure.rejected_step = failure.own_next = steps[later[wrong]].text
+        located.append(failure)
+    return located

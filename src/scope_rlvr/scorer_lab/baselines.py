@@ -8,7 +8,7 @@ from random import Random
 from scope_rlvr.core.ports import StepScorer
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.types import Problem
-from scope_rlvr.salvage.locate import Threshold
+from scope_rlvr.salvage.rules import Threshold
 
 
 class AlwaysNoneScorer:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scope_rlvr.core.ports import StepScorer
 from scope_rlvr.core.toolbox import trusted_scores
 from scope_rlvr.problems.labelled import LabelledSolution
-from scope_rlvr.salvage.locate import AnyRule, Calibrated
+from scope_rlvr.salvage.rules import AnyRule, Calibrated
 from scope_rlvr.scorer_lab.first_error import Answer, FirstErrorFigures, judge
 from scope_rlvr.scorer_lab.reliability import LabelledScores, Reliability, reliability
 from scope_rlvr.scorer_lab.rule_search import ScoredRow, best_f1, kind_of

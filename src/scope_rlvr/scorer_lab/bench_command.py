@@ -18,7 +18,7 @@ from scope_rlvr.problems.family import Family
 from scope_rlvr.problems.labelled import LabelledFile, LabelledSolution
 from scope_rlvr.run.config import RunConfig, apply_override, validate_config
 from scope_rlvr.run.sources import family_of
-from scope_rlvr.salvage.locate import AnyRule
+from scope_rlvr.salvage.rules import AnyRule
 from scope_rlvr.scorer_lab.baselines import BASELINES
 from scope_rlvr.scorer_lab.bench import Bench, ScoredSet, Scores, SetResult, bench, score_rows
 from scope_rlvr.scorer_lab.first_error import FirstErrorFigures

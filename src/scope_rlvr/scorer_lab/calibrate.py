@@ -9,7 +9,7 @@ from typing import Any
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.problems.labelled import LabelledFile
-from scope_rlvr.salvage.locate import AnyRule, CalibrationMap
+from scope_rlvr.salvage.rules import AnyRule, CalibrationMap
 from scope_rlvr.scorer_lab.bench import ScoredSet, score_range
 from scope_rlvr.scorer_lab.bench_command import ScorerSpec, figures_record, file_record, interval
 from scope_rlvr.scorer_lab.first_error import FirstErrorFigures, judge

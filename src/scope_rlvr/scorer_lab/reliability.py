@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scope_rlvr.formulas.estimators import NUM_RESAMPLES, Floats, resamples
-from scope_rlvr.salvage.locate import CalibrationMap
+from scope_rlvr.salvage.rules import CalibrationMap
 from scope_rlvr.scorer_lab.first_error import Estimate, estimate
 
 NUM_BINS = 10

@@ -14,7 +14,7 @@ from rich.text import Text
 from scope_rlvr.problems.labelled import LabelledFile
 from scope_rlvr.report.plots import ARM_COLOURS, SOFT, Plot
 from scope_rlvr.report.wording import duration, number, percent, visible
-from scope_rlvr.salvage.locate import AnyRule, Calibrated
+from scope_rlvr.salvage.rules import AnyRule, Calibrated
 from scope_rlvr.scorer_lab.bench import Bench, SetResult
 from scope_rlvr.scorer_lab.bench_command import Throughput
 from scope_rlvr.scorer_lab.calibrate import Calibration
@@ -37,7 +37,7 @@ _FIGURES: list[tuple[str, Callable[[FirstErrorFigures], Estimate]]] = [
 def rule_text(rule: AnyRule) -> str:
     """A rule in a few words.
 
-    >>> from scope_rlvr.salvage.locate import Drop, Threshold
+    >>> from scope_rlvr.salvage.rules import Drop, Threshold
     >>> rule_text(Threshold(threshold=0.31)), rule_text(Drop(drop=0.05))
     ('threshold 0.31', 'drop 0.05')
     """

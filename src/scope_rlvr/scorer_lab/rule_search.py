@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from scope_rlvr.formulas.estimators import LEVEL, NUM_RESAMPLES, Floats, resamples
-from scope_rlvr.salvage.locate import AnyRule, ArgMin, Calibrated, Drop, Threshold, TwoInARow
+from scope_rlvr.salvage.rules import AnyRule, ArgMin, Calibrated, Drop, Threshold, TwoInARow
 from scope_rlvr.scorer_lab.first_error import Estimate, Finding, estimate
 
 _FINDINGS = tuple(Finding)

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from scope_rlvr.core.ports import DecisionRule, StepScorer, is_served
 from scope_rlvr.core.types import Problem
-from scope_rlvr.salvage.locate import Calibrated
+from scope_rlvr.salvage.rules import Calibrated
 from scope_rlvr.scorers.families import Combine
 
 _Scores = tuple[float, ...]
@@ -19,7 +19,7 @@ class EnsembleScorer:
     For mean and minimum, the scores of a member with a calibrated rule are its probabilities. A vote scores a step by the
     share of the members that find no wrong step up to it, so at a threshold of ½ the median member decides.
 
-    >>> from scope_rlvr.salvage.locate import Threshold
+    >>> from scope_rlvr.salvage.rules import Threshold
     >>> class Says:
     ...     def __init__(self, *scores):
     ...         self.scores, self.rule = scores, Threshold(threshold=0.5)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.family import Family
-from scope_rlvr.salvage.locate import Threshold
+from scope_rlvr.salvage.rules import Threshold
 
 
 class ExactScorer:

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
-from scope_rlvr.salvage.locate import AnyRule, Calibrated, CalibrationMap, Drop, Threshold
+from scope_rlvr.salvage.rules import AnyRule, Calibrated, CalibrationMap, Drop, Threshold
 from scope_rlvr.servers.settings import ServerSettings
 
 NONE = "none"

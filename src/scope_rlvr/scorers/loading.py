@@ -15,7 +15,7 @@ from scope_rlvr.core.ports import DecisionRule, StepScorer
 from scope_rlvr.core.types import Problem
 from scope_rlvr.models.loading import UNLOADABLE, first_line, require_reader
 from scope_rlvr.problems.family import Family as ProblemFamily
-from scope_rlvr.salvage.locate import Calibrated
+from scope_rlvr.salvage.rules import Calibrated
 from scope_rlvr.scorers.candidate_tokens import MathShepherdWriter, load_math_shepherd, load_rlhflow
 from scope_rlvr.scorers.critic import CriticScorer, check_critic
 from scope_rlvr.scorers.ensemble import EnsembleScorer

@@ -16,7 +16,7 @@ class NoisyScorer:
     Whether and where a solution is moved depends on its text and ``seed`` alone: the same solution gets the same answer
     every time. The moved step scores 0, the others 1. A solution of one step has no other step and is left alone.
 
-    >>> from scope_rlvr.salvage.locate import Threshold
+    >>> from scope_rlvr.salvage.rules import Threshold
     >>> class AllWrong:
     ...     rule = Threshold(threshold=0.5)
     ...     def score(self, solutions):

@@ -13,7 +13,7 @@ from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
 from scope_rlvr.core.types import Problem
-from scope_rlvr.salvage.locate import Threshold
+from scope_rlvr.salvage.rules import Threshold
 from scope_rlvr.scorers.candidate_tokens import MathShepherdWriter, RlhFlowWriter
 from scope_rlvr.scorers.critic import CriticScorer
 from scope_rlvr.scorers.families import (

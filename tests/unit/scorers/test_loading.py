@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.reduction import Reduction
-from scope_rlvr.salvage.locate import ArgMin, Calibrated, CalibrationMap, Drop, Threshold, TwoInARow
+from scope_rlvr.salvage.rules import ArgMin, Calibrated, CalibrationMap, Drop, Threshold, TwoInARow
 from scope_rlvr.scorers import origin
 from scope_rlvr.scorers.exact import ExactScorer
 from scope_rlvr.scorers.families import (

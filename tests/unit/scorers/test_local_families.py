@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer, Qwen2Model
 
 from scope_rlvr.core.types import Problem
-from scope_rlvr.salvage.locate import Threshold
+from scope_rlvr.salvage.rules import Threshold
 from scope_rlvr.scorers.candidate_tokens import load_rlhflow
 from scope_rlvr.scorers.families import RlhFlow, ScorerSection
 from scope_rlvr.scorers.loading import load_scorer

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import Sampling
 from scope_rlvr.core.types import Problem
-from scope_rlvr.salvage.locate import Calibrated, CalibrationMap, Threshold
+from scope_rlvr.salvage.rules import Calibrated, CalibrationMap, Threshold
 from scope_rlvr.scorers.ensemble import EnsembleScorer
 from scope_rlvr.scorers.families import Combine, Ensemble, Implicit, MonteCarlo, ScorerSection
 from scope_rlvr.scorers.loading import load_scorer

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from scope_rlvr.salvage.locate import AnyRule, Drop
+from scope_rlvr.salvage.rules import AnyRule, Drop
 from scope_rlvr.scorers.critic import PROMPT
 from scope_rlvr.scorers.families import AnyFamily, Auto, ScorerDescription, ScorerSection, VllmPooling
 

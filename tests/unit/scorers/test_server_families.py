@@ -14,7 +14,7 @@ import torch
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import Fault
 from scope_rlvr.core.types import Problem
-from scope_rlvr.salvage.locate import Drop, Threshold
+from scope_rlvr.salvage.rules import Drop, Threshold
 from scope_rlvr.scorers.critic import first_wrong_in
 from scope_rlvr.scorers.families import Critic, Qwen, ScorerSection, VllmPooling
 from scope_rlvr.scorers.loading import load_scorer

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from scope_rlvr.core.types import Problem
 from scope_rlvr.embedded.tokenizer import make_tokenizer as embedded_tokenizer
 from scope_rlvr.problems.labelled import LabelledSolution
-from scope_rlvr.salvage.locate import Threshold
+from scope_rlvr.salvage.rules import Threshold
 from scope_rlvr.scorer_lab.training.examples import IGNORED, Example, collate, make_example, training_order
 from scope_rlvr.scorer_lab.training.trainer import step_end_loss
 from scope_rlvr.scorers.families import TokenClassifier

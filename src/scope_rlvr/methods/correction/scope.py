@@ -14,7 +14,8 @@ from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.losses import NegativeLogLikelihood, TeacherTerm
 from scope_rlvr.methods.method import GuidedMethod
-from scope_rlvr.salvage.salvage import Insertion, SalvageSettings, salvage
+from scope_rlvr.salvage.salvage import salvage
+from scope_rlvr.salvage.settings import Insertion, SalvageSettings
 
 
 class FullPrefix(Settings):

@@ -17,7 +17,7 @@ from scope_rlvr.core.types import Rollout
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods.method import Method
-from scope_rlvr.salvage.locate import NUM_ENTROPY_TOKENS, uncertain_token
+from scope_rlvr.salvage.cuts import NUM_ENTROPY_TOKENS, uncertain_token
 
 
 class Cure(Method):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from scope_rlvr.salvage.locate import Threshold
+from scope_rlvr.salvage.rules import Threshold
 from scope_rlvr.scorer_lab.bench import ScoredSet
 from scope_rlvr.scorer_lab.first_error import judge
 from scope_rlvr.scorer_lab.rule_search import best_f1, kind_of

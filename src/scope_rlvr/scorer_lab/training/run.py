@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.problems.labelled import LabelledFile, LabelledSolution
-from scope_rlvr.salvage.locate import Threshold
+from scope_rlvr.salvage.rules import Threshold
 from scope_rlvr.scorer_lab.bench import ScoredSet, score_rows
 from scope_rlvr.scorer_lab.sources import read_source
 from scope_rlvr.scorer_lab.training.card import write_card
