@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset
 from transformers import PrinterCallback
 
+from scope_rlvr.core.errors import first_line
 from scope_rlvr.core.types import Problem
 from scope_rlvr.engines.trl.trainer import ScopeTrainer
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
@@ -59,7 +60,7 @@ def run_longest_step(config: RunConfig, policy: LocalModel, problems: list[Probl
         try:
             trainer.train()
         except torch.cuda.OutOfMemoryError as error:
-            raise OutOfMemory((str(error).strip() or type(error).__name__).splitlines()[0]) from error
+            raise OutOfMemory(first_line(error)) from error
     seconds = time.perf_counter() - started
     if on_gpu:
         return LongestStep(seconds, torch.cuda.max_memory_allocated(), "the graphics processor's memory")

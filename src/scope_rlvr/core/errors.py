@@ -21,3 +21,12 @@ class UserError(ValueError):
 
     The message says what was received, where, and the remedy.
     """
+
+
+def first_line(error: BaseException) -> str:
+    r"""The first line of what an error says, or its name if it says nothing.
+
+    >>> first_line(OSError("no such folder\nTraceback ...")), first_line(MemoryError())
+    ('no such folder', 'MemoryError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.core.processes import ONE_PROCESS, Processes, ProcessFailed, num_launched
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class _Launched(Processes):
         except (RuntimeError, ValueError) as error:
             raise UserError(
                 f"WORLD_SIZE says that this is one of {num_launched()} processes, and they could not meet: "
-                f"{_first_line(error)}; start them by torchrun or accelerate launch"
+                f"{first_line(error)}; start them by torchrun or accelerate launch"
             ) from error
         return cls(dist.get_rank(), dist.get_world_size(), group, wait)
 
@@ -110,7 +110,7 @@ class _Launched(Processes):
             report = _Report(what, work())
         except Exception as error:
             failure = error
-            told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {_first_line(error)}"
+            told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
             report = _Report(what, None, told or type(error).__name__, isinstance(error, UserError))
         try:
             reports = self._exchange(report)
@@ -143,7 +143,7 @@ class _Launched(Processes):
         minutes = self._wait.total_seconds() / 60
         return (
             f"process {self.index} of {self.count} has lost the others: one of them failed, was killed, or did not answer for "
-            f"{minutes:g} minutes; what it says itself stands above; mend it, then go on with --resume ({_first_line(error)})"
+            f"{minutes:g} minutes; what it says itself stands above; mend it, then go on with --resume ({first_line(error)})"
         )
 
 
@@ -154,7 +154,3 @@ def _is_between_processes(error: RuntimeError) -> bool:
     import torch.distributed as dist
 
     return isinstance(error, dist.DistError) or any(mark in str(error) for mark in _MARKS)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

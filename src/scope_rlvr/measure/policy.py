@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.core.findings import Severity
 from scope_rlvr.core.types import Problem
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet, Evaluator
@@ -310,7 +310,7 @@ def prepare(plan: Plan) -> Measurement:
 
 def _text_reader(name: str, problems: list[Problem]) -> TextReader:
     from scope_rlvr.evaluation.readers import TextReader
-    from scope_rlvr.models.loading import UNLOADABLE, device, first_line, require_reader
+    from scope_rlvr.models.loading import UNLOADABLE, device, require_reader
 
     try:
         reader = TextReader.load(resolve_model(name, "--embedding-model"))

@@ -27,10 +27,6 @@ def inference_dtype() -> torch.dtype:
     return torch.bfloat16 if device().type == "cuda" else torch.float32
 
 
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def can_read(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
     """Whether a tokenizer has tokens for all of a text."""
     return tokenizer.unk_token_id is None or tokenizer.unk_token_id not in tokenizer.encode(

@@ -19,14 +19,14 @@ import torch
 from transformers import AutoTokenizer
 
 from scope_rlvr import __version__
-from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.core.groups import Group, Member, SalvageOutcome
 from scope_rlvr.core.ports import Continuation, Sampling
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import TeacherLog, Toolbox
 from scope_rlvr.core.types import Outcome, Problem
 from scope_rlvr.methods import Scope
-from scope_rlvr.models.loading import UNLOADABLE, first_line, inference_dtype, require_reader
+from scope_rlvr.models.loading import UNLOADABLE, inference_dtype, require_reader
 from scope_rlvr.models.local import TokenizerCodec
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.offline.dataset import (

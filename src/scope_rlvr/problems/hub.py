@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.problems.rows import Row
 
 
@@ -23,7 +23,7 @@ def read_hub(name: str, *, split: str, subset: str | None = None, revision: str 
     try:
         data: Any = datasets.load_dataset(name, subset, split=split, revision=revision)
     except Exception as error:  # the library and the client below it raise errors of many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DataSetError(
             f"the data set {name} (subset {subset or 'default'}, split {split}) cannot be loaded: {reason}. Look at its "
             "name, subset and split; without a network, download it elsewhere and name its file or folder"

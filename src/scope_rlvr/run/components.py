@@ -9,13 +9,13 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel
 
-from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.core.ports import Sampling, StepScorer, Teacher, Verifier
 from scope_rlvr.core.processes import ONE_PROCESS, Processes
 from scope_rlvr.core.prompts import PromptSection
 from scope_rlvr.core.types import Problem
 from scope_rlvr.evaluation.evaluate import Evaluator
-from scope_rlvr.models.loading import UNLOADABLE, device, first_line, inference_dtype, require_reader
+from scope_rlvr.models.loading import UNLOADABLE, device, inference_dtype, require_reader
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.models.lora import adapted_layers
 from scope_rlvr.models.resolve import resolve_model

@@ -10,12 +10,12 @@ from datasets import Dataset
 from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig
 
-from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.core.types import Problem
 from scope_rlvr.engines.samplers import VllmServer
 from scope_rlvr.engines.trl.trainer import AGGREGATIONS, NORMALISATIONS, ScopeTrainer, UnsupportedOption
 from scope_rlvr.formulas.advantages import Normalisation
-from scope_rlvr.models.loading import device, first_line
+from scope_rlvr.models.loading import device
 from scope_rlvr.models.lora import adapter_config
 from scope_rlvr.run.components import Components
 from scope_rlvr.run.config import RunConfig

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.problems.family import Split
 from scope_rlvr.problems.labelled import LabelledFile, LabelledSolution, labelled_from_rows, read_labelled
 
@@ -41,7 +41,7 @@ def _hub_rows(repository: str, split: str) -> Iterator[tuple[int, dict[str, Any]
     try:
         rows = load_dataset(repository, split=split)
     except Exception as error:  # the client raises errors of many kinds, none of which stands for a fault of ours
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"the data set {repository!r}, split {split!r}, cannot be fetched: {reason}") from error
     for number, row in enumerate(rows, start=1):
         yield number, {name: value for name, value in row.items() if value is not None}

@@ -10,10 +10,10 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.core.ports import DecisionRule, StepScorer
 from scope_rlvr.core.types import Problem
-from scope_rlvr.models.loading import UNLOADABLE, first_line, require_reader
+from scope_rlvr.models.loading import UNLOADABLE, require_reader
 from scope_rlvr.problems.family import Family as ProblemFamily
 from scope_rlvr.salvage.rules import Calibrated
 from scope_rlvr.scorers.candidate_tokens import MathShepherdWriter, load_math_shepherd, load_rlhflow

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from scope_rlvr.core.errors import UserError
-from scope_rlvr.models.loading import first_line
+from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.scorers.families import ChosenRule, ScorerSection
 

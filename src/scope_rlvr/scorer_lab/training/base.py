@@ -13,8 +13,8 @@ from transformers import (
     set_seed,
 )
 
-from scope_rlvr.core.errors import UserError
-from scope_rlvr.models.loading import UNLOADABLE, can_read, device, first_line, require_reader
+from scope_rlvr.core.errors import UserError, first_line
+from scope_rlvr.models.loading import UNLOADABLE, can_read, device, require_reader
 from scope_rlvr.problems.labelled import LabelledSolution
 
 LABELS = {0: "wrong", 1: "right"}
