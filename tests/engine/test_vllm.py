@@ -28,7 +28,8 @@ from scope_rlvr.methods import Grpo, Scope
 from scope_rlvr.models.lora import LoraSection, adapter_config
 from scope_rlvr.run.config import dump_config, load_config
 from scope_rlvr.run.sources import check_sources
-from scope_rlvr.run.train import train, trl_config
+from scope_rlvr.run.train import train
+from scope_rlvr.run.trainer import trl_config
 from scope_rlvr.store import packages
 from scope_rlvr.store.folder import RunFolder, read_journal
 from tests import fake_vllm
