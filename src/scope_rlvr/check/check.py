@@ -21,12 +21,11 @@ from scope_rlvr.core.types import Problem
 from scope_rlvr.engines.samplers import VllmSampler
 from scope_rlvr.grading.gold import reference_findings
 from scope_rlvr.grading.math_answer import MathVerifier
-from scope_rlvr.grading.settings import FunctionKind, PatternKind, reads_boxes
+from scope_rlvr.grading.settings import BOX_REMEDY, NO_BOX, FunctionKind, PatternKind, asks_for_no_box, reads_boxes
 from scope_rlvr.models.lora import num_parameters
 from scope_rlvr.problems.sources import is_family
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.context import context_rooms
-from scope_rlvr.run.shown_prompt import BOX_REMEDY, NO_BOX, abbreviated, asks_for_no_box, prompt_as_read
 from scope_rlvr.run.sources import RunData, answer_pattern, check_sources, make_verifier, run_data, training_table
 from scope_rlvr.store.packages import package_findings
 
@@ -39,6 +38,8 @@ _KEPT_CHECKPOINTS = 3
 """Two are kept, and a third is there while it is written."""
 
 _TEACHER_TOKENS = 200
+_MOST_SHOWN = 2000
+"""Characters of a prompt or of a reply that are printed."""
 _GUESSED_PROMPT_TOKENS = 1024
 
 
@@ -257,9 +258,9 @@ def _prompts(
 ) -> Iterator[Finding]:
     """A prompt as the policy reads it, whether it asks for what the verifier reads, and how long prompts are."""
     first = next((problem for problem in problems if problem in admitted), problems[0])
-    shown = prompt_as_read(codec, first)
-    yield ok("prompt", f"the policy is shown:\n{abbreviated(shown)}")
-    if asks_for_no_box(config, shown):
+    shown = codec.prompt_as_read(first.prompt)
+    yield ok("prompt", f"the policy is shown:\n{_abbreviated(shown)}")
+    if asks_for_no_box(config.verifier, shown):
         yield warning("prompt", NO_BOX, BOX_REMEDY)
     lengths = sorted(len(codec.encode_prompt(problem.prompt)) for problem in problems)
     said = f"{lengths[len(lengths) // 2]} tokens in the middle, {lengths[-1]} at most"
@@ -268,6 +269,16 @@ def _prompts(
         limit = config.problems.max_prompt_tokens
         said += f"; {left_out} of {len(lengths)} problems are left out by problems.max_prompt_tokens = {limit}"
     yield ok("prompt", said)
+
+
+def _abbreviated(text: str) -> str:
+    """A text for the screen: of a very long one, its beginning and its end.
+
+    >>> _abbreviated("x" * 5000).replace("x", "")
+    '\\n[... 3,000 characters ...]\\n'
+    """
+    half, left_out = _MOST_SHOWN // 2, len(text) - _MOST_SHOWN
+    return text if left_out <= 0 else f"{text[:half]}\n[... {left_out:,} characters ...]\n{text[-half:]}"
 
 
 def _teacher(config: RunConfig, loaded: _Loaded, problem: Problem) -> Finding:
@@ -287,7 +298,7 @@ def _teacher(config: RunConfig, loaded: _Loaded, problem: Problem) -> Finding:
     text = reply.text if reply.text is not None else "".join(codec.pieces(reply.token_ids or ()))
     if not text.strip():
         return warning("teacher", f"{config.teacher.model} wrote nothing", "look at teacher.prompt and its template")
-    return ok("teacher", f"{config.teacher.model} was asked for a first step and wrote:\n{abbreviated(text.strip())}")
+    return ok("teacher", f"{config.teacher.model} was asked for a first step and wrote:\n{_abbreviated(text.strip())}")
 
 
 def _vocabularies(config: RunConfig, loaded: _Loaded) -> Iterator[Finding]:

@@ -33,10 +33,10 @@ def check(
     import torch
 
     from scope_rlvr.check.check import is_passed, model_findings, quick_findings
+    from scope_rlvr.models.quiet import quiet_libraries
     from scope_rlvr.report.findings import findings_table
-    from scope_rlvr.run.quiet import quiet_libraries
 
-    quiet_libraries(settings)
+    quiet_libraries(settings.model_names)
     torch.set_num_threads(settings.run.num_threads)
     findings = list(quick_findings(settings, out or Path("runs") / "check", processes, zero_stage))
     is_complete = not quick and is_passed(findings)

@@ -81,10 +81,10 @@ def evaluate(
     plan = make_plan(request)
 
     from scope_rlvr.measure.policy import prepare
+    from scope_rlvr.models.quiet import quiet_libraries
     from scope_rlvr.report.measured import evaluation_table
-    from scope_rlvr.run.quiet import quiet_libraries
 
-    quiet_libraries(plan.config)
+    quiet_libraries(plan.config.model_names)
     measurement = prepare(plan)
     console = open_console()
     for line in [*plan.lines(), *(f"warning   {said}" for said in measurement.warnings())]:

@@ -35,8 +35,8 @@ def salvage(
     batch_rows: Annotated[int, typer.Option(min=1, help="rollouts worked on together")] = 256,
 ) -> None:
     """Salvage the failures among saved rollouts, without training: for SFT, for DPO, for replay."""
+    from scope_rlvr.models.quiet import quiet_libraries
     from scope_rlvr.offline.command import Request, Salvage, TeacherFailed, make_plan
-    from scope_rlvr.run.quiet import quiet_libraries
 
     tables = {"parquet": parquet, "sft": sft, "dpo": dpo}
     request = Request(
@@ -55,7 +55,7 @@ def salvage(
     )
     _require_new(request.out, list(request.tables.values()), resume)
     plan = make_plan(request)
-    quiet_libraries(plan.config)
+    quiet_libraries(plan.config.model_names)
     console = open_console()
     for line in plan.lines():
         console.print(line, markup=False, soft_wrap=True)

@@ -39,10 +39,10 @@ def label(
         raise UserError(
             f"--right-above {right_above:g}: a step is right above this share; give a number from 0 to below 1"
         )
-    from scope_rlvr.run.quiet import quiet_libraries_for
+    from scope_rlvr.models.quiet import quiet_libraries
     from scope_rlvr.scorer_lab.label import Journal, Request, label_all, load_labeller, make_plan
 
-    quiet_libraries_for([policy])
+    quiet_libraries([policy])
     request = Request(
         rollouts=rollouts,
         policy=policy,

@@ -73,10 +73,10 @@ def train(
         threads=threads,
         seed=seed,
     )
-    from scope_rlvr.run.quiet import quiet_libraries_for
+    from scope_rlvr.models.quiet import quiet_libraries
     from scope_rlvr.scorer_lab.training.run import Request, check_folder, make_plan
 
-    quiet_libraries_for([base, *data])
+    quiet_libraries([base, *data])
     plan = make_plan(Request(tuple(data), base, settings, skip_bad_rows))
     check_folder(out, plan, resume=resume)
     console = open_console()

@@ -123,11 +123,11 @@ def _run(
         folder.forget_after(first_step)
         console.print(f"resume    from step {first_step}; later steps are done again", markup=False)
 
+    from scope_rlvr.models.quiet import quiet_libraries
     from scope_rlvr.report.live import LiveDisplay
-    from scope_rlvr.run.quiet import quiet_libraries
     from scope_rlvr.run.train import train as run_training
 
-    quiet_libraries(settings)
+    quiet_libraries(settings.model_names)
     with LiveDisplay(console, settings.run.steps, []) as display:
         outcome = run_training(settings, folder, display, checkpoint)
     if processes.is_main:

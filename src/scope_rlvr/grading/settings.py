@@ -137,5 +137,21 @@ def reads_boxes(settings: AnyVerifier) -> bool:
     return isinstance(settings, MathKind | ExactKind | NumericKind) and pattern_of(settings, "") is None
 
 
+NO_BOX = r"nothing in the prompt asks for \boxed{}, and the verifier reads no answer anywhere else"
+BOX_REMEDY = (
+    r'set prompt.template = "{problem}\nPlease reason step by step, and put your final answer within \\boxed{}.", or '
+    "verifier.answer_pattern; leave it where the model writes boxes unasked"
+)
+
+
+def asks_for_no_box(settings: AnyVerifier, prompt: str) -> bool:
+    r"""Whether an answer counts only in a box and the prompt does not speak of one.
+
+    >>> asks_for_no_box(MathKind(), "1 + 1?"), asks_for_no_box(MathKind(), r"1 + 1? Write \boxed{}")
+    (True, False)
+    """
+    return reads_boxes(settings) and "boxed" not in prompt
+
+
 def _options(settings: Settings) -> dict[str, Any]:
     return settings.model_dump(exclude={"kind"})

@@ -17,14 +17,21 @@ from scope_rlvr.evaluation.measures import Figure, Reader, choose, figures
 from scope_rlvr.formulas.estimators import LEVEL, NUM_RESAMPLES
 from scope_rlvr.grading.gold import reference_findings
 from scope_rlvr.grading.reading import one_group
-from scope_rlvr.grading.settings import PLAIN_KINDS, AnyVerifier, PatternKind, reads_boxes
+from scope_rlvr.grading.settings import (
+    BOX_REMEDY,
+    NO_BOX,
+    PLAIN_KINDS,
+    AnyVerifier,
+    PatternKind,
+    asks_for_no_box,
+    reads_boxes,
+)
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.problems.family import Split
 from scope_rlvr.problems.sources import is_family
-from scope_rlvr.run.config import EvaluationSet as SetSettings
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.context import Room
-from scope_rlvr.run.shown_prompt import BOX_REMEDY, NO_BOX, asks_for_no_box, prompt_as_read
+from scope_rlvr.run.sections import EvaluationSetSection
 from scope_rlvr.run.sources import answer_pattern, evaluation_set, evaluation_sets, make_verifier, rows_left_out
 from scope_rlvr.store.folder import RunFolder, environment
 
@@ -213,13 +220,13 @@ def _require_verifier(request: Request, config: RunConfig) -> None:
         )
 
 
-def _problem_set(spec: str, config: RunConfig, known: Sequence[SetSettings], split: Split) -> EvaluationSet:
+def _problem_set(spec: str, config: RunConfig, known: Sequence[EvaluationSetSection], split: Split) -> EvaluationSet:
     """The problems that a source stands for: a set that the configuration names, as it says, or else the source itself."""
     named = next((section for section in known if section.source == spec), None)
     try:
         if named is not None:
             return evaluation_set(config, named, config.evaluation.num_problems, split)
-        section = SetSettings(role="trained", source=spec)
+        section = EvaluationSetSection(role="trained", source=spec)
         return replace(evaluation_set(config, section, config.evaluation.num_problems, split), role="")
     except UserError as error:
         raise UserError(f"--problems {spec}: {error}") from error
@@ -239,8 +246,8 @@ class Measurement:
         config = self.plan.config
         if not reads_boxes(config.verifier):
             return []
-        shown = prompt_as_read(self.local.codec, self.plan.problems[0])
-        said = [f"{NO_BOX}: {BOX_REMEDY}"] if asks_for_no_box(config, shown) else []
+        shown = self.local.codec.prompt_as_read(self.plan.problems[0].prompt)
+        said = [f"{NO_BOX}: {BOX_REMEDY}"] if asks_for_no_box(config.verifier, shown) else []
         for held_out in self.plan.sets:
             found = reference_findings(
                 held_out.name, held_out.problems, self.evaluator.verifier, answer_pattern(config), in_boxes=True

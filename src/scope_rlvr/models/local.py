@@ -92,6 +92,10 @@ class TokenizerCodec:
         )
         return self.encode(f"{chat}{written}")
 
+    def prompt_as_read(self, text: str) -> str:
+        """A problem as the model is shown it, as text, with template and special tokens."""
+        return str(self.tokenizer.decode(list(self.encode_prompt(text)), skip_special_tokens=False))
+
 
 def same_vocabulary(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
     """Whether token ids mean the same to both."""

@@ -52,12 +52,12 @@ from scope_rlvr.problems.sources import Wanted, load_problems
 from scope_rlvr.run.components import load_causal, load_step_scorer, load_teacher
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.sources import make_verifier
-from scope_rlvr.run.teacher_watch import TeacherWatch
 from scope_rlvr.salvage.cuts import Cut
 from scope_rlvr.salvage.salvage import salvage
 from scope_rlvr.salvage.settings import Fallback, Insertion, SalvageSettings, Suffix, WholeTrace
 from scope_rlvr.scorers.families import EXACT, NONE
 from scope_rlvr.store.digests import files_digest, model_digest
+from scope_rlvr.teachers.failures import TeacherFailureMonitor
 from scope_rlvr.teachers.settings import THE_POLICY
 
 SCHEMA_VERSION = 1
@@ -469,9 +469,9 @@ class Salvage:
 
     def _watch(self, number: int, log: TeacherLog) -> None:
         """Refuse a block in which the teacher failed too often: nothing could be learned from it."""
-        watch = TeacherWatch(self.plan.config.teacher.max_failure_share, window=1)
-        faults = list(watch.add(number, log))
-        why = watch.why_to_stop()
+        monitor = TeacherFailureMonitor(self.plan.config.teacher.max_failure_share, window=1)
+        faults = list(monitor.record(number, log))
+        why = monitor.reason_to_stop()
         if why:
             raise TeacherFailed(why)
         self.notes += [fault for fault in faults if fault not in self.notes]

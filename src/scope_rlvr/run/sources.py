@@ -24,8 +24,8 @@ from scope_rlvr.problems.sources import (
     makes_problems,
     overlap,
 )
-from scope_rlvr.run.config import EvaluationSet as SetSettings
 from scope_rlvr.run.config import RunConfig
+from scope_rlvr.run.sections import EvaluationSetSection
 from scope_rlvr.scorers.families import EXACT, NONE, ChosenRule
 from scope_rlvr.store.packages import is_installed
 from scope_rlvr.teachers.settings import SOLUTIONS, THE_POLICY
@@ -99,7 +99,7 @@ def evaluation_sets(config: RunConfig, split: Split = "test") -> list[Evaluation
     return [evaluation_set(config, section, num_problems, split) for section in evaluation.sets]
 
 
-def evaluation_set(config: RunConfig, section: SetSettings, num_problems: int, split: Split) -> EvaluationSet:
+def evaluation_set(config: RunConfig, section: EvaluationSetSection, num_problems: int, split: Split) -> EvaluationSet:
     """One held-out set with its first ``num_problems`` problems; of what makes problems, those of the block."""
     name, level = section.called(config.problems.family), section.level
     settings: SourceSettings = section

@@ -18,18 +18,18 @@ from scope_rlvr.core.types import Problem
 from scope_rlvr.engines.processes import meet, noticing_the_lost
 from scope_rlvr.engines.trl.trainer import NonFiniteLoss, ScopeTrainer, StepResult
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet
+from scope_rlvr.grading.settings import BOX_REMEDY, NO_BOX, asks_for_no_box
 from scope_rlvr.models.lora import merged
 from scope_rlvr.run.components import Components, load_components, make_evaluator
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.context import require_room
-from scope_rlvr.run.shown_prompt import BOX_REMEDY, NO_BOX, asks_for_no_box, prompt_as_read
 from scope_rlvr.run.sources import evaluation_sets, short_enough, training_problems
-from scope_rlvr.run.teacher_watch import TeacherWatch
 from scope_rlvr.run.trainer import make_trainer
 from scope_rlvr.servers.cache import digest_of
 from scope_rlvr.store.folder import CHECKPOINT_MARKER, RunFolder, step_of
 from scope_rlvr.store.interruption import Interruption, interruptible
 from scope_rlvr.store.records import group_records
+from scope_rlvr.teachers.failures import TeacherFailureMonitor
 
 SUMMARY_SCHEMA = 1
 
@@ -118,12 +118,12 @@ class _Progress(TrainerCallback):
 
     def __post_init__(self) -> None:
         section = self.config.teacher
-        self.teacher_watch = TeacherWatch(section.max_failure_share, section.failure_window)
+        self.teacher_failures = TeacherFailureMonitor(section.max_failure_share, section.failure_window)
 
     def on_groups(self, result: StepResult) -> None:
         """A generation batch has its credit: write its rollouts down before anything is trained on them."""
         self.pending = result
-        for line in self.teacher_watch.add(result.step, result.teacher_log):
+        for line in self.teacher_failures.record(result.step, result.teacher_log):
             self.watcher.note(line)
         with self.processes.as_one("writing rollouts"):
             self.folder.append(
@@ -149,7 +149,7 @@ class _Progress(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any
     ) -> TrainerControl:
         self._count_flat_steps()
-        self.stopped_because = self.stopped_because or self.teacher_watch.why_to_stop()
+        self.stopped_because = self.stopped_because or self.teacher_failures.reason_to_stop()
         self.interrupted_by = next(filter(None, self.processes.together("signals", lambda: self.interruption.by)), "")
         # Between two passes over the same rollouts nothing can be resumed exactly: finish the passes first.
         is_between_batches = state.global_step % self.config.objective.updates_per_batch == 0
@@ -218,7 +218,7 @@ def train(config: RunConfig, folder: RunFolder, watcher: Watcher, resume_from: P
         watcher.note(
             f"{num_problems - len(problems)} of {num_problems} problems left out: longer than max_prompt_tokens"
         )
-    if asks_for_no_box(config, prompt_as_read(components.codec, problems[0])):
+    if asks_for_no_box(config.verifier, components.codec.prompt_as_read(problems[0].prompt)):
         watcher.note(f"{NO_BOX}: {BOX_REMEDY}")
     progress = _Progress(folder, config, components, watcher, totals, evaluation_sets(config, "dev"), processes)
     # The trainer may wrap the policy's forward pass (autocast): before and after are to be measured alike.

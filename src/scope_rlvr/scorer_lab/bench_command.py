@@ -60,10 +60,10 @@ class ScorerSpec:
             _require_problems_of(family, solutions)
         import torch
 
-        from scope_rlvr.run.quiet import quiet_libraries_for
+        from scope_rlvr.models.quiet import quiet_libraries
         from scope_rlvr.scorers.loading import load_scorer
 
-        quiet_libraries_for([self.name])
+        quiet_libraries([self.name])
         torch.set_num_threads(config.run.num_threads)
         problems = [solution.problem for solution in solutions]
         return load_scorer(config.scorer, problems=problems, problem_family=family, seed=config.run.seed)

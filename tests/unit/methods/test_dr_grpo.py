@@ -7,7 +7,8 @@ import pytest
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation
 from scope_rlvr.methods import DrGrpo, Grpo
-from scope_rlvr.run.config import ObjectiveSection, RunConfig
+from scope_rlvr.run.config import RunConfig
+from scope_rlvr.run.sections import ObjectiveSection
 from tests.unit.methods.crediting import credited
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scope_rlvr.core.types import Outcome
 from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.methods import Grpo, Vppo
-from scope_rlvr.run.config import RunConfig, ScorerSection
+from scope_rlvr.run.config import RunConfig
+from scope_rlvr.scorers.families import ScorerSection
 from tests.doubles import TableScorer, toolbox
 from tests.unit.methods.crediting import credited, is_silent, runs
 

@@ -8,16 +8,10 @@ import warnings
 from collections.abc import Iterable
 
 from scope_rlvr.models.resolve import EMBEDDED
-from scope_rlvr.run.config import RunConfig
 
 
-def quiet_libraries(config: RunConfig) -> None:
-    """Silence progress bars and notices; keep the network out where every model is embedded."""
-    quiet_libraries_for([config.model.policy, config.teacher.model, config.scorer.model])
-
-
-def quiet_libraries_for(names: Iterable[str]) -> None:
-    """The same for models (and data) by their names."""
+def quiet_libraries(names: Iterable[str]) -> None:
+    """Silence progress bars and notices; keep the network out where all of ``names``, models and data, are embedded."""
     from transformers.utils import logging as transformers_logging
 
     if all(name.startswith(EMBEDDED) for name in names):

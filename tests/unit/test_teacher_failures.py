@@ -10,7 +10,7 @@ from rich.console import Console
 from scope_rlvr.core.ports import Effort, Fault, TeacherReply
 from scope_rlvr.core.toolbox import TeacherLog
 from scope_rlvr.report.live import LiveDisplay
-from scope_rlvr.run.teacher_watch import TeacherWatch
+from scope_rlvr.teachers.failures import TeacherFailureMonitor
 from tests.doubles import PROBLEM, ScriptedTeacher, group, salvaged, toolbox
 
 DOWN = TeacherReply(error="no whole reply within 60 s", fault=Fault.TIMEOUT, effort=Effort(4, 61.5))
@@ -62,35 +62,35 @@ def test_the_wrong_number_of_replies_is_a_failure_of_all() -> None:
 
 
 def test_only_the_latest_steps_with_a_question_count() -> None:
-    watch = TeacherWatch(max_share=0.5, window=2)
+    monitor = TeacherFailureMonitor(max_share=0.5, window=2)
     for step, replies in ((1, [DOWN, DOWN]), (2, []), (3, [FINE, DOWN])):
-        list(watch.add(step, log_of(*replies)))
-    assert "3 of 4 questions in the last 2 steps" in watch.why_to_stop()
-    list(watch.add(4, log_of(FINE)))
-    assert watch.why_to_stop() == ""
+        list(monitor.record(step, log_of(*replies)))
+    assert "3 of 4 questions in the last 2 steps" in monitor.reason_to_stop()
+    list(monitor.record(4, log_of(FINE)))
+    assert monitor.reason_to_stop() == ""
 
 
 def test_batches_of_one_step_are_one_step() -> None:
-    watch = TeacherWatch(max_share=0.5, window=2)
+    monitor = TeacherFailureMonitor(max_share=0.5, window=2)
     for step in (1, 1, 1):
-        list(watch.add(step, log_of(DOWN)))
-    assert watch.why_to_stop() == ""
-    list(watch.add(2, log_of(DOWN)))
-    assert "4 of 4" in watch.why_to_stop()
+        list(monitor.record(step, log_of(DOWN)))
+    assert monitor.reason_to_stop() == ""
+    list(monitor.record(2, log_of(DOWN)))
+    assert "4 of 4" in monitor.reason_to_stop()
 
 
 def test_the_share_itself_is_allowed() -> None:
-    watch = TeacherWatch(max_share=0.5, window=1)
-    list(watch.add(1, log_of(DOWN, FINE)))
-    assert watch.why_to_stop() == ""
+    monitor = TeacherFailureMonitor(max_share=0.5, window=1)
+    list(monitor.record(1, log_of(DOWN, FINE)))
+    assert monitor.reason_to_stop() == ""
 
 
 def test_each_kind_of_fault_is_told_once() -> None:
-    watch = TeacherWatch(max_share=1, window=1)
-    told = [list(watch.add(step, log_of(DOWN))) for step in (1, 2)]
+    monitor = TeacherFailureMonitor(max_share=1, window=1)
+    told = [list(monitor.record(step, log_of(DOWN))) for step in (1, 2)]
     assert told == [["the teacher failed (timeout): no whole reply within 60 s"], []]
     other = TeacherReply(error="HTTP 500: worker died", fault=Fault.SERVER)
-    assert list(watch.add(3, log_of(other, DOWN))) == ["the teacher failed (server): HTTP 500: worker died"]
+    assert list(monitor.record(3, log_of(other, DOWN))) == ["the teacher failed (server): HTTP 500: worker died"]
 
 
 def test_the_live_display_shows_what_is_not_answered() -> None:

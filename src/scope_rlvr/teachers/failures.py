@@ -1,4 +1,4 @@
-"""Watches how often a teacher fails, says so once, and says when it is too often."""
+"""How often a teacher fails: each kind of fault is told once, and too many of them are a reason to stop."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from scope_rlvr.core.toolbox import TeacherLog
 
 
 @dataclass
-class TeacherWatch:
+class TeacherFailureMonitor:
     """The questions of the latest ``window`` steps with a question, and how many of them were not answered.
 
-    >>> watch = TeacherWatch(max_share=0.5, window=2)
+    >>> monitor = TeacherFailureMonitor(max_share=0.5, window=2)
     >>> for step in (1, 2):
     ...     log = TeacherLog()
     ...     log.counts |= {"teacher/asked": 4, "teacher/errors": 3, "teacher/errors/timeout": 3}
     ...     log.messages["timeout"] = "no whole reply within 60 s"
-    ...     list(watch.add(step, log))
+    ...     list(monitor.record(step, log))
     ['the teacher failed (timeout): no whole reply within 60 s']
     []
-    >>> watch.why_to_stop()
+    >>> monitor.reason_to_stop()
     'the teacher did not answer 6 of 8 questions in the last 2 steps that asked it (timeout 6; the latest: no whole reply within 60 s), more than teacher.max_failure_share = 0.5 allows; mend it, then go on with --resume'
     """
 
@@ -31,7 +31,7 @@ class TeacherWatch:
     _latest: str = ""
     _told: set[str] = field(default_factory=set)
 
-    def add(self, step: int, log: TeacherLog) -> Iterator[str]:
+    def record(self, step: int, log: TeacherLog) -> Iterator[str]:
         """Take in what was asked at a step; a line for each kind of fault that is new."""
         if not log.counts.get("teacher/asked"):
             return
@@ -46,7 +46,7 @@ class TeacherWatch:
                 self._told.add(fault)
                 yield f"the teacher failed ({fault}): {message}"
 
-    def why_to_stop(self) -> str:
+    def reason_to_stop(self) -> str:
         """The reason to stop the run; empty while there is none, and until the window is full."""
         counts = sum((counted for _, counted in self._steps), Counter[str]())
         asked, errors = counts["teacher/asked"], counts["teacher/errors"]

@@ -1,0 +1,186 @@
+"""The sections of a run's configuration that no other room has settings of its own for.
+
+The defaults are the embedded recipe: tiny models, a problem family with exact truth, minutes on two CPU cores.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from scope_rlvr.core.ports import Sampling
+from scope_rlvr.core.settings import Settings
+from scope_rlvr.engines.samplers import AnySampler, LocalSampler
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.losses import Aggregation, Clip
+from scope_rlvr.models.lora import LoraSection
+from scope_rlvr.problems.sources import SourceSettings, name_of
+
+
+class RunSection(Settings):
+    """Two numbers decide a step's size: problems, and rollouts for each."""
+
+    seed: int = 0
+    steps: int = Field(250, ge=1)
+    problems_per_step: int = Field(8, ge=1)
+    rollouts_per_problem: int = Field(8, ge=2)
+    micro_batch_rows: int | None = Field(
+        None, ge=1, description="rows in one backward pass of a process; all that it has in a step by default"
+    )
+    num_threads: int = Field(1, ge=1, description="CPU threads of the tensor library")
+    gradient_checkpointing: bool = Field(
+        False,
+        description="compute activations a second time in the backward pass instead of keeping them: slower, and "
+        "far less memory",
+    )
+    checkpoint_every: int = Field(100, ge=1)
+    flat_steps_limit: int = Field(30, ge=1, description="steps in a row without any gradient after which a run stops")
+
+
+class ModelSection(Settings):
+    """The policy: a model folder, a Hub name, or ``embedded:policy``; with ``lora``, adapters of it are trained."""
+
+    policy: str = "embedded:policy"
+    lora: LoraSection | None = Field(
+        None,
+        description="train low-rank adapters in the place of all weights; `docs/lora.md` says what follows from it",
+    )
+
+
+class ProblemsSection(SourceSettings):
+    """Training problems: an embedded family at one level, or what ``source`` names."""
+
+    family: str = "reduction"
+    level: int = Field(6, ge=2)
+    folder: Path | None = Field(
+        None,
+        description="folder with local copies of benchmarks, `<name>.jsonl`; the environment variable `SCOPE_DATA` names it "
+        "otherwise",
+    )
+    max_prompt_tokens: int | None = Field(
+        None, ge=1, description="problems whose prompt, template included, has more tokens are left out of training"
+    )
+    allow_overlap: bool = Field(False, description="also train where a training problem is in an evaluation set, too")
+
+
+class SamplingSection(Settings):
+    """How the policy samples while it trains."""
+
+    sampler: AnySampler = LocalSampler()
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    min_p: float = Field(0.0, ge=0, lt=1)
+    max_response_tokens: int = Field(96, ge=2)
+    batch_rows: int | None = Field(
+        None,
+        ge=1,
+        description="rollouts sampled at a time; all of a step's by default. Another number gives other rollouts",
+    )
+
+    @model_validator(mode="after")
+    def _leaves_batches_to_vllm(self) -> SamplingSection:
+        if self.batch_rows is not None and not isinstance(self.sampler, LocalSampler):
+            raise ValueError(f"batch_rows means nothing to the sampler {self.sampler.kind!r}, which batches by itself")
+        return self
+
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_p, self.top_k, self.min_p)
+
+
+class ObjectiveSection(Settings):
+    """The objective shared by all methods of a comparison."""
+
+    normalisation: Normalisation = Normalisation.NONE
+    aggregation: Aggregation = Aggregation.MAX_LENGTH
+    clip: Clip = Clip()
+    kl: float = Field(0.0, ge=0)
+    entropy: float = 0.0
+    updates_per_batch: int = Field(1, ge=1, description="passes over the same rollouts")
+
+
+class Schedule(StrEnum):
+    """Learning-rate schedules, by their Hugging Face names."""
+
+    CONSTANT = "constant"
+    WARMUP = "constant_with_warmup"
+    LINEAR = "linear"
+    COSINE = "cosine"
+
+
+class OptimizerSection(Settings):
+    """AdamW."""
+
+    learning_rate: float = Field(1.5e-4, gt=0)
+    schedule: Schedule = Schedule.WARMUP
+    warmup_steps: int = Field(5, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+
+
+class EvaluationSetSection(SourceSettings):
+    """Held-out problems of the family at a level, or what ``source`` names."""
+
+    role: Literal["trained", "out of distribution"]
+    level: int | None = Field(None, ge=2)
+    name: str | None = Field(
+        None, min_length=1, description="what the set is called in figures; its source's name otherwise"
+    )
+    samples_per_problem: int | None = Field(
+        None, ge=1, description="samples for each of its problems; `evaluation.samples_per_problem` by default"
+    )
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> EvaluationSetSection:
+        if (self.level is None) == (self.source is None):
+            raise ValueError("an evaluation set needs either a level of the problem family or a source")
+        return self
+
+    def called(self, family: str) -> str:
+        """What the set is called in figures."""
+        return self.name or (name_of(self.source) if self.source is not None else f"{family}-{self.level}")
+
+    def described(self) -> str:
+        """The set in the plan of a run.
+
+        >>> EvaluationSetSection(role="trained", source="aime24", samples_per_problem=32).described()
+        'aime24 (trained, 32 samples)'
+        """
+        own = "" if self.samples_per_problem is None else f", {self.samples_per_problem} samples"
+        return f"{self.source or f'level {self.level}'} ({self.role}{own})"
+
+
+class EvaluationSection(Settings):
+    """What is measured before and after, always unaided, at the training temperature unless another is given."""
+
+    sets: tuple[EvaluationSetSection, ...] = (
+        EvaluationSetSection(role="trained", level=6),
+        EvaluationSetSection(role="out of distribution", level=9),
+        EvaluationSetSection(role="out of distribution", level=10),
+    )
+    num_problems: int = Field(200, ge=1)
+    problems_block: int = Field(
+        0, ge=0, description="which block of `num_problems` held-out problems of a family; blocks share no problem"
+    )
+    samples_per_problem: int = Field(8, ge=1)
+    max_response_tokens: int = Field(160, ge=2)
+    temperature: float | None = Field(None, ge=0)
+    batch_rows: int = Field(
+        256, ge=1, description="rollouts sampled at a time while measuring. Another number gives other rollouts"
+    )
+    before: bool = Field(True, description="also measure the policy before training")
+    every: int = Field(
+        0, ge=0, description="held-out evaluation during the run, every so many steps and at the last; 0 is never"
+    )
+    num_problems_during: int | None = Field(
+        None, ge=1, description="problems of each set in evaluations during the run; `num_problems` by default"
+    )
+
+
+class LoggingSection(Settings):
+    """Where else figures go: names of Hugging Face reporters (``trackio``, ``wandb``, ``tensorboard``)."""
+
+    report_to: tuple[str, ...] = ()
