@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from threading import Barrier
 
 import pytest
 
 from scope_rlvr.core.groups import Group, GroupClass, Member, Role, SalvageOutcome, SalvageRecord
 from scope_rlvr.core.ports import TeacherReply
-from scope_rlvr.core.types import Origin, Outcome
+from scope_rlvr.core.processes import Processes
+from scope_rlvr.core.toolbox import Stopwatch
+from scope_rlvr.core.types import Origin, Outcome, Verdict
 from scope_rlvr.salvage.settings import SalvageSettings
 from tests.doubles import (
     END,
@@ -521,6 +526,84 @@ def test_the_step_that_the_correction_ends_in_must_pass():
     scorer = TableScorer()
     salvaged(group(FAILURE), toolbox(step_scorer=scorer))
     assert scorer.solutions[-1] == (KEPT, "good\n\n")
+
+
+class Board:
+    """Where two threads, each the process of a run, leave their results for each other."""
+
+    def __init__(self) -> None:
+        self.barrier = Barrier(2, timeout=20)
+        self.left: list[tuple[str, list]] = [("", []), ("", [])]
+
+
+class Thread(Processes):
+    """One of two processes that work in threads; it fails where they do not do the same thing."""
+
+    count = 2
+
+    def __init__(self, index: int, board: Board) -> None:
+        self.index, self.board = index, board
+
+    def together(self, what, work):
+        self.board.left[self.index] = (what, work())
+        self.board.barrier.wait()
+        (one, mine), (other, yours) = self.board.left
+        self.board.barrier.wait()
+        assert one == other
+        return [mine, yours]
+
+
+class TimesOut(ExactVerifier):
+    """Cannot judge any text in time."""
+
+    def _verdict(self, problem, text):
+        return Verdict(Outcome.UNKNOWN, None, "no verdict in time")
+
+
+def test_a_verifier_that_times_out_in_one_process_does_not_part_the_processes():
+    groups, board = [group(FAILURE), group(FAILURE)], Board()
+    verifiers = [ExactVerifier(), TimesOut()]
+
+    def in_process(index: int) -> list[Group]:
+        tools = toolbox(
+            teacher=ScriptedTeacher(["answer 7\n\n"]), verifier=verifiers[index], processes=Thread(index, board)
+        )
+        try:
+            return salvaged(groups, tools)
+        except BaseException:
+            board.barrier.abort()
+            raise
+
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(in_process, range(2))
+    assert one == other
+    # The first process found the leak in its own failure; the other could not judge the second one, and let it pass.
+    assert outcomes(*one)[0] is SalvageOutcome.ANSWER_LEAK
+    assert outcomes(*one)[1] is not SalvageOutcome.ANSWER_LEAK
+    assert [verifier.texts[:1] for verifier in verifiers] == [["answer 7\n\n"]] * 2
+
+
+def test_the_time_of_the_answer_leak_guard_is_the_verifier_s():
+    phases, open_phases = [], []
+
+    class Watched(Stopwatch):
+        @contextmanager
+        def phase(self, name):
+            open_phases.append(name)
+            yield
+            open_phases.pop()
+
+    class Watching(ExactVerifier):
+        def verify(self, attempts):
+            phases.extend(open_phases or ["none"])
+            return super().verify(attempts)
+
+    (edited,) = salvaged(
+        group(FAILURE),
+        toolbox(teacher=ScriptedTeacher(["answer 7|"]), verifier=Watching(), clock=Watched()),
+    )
+    assert outcomes(edited) == [SalvageOutcome.ANSWER_LEAK]
+    assert set(phases) == {"verifying"}
 
 
 # --- continuations, rounds, fallback --------------------------------------------------------------------------------

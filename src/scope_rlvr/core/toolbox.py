@@ -190,14 +190,20 @@ class Toolbox:
 
     def verify(self, attempts: Sequence[tuple[Problem, Rollout]]) -> list[Verdict]:
         """Verdicts of rollouts; a truncated one is wrong without asking."""
+
+        def judged(part: Sequence[tuple[Problem, Rollout]]) -> list[Verdict]:
+            return self.verifier.verify([(problem, self.text(rollout)) for problem, rollout in part])
+
         ended = [(problem, rollout) for problem, rollout in attempts if not rollout.is_truncated]
         with self.clock.phase("verifying"):
-            verdicts = iter(self.processes.spread("verifying", ended, self._verified))
+            verdicts = iter(self.processes.spread("verifying", ended, judged))
         truncated = Verdict(Outcome.WRONG, reason="truncated")
         return [truncated if rollout.is_truncated else next(verdicts) for _, rollout in attempts]
 
-    def _verified(self, ended: Sequence[tuple[Problem, Rollout]]) -> list[Verdict]:
-        return self.verifier.verify([(problem, self.text(rollout)) for problem, rollout in ended])
+    def verify_texts(self, attempts: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+        """Verdicts of texts, which need not be whole responses."""
+        with self.clock.phase("verifying"):
+            return self.processes.spread("verifying", attempts, self.verifier.verify)
 
     def judge(self, attempts: Sequence[tuple[Problem, Rollout]]) -> list[Member]:
         """Verified members of a group."""

@@ -26,10 +26,11 @@ def guard(failures: list[Failure], settings: SalvageSettings, tools: Toolbox) ->
 
 def _guard_leak(failures: list[Failure], tools: Toolbox) -> None:
     """A step may state the right answer only where the policy's own next step stated an answer, too."""
-    stated = tools.verifier.verify([(f.problem, f.corrections[-1].text) for f in failures])
-    own_next = tools.verifier.verify([(f.problem, f.own_next) for f in failures])
-    for failure, correction, own in zip(failures, stated, own_next, strict=True):
-        if correction.is_right and own.answer is None:
+    stated = tools.verify_texts([(f.problem, f.corrections[-1].text) for f in failures])
+    right = [failure for failure, verdict in zip(failures, stated, strict=True) if verdict.is_right]
+    own_next = tools.verify_texts([(f.problem, f.own_next) for f in right])
+    for failure, verdict in zip(right, own_next, strict=True):
+        if verdict.answer is None:
             failure.outcome = SalvageOutcome.ANSWER_LEAK
 
 
