@@ -19,6 +19,7 @@ from scope_rlvr.salvage.salvage import salvage
 from scope_rlvr.salvage.settings import SalvageSettings
 from scope_rlvr.store.records import group_records
 
+SALVAGE = SalvageSettings(max_salvages=2)
 GROUP_SIZE = 4
 ROOM = 300
 END = 0
@@ -156,6 +157,7 @@ def make_run(
     num_problems: int = 4,
     remark: str = "",
     is_finished: bool = True,
+    settings: SalvageSettings = SALVAGE,
 ) -> Path:
     """Write a run folder in the documented format; the same arguments give the same files.
 
@@ -169,7 +171,7 @@ def make_run(
         for step in range(1, num_steps + 1):
             done = step / num_steps
             policy = ForgetfulPolicy(codec, 0.05 + 0.3 * math.exp(-3 * done), remark)
-            groups = _one_step(policy, codec, rng, step, num_problems)
+            groups = _one_step(policy, codec, rng, step, num_problems, settings)
             row = _metrics(groups, step, num_steps, rng)
             metrics.write(json.dumps(row) + "\n")
             rewards = [[float(m.verdict.is_right) for m in group.members] for group in groups]
@@ -180,7 +182,9 @@ def make_run(
     return folder
 
 
-def _one_step(policy: ForgetfulPolicy, codec: Words, rng: Random, step: int, num_problems: int) -> list[Group]:
+def _one_step(
+    policy: ForgetfulPolicy, codec: Words, rng: Random, step: int, num_problems: int, settings: SalvageSettings
+) -> list[Group]:
     verifier, sampling = LastWord(), Sampling()
     groups = []
     for problem in Reduction().sample(3 + step % 4, num_problems, step):
@@ -195,7 +199,7 @@ def _one_step(policy: ForgetfulPolicy, codec: Words, rng: Random, step: int, num
     tools = Toolbox(
         policy, verifier, codec, sampling, ROOM, step, step_scorer=NoisyScorer(rng), teacher=HurriedTeacher(rng)
     )
-    edited = salvage(groups, SalvageSettings(max_salvages=2), tools)
+    edited = salvage(groups, settings, tools)
     return [replace(g, problem=replace(g.problem, prompt=f"{policy.remark}{g.problem.prompt}")) for g in edited]
 
 

@@ -77,6 +77,18 @@ def test_a_cut_without_room_was_not_eligible():
     assert "salvage/rate" not in found
 
 
+def test_a_cut_that_no_scorer_chose_is_eligible_but_not_located():
+    scope = Scope(cut="random_step", guards={"low_score": False})
+    found = figures(scope, [group(FAILURE, FAILURE), group("bad|")], toolbox(step_scorer=None))
+    assert {name: found[f"salvage/{name}"] for name in ("failures", "scored", "located", "eligible", "attempted")} == {
+        "failures": 3,
+        "scored": 0,
+        "located": 0,
+        "eligible": 2,
+        "attempted": 1,
+    }
+
+
 def test_group_classes_and_flat_groups():
     found = figures(Grpo(), [group(RIGHT, RIGHT), group("bad|"), group(RIGHT, "bad|"), group("answer ?|")])
     assert {name: value for name, value in found.items() if name.startswith("groups/")} == {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from scope_rlvr.methods import Method, ProcessReward, Prof
+import pytest
+
+from scope_rlvr.methods import Method, ProcessReward, Prof, Scope
 from scope_rlvr.store.records import group_records
 from tests.doubles import CharCodec, TableScorer, group, toolbox
 
@@ -37,6 +39,14 @@ def test_where_scoring_failed_nothing_is_said():
     assert [record["scoring"] for record in records_of(ProcessReward(), FAILURE, RIGHT, step_scorer=scorer)] == [
         None
     ] * 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "first_wrong_step"), [({}, 1), ({"cut": "random_step", "guards": {"low_score": False}}, None)]
+)
+def test_where_a_failure_was_cut_is_kept_apart_from_what_the_scorer_said(settings, first_wrong_step):
+    *_, replaced = records_of(Scope(min_prefix_ratio=0, **settings), "good 1\n\nbad 2|")
+    assert (replaced["salvage"]["first_wrong_step"], replaced["salvage"]["cut_step"]) == (first_wrong_step, 1)
 
 
 def test_what_a_filter_dropped_keeps_its_scores():

@@ -21,6 +21,7 @@ from scope_rlvr.report.live import LiveDisplay, final_table, sparkline
 from scope_rlvr.report.reading import JsonLines, read_run
 from scope_rlvr.report.terminal import show_run
 from scope_rlvr.report.wording import OUTCOME_MEANING, percent, visible
+from scope_rlvr.salvage.settings import SalvageSettings
 from tests.example_run import make_run
 
 HOSTILE = (
@@ -238,6 +239,22 @@ def test_outcomes_count_every_failure_once(run: Path) -> None:
     assert sum(entry.was_attempted for entry in found.entries) == data.total("salvage/attempted")
 
 
+def test_a_salvage_without_a_teacher_was_attempted_too(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", settings=SalvageSettings(mode="no_teacher"))
+    entries, attempted = survey(JsonLines(run / "rollouts.jsonl")).entries, read_run(run).total("salvage/attempted")
+    assert sum(entry.was_attempted for entry in entries) == attempted > 0
+
+
+def test_a_cut_at_random_is_not_shown_as_the_scorer_s_word(run: Path, tmp_path: Path) -> None:
+    at_random = make_run(tmp_path / "run", settings=SalvageSettings(cut="random_step", guards={"low_score": False}))
+    shown, by_scorer = page_of(at_random, tmp_path).text, page_of(run, tmp_path).text
+    # The legend alone explains the sign for a first wrong step.
+    assert (shown.count("✗ first wrong"), by_scorer.count("✂ cut here")) == (1, 0)
+    assert min(shown.count("✂ cut here"), by_scorer.count("✗ first wrong") - 1) > 0
+    assert ("first wrong step found" in shown, "first wrong step found" in by_scorer) == (False, True)
+    assert "prefix worth keeping" in shown
+
+
 def test_every_outcome_is_explained() -> None:
     assert set(OUTCOME_MEANING) == set(SalvageOutcome)
 
@@ -277,13 +294,14 @@ def test_case_tells_the_story_in_order(run: Path) -> None:
         assert case.attempt_answer == case.reference != case.failed_answer
 
 
-def test_prefix_cut_inside_a_step_is_shown_in_two_parts() -> None:
+def cut_in_the_middle(**cut: object) -> dict[str, object]:
+    """The record of a failure of two steps, of which one token of the first was kept."""
     steps = [{"text": "one two\n\n", "start": 0, "end": 3}, {"text": "three", "start": 3, "end": 4}]
     story = {
         "outcome": "still wrong",
         "steps": steps,
         "step_scores": [0.9, 0.1],
-        "first_wrong_step": 1,
+        **cut,
         "num_kept_tokens": 1,
         "corrections": [{"at_token": 1, "text": "zwei", "num_tokens": 1, "score": None}],
         "attempt": [
@@ -292,7 +310,7 @@ def test_prefix_cut_inside_a_step_is_shown_in_two_parts() -> None:
         ],
         "verdict": {"outcome": "wrong", "answer": None, "reason": "truncated"},
     }
-    record = {
+    return {
         "step": 1,
         "group": 0,
         "problem": "p",
@@ -303,9 +321,22 @@ def test_prefix_cut_inside_a_step_is_shown_in_two_parts() -> None:
         "verdict": {"outcome": "wrong", "answer": None, "reason": "no answer"},
         "segments": [{"origin": "policy", "text": "one two\n\nthree", "token_ids": [1, 3, 4, 5]}],
     }
-    case = case_of(record)
+
+
+@pytest.mark.parametrize(
+    ("cut", "parts"),
+    [
+        # Journals of older versions have no ``cut_step``.
+        ({"first_wrong_step": 1}, (Part.GIVEN_UP, Part.REJECTED)),
+        ({"first_wrong_step": 1, "cut_step": 1}, (Part.GIVEN_UP, Part.REJECTED)),
+        ({"first_wrong_step": None, "cut_step": 1}, (Part.GIVEN_UP, Part.CUT)),
+        ({"first_wrong_step": None, "cut_step": 0}, (Part.CUT, Part.DROPPED)),
+    ],
+)
+def test_prefix_cut_inside_a_step_is_shown_in_two_parts(cut: dict[str, object], parts: tuple[Part, Part]) -> None:
+    case = case_of(cut_in_the_middle(**cut))
     assert [(row.part, row.text) for row in case.kept] == [(Part.KEPT, "one")]
-    assert [(row.part, row.text) for row in case.failed] == [(Part.GIVEN_UP, " two"), (Part.REJECTED, "three")]
+    assert [(row.part, row.text) for row in case.failed] == list(zip(parts, (" two", "three"), strict=True))
     assert [(row.part, row.text) for row in case.attempted] == [(Part.TEACHER, " zwei")]
 
 

@@ -82,6 +82,7 @@ def test_the_record_says_all_that_happened():
     assert [step.text for step in record.steps] == [KEPT, "bad 2\n\n", "answer 3"]
     assert record.step_scores_S == (0.9, 0.1, 0.9)
     assert (record.first_wrong_step, record.num_kept_tokens) == (1, 8)
+    assert record.cut_step == 1
     (correction,) = record.corrections
     assert (correction.at_token, correction.text, correction.num_tokens, correction.score) == (8, "good\n\n", 6, 0.9)
     assert (record.num_continuations, record.num_continuation_tokens) == (1, 9)
@@ -289,6 +290,7 @@ def test_steps_can_be_given_up_before_the_first_wrong_one():
     record = record_of(edited)
     assert plain(edited.members[0].rollout) == "good 0\n\ngood\n\nanswer 7|"
     assert (record.first_wrong_step, record.num_kept_tokens) == (2, 8)
+    assert record.cut_step == 2
 
 
 def test_tokens_can_be_given_up_before_the_cut_and_the_rejected_step_is_still_the_wrong_one():

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from scope_rlvr.core.groups import SalvageOutcome
-from scope_rlvr.core.types import Origin
+from scope_rlvr.core.groups import Group, Member, SalvageOutcome
+from scope_rlvr.core.types import Origin, Outcome, Verdict
 from scope_rlvr.methods import Scope
 from scope_rlvr.salvage.cuts import NUM_ENTROPY_TOKENS
 from scope_rlvr.salvage.settings import SalvageSettings
-from tests.doubles import ScriptedPolicy, ScriptedTeacher, TableScorer, credited, group, plain, salvaged, toolbox
+from tests.doubles import (
+    PROBLEM,
+    ScriptedPolicy,
+    ScriptedTeacher,
+    TableScorer,
+    credited,
+    group,
+    plain,
+    rollout,
+    salvaged,
+    toolbox,
+)
 
 FAILURE = "good 1\n\nbad 2\n\nbad 3\n\nanswer 3|"
 KEEP_ALL = {"min_prefix_steps": 0, "min_prefix_ratio": 0.0}
@@ -49,7 +62,9 @@ def test_a_random_cut_asks_no_scorer_and_reaches_every_step_but_the_first():
         text, record = attempt_of(tools=tools, cut="random_step", guards={"low_score": False})
         kept.add(text.split("/")[0])
         assert scorer.num_calls == 0
-        assert record.num_kept_tokens == len(text.split("/")[0])
+        assert record.num_kept_tokens == len(text.split("/")[0]) == record.steps[record.cut_step].start
+        assert record.is_cut
+        assert not record.is_located
     assert kept == {"good 1\n\n", "good 1\n\nbad 2\n\n", "good 1\n\nbad 2\n\nbad 3\n\n"}
 
 
@@ -65,7 +80,22 @@ def test_a_cut_at_high_entropy_keeps_everything_before_that_token():
         kept = text.split("/")[0]
         assert FAILURE.startswith(kept)
         assert 9 <= len(kept) < 9 + NUM_ENTROPY_TOKENS
-        assert record.steps[record.first_wrong_step].start <= len(kept) < record.steps[record.first_wrong_step].end
+        assert record.steps[record.cut_step].start <= len(kept) < record.steps[record.cut_step].end
+        assert not record.is_located
+
+
+@pytest.mark.parametrize("cut", ["random_step", "high_entropy"])
+@pytest.mark.parametrize("failure", ["bad|", ""], ids=["one step", "no token"])
+def test_a_failure_without_a_second_step_cannot_be_cut_by_chance(cut, failure):
+    class EvenPolicy(ScriptedPolicy):
+        def entropies(self, prompts, responses, temperature):
+            return [(1.0,) * len(response) for response in responses]
+
+    members = (Member(replace(rollout(failure), is_truncated=False), Verdict(Outcome.WRONG)),)
+    method = Scope(cut=cut, guards={"low_score": False}, failure_credit="spare_prefix", max_salvages=1)
+    (edited,) = method.edit_groups([Group(PROBLEM, members)], toolbox(policy=EvenPolicy()))
+    assert edited.members[0].salvage.outcome is SalvageOutcome.PREFIX_TOO_SHORT
+    assert set(method.credit_member(edited.members[0], -1.0).advantage_T) <= {-1.0}
 
 
 def test_who_is_needed_follows_from_what_is_asked_for():

@@ -111,6 +111,18 @@ def test_a_failure_without_a_located_error_pays_for_every_token():
     assert set(streams[0].advantage_T) == {-0.5}
 
 
+@pytest.mark.parametrize("cut", ["random_step", "high_entropy"])
+def test_a_cut_that_no_scorer_chose_spares_no_prefix(cut):
+    class EvenPolicy(ScriptedPolicy):
+        def entropies(self, prompts, responses, temperature):
+            return [(1.0,) * len(response) for response in responses]
+
+    scope = Scope(failure_credit="spare_prefix", cut=cut, guards={"low_score": False}, min_prefix_ratio=0)
+    groups = scope.edit_groups([group(FAILURE, RIGHT)], toolbox(policy=EvenPolicy(["answer 1|"])))
+    assert groups[0].members[0].salvage.is_cut
+    assert set(scope.credit(groups, rewards(groups), Normalisation.NONE)[0][0].advantage_T) == {-0.5}
+
+
 def test_append_trains_the_failure_and_its_salvage():
     edited, streams = credited(Scope(insertion="append"), FAILURE, RIGHT)
     assert len(edited.members) == 3

@@ -68,13 +68,17 @@ class SalvageRecord:
     """All that happened to one failure. ``attempt`` is the last rollout put together, admitted or not, and ``verdict``
     the word on it, ``None`` where it never came before the verifier.
 
-    ``steps`` and ``step_scores_S`` belong to the original failure; ``first_wrong_step`` is 0-based.
+    ``steps`` and ``step_scores_S`` belong to the original failure. Of the two 0-based indices into ``steps``,
+    ``first_wrong_step`` is what the step scorer said, and ``cut_step`` is the step at or inside which the failure was cut,
+    before ``cut_back_steps`` and ``cut_back_tokens`` moved the cut. They are equal where the scorer chose the cut;
+    ``first_wrong_step`` is ``None`` where it was not asked.
     """
 
     outcome: SalvageOutcome
     steps: tuple[Step, ...] = ()
     step_scores_S: tuple[float, ...] = ()
     first_wrong_step: int | None = None
+    cut_step: int | None = None
     num_kept_tokens: int = 0
     corrections: tuple[Correction, ...] = ()
     num_continuations: int = 0
@@ -84,8 +88,13 @@ class SalvageRecord:
 
     @property
     def is_located(self) -> bool:
-        """Whether a first wrong step is known."""
+        """Whether the step scorer found a first wrong step."""
         return self.first_wrong_step is not None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a place to cut was found, by the scorer or otherwise."""
+        return self.cut_step is not None
 
     @property
     def was_attempted(self) -> bool:

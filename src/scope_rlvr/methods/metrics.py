@@ -94,7 +94,7 @@ def _tally_salvage(tally: Tally, records: Sequence[SalvageRecord]) -> None:
     not_eligible = {SalvageOutcome.PREFIX_TOO_SHORT, SalvageOutcome.NO_ROOM}
     tally.total("salvage/scored", sum(bool(r.step_scores_S) for r in records))
     tally.total("salvage/located", len(located))
-    tally.total("salvage/eligible", sum(r.was_attempted or r.outcome not in not_eligible for r in located))
+    tally.total("salvage/eligible", sum(r.was_attempted or r.outcome not in not_eligible for r in records if r.is_cut))
     tally.total("salvage/attempted", len(attempted))
     tally.total("salvage/passed_guards", sum(r.passed_guards for r in attempted))
     tally.total("salvage/admitted", len(admitted))

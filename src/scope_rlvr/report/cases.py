@@ -19,11 +19,16 @@ _MAX_ROWS = 16
 
 
 class Part(StrEnum):
-    """Whose words a piece of a salvage is, and what became of them."""
+    """Who wrote a piece of a salvage, and what became of it.
+
+    The failure was cut at the step that is ``REJECTED`` (the scorer calls it the first wrong one) or ``CUT`` (no scorer
+    chose it).
+    """
 
     KEPT = "kept"
     GIVEN_UP = "given up"
     REJECTED = "rejected"
+    CUT = "cut"
     DROPPED = "dropped"
     TEACHER = "teacher"
     CONTINUATION = "continuation"
@@ -122,9 +127,14 @@ def survey(rollouts: JsonLines) -> Survey:
         class_of_group[step, group] = record["group_class"]
         if story is None or record["role"] == Role.SALVAGED:
             continue
-        attempted = bool(story["corrections"]) or story["outcome"] == SalvageOutcome.TEACHER_FAILED
-        entries.append(Entry(offset, step, group, story["outcome"], attempted))
+        entries.append(Entry(offset, step, group, story["outcome"], _was_attempted(story)))
     return Survey(num_rollouts, tuple(entries), class_of_group, num_foreign)
+
+
+def _was_attempted(story: dict[str, Any]) -> bool:
+    """Whether the teacher was asked, or the policy without one, as in :class:`SalvageRecord`."""
+    was_continued = story["num_continuations"] > 0 or story["verdict"] is not None
+    return bool(story["corrections"]) or was_continued or story["outcome"] == SalvageOutcome.TEACHER_FAILED
 
 
 def spread(entries: Sequence[Entry], limit: int) -> list[Entry]:
@@ -197,26 +207,32 @@ def _answer(verdict: dict[str, Any]) -> str | None:
 def _failed_rows(story: dict[str, Any]) -> tuple[list[Row], list[Row]]:
     """The failure's own steps: those that were kept, and those from where the correction took over."""
     kept, failed = [], []
-    cut, first_wrong = story["num_kept_tokens"], story["first_wrong_step"]
+    num_kept = story["num_kept_tokens"]
     kept_text = _kept_text(story)
     char_ends = accumulate(len(step["text"]) for step in story["steps"])
     for index, (step, char_end) in enumerate(zip(story["steps"], char_ends, strict=True)):
         score = story["step_scores"][index] if index < len(story["step_scores"]) else None
-        if step["end"] <= cut:
+        if step["end"] <= num_kept:
             kept.append(Row(Part.KEPT, index + 1, _clipped(step["text"]), score))
             continue
-        num_kept_chars = len(kept_text) - (char_end - len(step["text"])) if step["start"] < cut else 0
+        num_kept_chars = len(kept_text) - (char_end - len(step["text"])) if step["start"] < num_kept else 0
         if num_kept_chars > 0:
             kept.append(Row(Part.KEPT, index + 1, _clipped(step["text"][:num_kept_chars])))
-        part = _part_of_failure(index, first_wrong)
+        part = _part_of_failure(index, story)
         failed.append(Row(part, index + 1, _clipped(step["text"][max(0, num_kept_chars) :]), score))
     return kept, failed
 
 
-def _part_of_failure(index: int, first_wrong: int | None) -> Part:
-    if first_wrong is None or index < first_wrong:
+def _part_of_failure(index: int, story: dict[str, Any]) -> Part:
+    """The part of a step that was not kept."""
+    first_wrong = story["first_wrong_step"]
+    # Journals of older versions give the place of every cut as the first wrong step.
+    cut = story.get("cut_step", first_wrong)
+    if cut is None or index < cut:
         return Part.GIVEN_UP
-    return Part.REJECTED if index == first_wrong else Part.DROPPED
+    if index > cut:
+        return Part.DROPPED
+    return Part.REJECTED if index == first_wrong else Part.CUT
 
 
 def _kept_text(story: dict[str, Any]) -> str:

@@ -271,8 +271,12 @@ def _seconds(run: RunData) -> list[Series]:
 
 
 def _funnel(run: RunData) -> list[tuple[str, float, float]]:
-    """From failures to admitted salvages: name, count, share of all failures; empty without these metrics."""
+    """From failures to admitted salvages: name, count, share of all failures; empty without these metrics.
+
+    A stage that a later one exceeds was left out in this run: no scorer was asked where to cut.
+    """
     counts = [(name, run.total(key)) for key, name in _FUNNEL if run.series(key)]
+    counts = [counted for i, counted in enumerate(counts) if all(counted[1] >= later for _, later in counts[i:])]
     widest = max((count for _, count in counts), default=0)
     return [(name, count, count / widest) for name, count in counts] if widest else []
 

@@ -16,6 +16,7 @@ from scope_rlvr.report.wording import GROUP_CLASSES, meaning, visible
 PART_STYLE = {
     Part.KEPT: "#4f8ff7",
     Part.REJECTED: "#e8662f",
+    Part.CUT: "bold",
     Part.TEACHER: "bold #d869c4",
     Part.CONTINUATION: "#16a97c",
     Part.DROPPED: "dim",
@@ -27,6 +28,7 @@ PART_STYLE = {
 _LABEL = {
     Part.KEPT: "✓ kept",
     Part.REJECTED: "✗ first wrong",
+    Part.CUT: "✂ cut here",
     Part.TEACHER: "◆ teacher",
     Part.CONTINUATION: "▸ policy",
     Part.DROPPED: "  dropped",

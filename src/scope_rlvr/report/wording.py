@@ -13,7 +13,7 @@ OUTCOME_MEANING = {
     SalvageOutcome.TRUNCATED: "the response ran into its length budget",
     SalvageOutcome.SCORER_FAILED: "the step scorer gave no usable scores",
     SalvageOutcome.NO_ERROR_FOUND: "the answer is wrong, but the scorer calls every step right",
-    SalvageOutcome.PREFIX_TOO_SHORT: "the first wrong step comes too early: there is too little worth keeping",
+    SalvageOutcome.PREFIX_TOO_SHORT: "the cut comes too early: there is too little to keep",
     SalvageOutcome.NO_ROOM: "the length budget leaves no room for a correction",
     SalvageOutcome.NOT_CHOSEN: "other failures of the group were better candidates",
     SalvageOutcome.TEACHER_FAILED: "the teacher did not answer",

@@ -22,11 +22,14 @@ class Failure:
     steps: tuple[Step, ...] = ()
     scores: tuple[float, ...] = ()
     first_wrong: int | None = None
-    at_token: int | None = None
-    """Where to cut, if that is not the start of the first wrong step."""
+    """The first wrong step by the step scorer."""
+    cut_step: int | None = None
+    """The step at or inside which to cut."""
+    cut_token: int | None = None
+    """Where to cut, if that is not the start of ``cut_step``."""
     prefix: Rollout | None = None
     rejected_step: str = ""
-    """The first wrong step, whole."""
+    """The step of the cut, whole."""
     own_next: str = ""
     """What the policy wrote in the place of what the teacher is to write."""
     corrections: list[Correction] = field(default_factory=list)
@@ -45,16 +48,17 @@ class Failure:
     def record(self) -> SalvageRecord:
         assert self.outcome is not None, "every failure leaves the salvage with an outcome"
         return SalvageRecord(
-            self.outcome,
-            self.steps,
-            self.scores,
-            self.first_wrong,
-            self.num_kept_tokens,
-            tuple(self.corrections),
-            self.num_continuations,
-            self.num_continuation_tokens,
-            self.attempt,
-            self.verdict,
+            outcome=self.outcome,
+            steps=self.steps,
+            step_scores_S=self.scores,
+            first_wrong_step=self.first_wrong,
+            cut_step=self.cut_step,
+            num_kept_tokens=self.num_kept_tokens,
+            corrections=tuple(self.corrections),
+            num_continuations=self.num_continuations,
+            num_continuation_tokens=self.num_continuation_tokens,
+            attempt=self.attempt,
+            verdict=self.verdict,
         )
 
 

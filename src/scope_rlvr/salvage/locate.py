@@ -20,9 +20,7 @@ def locate(failures: list[Failure], settings: SalvageSettings, tools: Toolbox) -
     if settings.cut is Cut.FIRST_WRONG:
         _locate_first_wrong(failures, settings, tools)
     elif settings.cut is Cut.RANDOM_STEP:
-        rng = random.Random(derive_seed(tools.seed, "cut"))
-        for failure in failures:
-            failure.first_wrong = rng.randrange(1, max(2, len(failure.steps)))
+        _locate_random_step(failures, tools)
     else:
         _locate_high_entropy(failures, tools)
     for failure in still_open(failures):
@@ -38,15 +36,24 @@ def _locate_first_wrong(failures: list[Failure], settings: SalvageSettings, tool
         failure.scores = step_scores_S
         first_wrong = decision_rule(tools).first_wrong(step_scores_S)
         failure.first_wrong = settings.no_error_rule.first_wrong(step_scores_S) if first_wrong is None else first_wrong
+        failure.cut_step = failure.first_wrong
         if failure.first_wrong is None:
             failure.outcome = SalvageOutcome.NO_ERROR_FOUND
+
+
+def _locate_random_step(failures: list[Failure], tools: Toolbox) -> None:
+    rng = random.Random(derive_seed(tools.seed, "cut"))
+    for failure in failures:
+        step = rng.randrange(1, max(2, len(failure.steps)))
+        if step < len(failure.steps):
+            failure.cut_step = step
 
 
 def _locate_high_entropy(failures: list[Failure], tools: Toolbox) -> None:
     rng = random.Random(derive_seed(tools.seed, "cut"))
     for failure, entropy_T in zip(failures, tools.entropies([f.member.rollout for f in failures]), strict=True):
-        failure.at_token = uncertain_token(entropy_T, NUM_ENTROPY_TOKENS, rng)
-        failure.first_wrong = next(i for i, step in enumerate(failure.steps) if step.end > failure.at_token)
+        token = failure.cut_token = uncertain_token(entropy_T, NUM_ENTROPY_TOKENS, rng)
+        failure.cut_step = next((i for i, step in enumerate(failure.steps) if step.end > token), None)
 
 
 def decision_rule(tools: Toolbox) -> DecisionRule:
@@ -56,14 +63,14 @@ def decision_rule(tools: Toolbox) -> DecisionRule:
 
 def _cut(failure: Failure, settings: SalvageSettings, tools: Toolbox) -> None:
     """Set the kept prefix of a failure, or the reason why nothing can be kept."""
-    steps, first_wrong = failure.steps, failure.first_wrong
-    if first_wrong is None or first_wrong >= len(steps):
+    steps, cut_step = failure.steps, failure.cut_step
+    if cut_step is None:
         failure.outcome = SalvageOutcome.PREFIX_TOO_SHORT
         return
-    at_token = 0 if isinstance(settings.mode, WholeTrace) else _cut_token(failure, first_wrong, settings)
+    at_token = 0 if isinstance(settings.mode, WholeTrace) else _cut_token(failure, cut_step, settings)
     failure.prefix = failure.member.rollout.cut(at_token)
     failure.num_kept_tokens = at_token
-    failure.rejected_step = steps[first_wrong].text
+    failure.rejected_step = steps[cut_step].text
     num_steps = settings.mode.num_steps if isinstance(settings.mode, OneStep) else 1
     failure.own_next = _text_from(at_token, num_steps, failure, tools)
     num_whole_steps = sum(step.end <= at_token for step in steps)
@@ -74,10 +81,10 @@ def _cut(failure: Failure, settings: SalvageSettings, tools: Toolbox) -> None:
         failure.outcome = SalvageOutcome.NO_ROOM
 
 
-def _cut_token(failure: Failure, first_wrong: int, settings: SalvageSettings) -> int:
+def _cut_token(failure: Failure, cut_step: int, settings: SalvageSettings) -> int:
     """How many tokens are kept."""
-    num_kept_steps = min(max(0, first_wrong - settings.cut_back_steps), len(failure.steps) - 1)
-    at_token = failure.steps[num_kept_steps].start if failure.at_token is None else failure.at_token
+    num_kept_steps = min(max(0, cut_step - settings.cut_back_steps), len(failure.steps) - 1)
+    at_token = failure.steps[num_kept_steps].start if failure.cut_token is None else failure.cut_token
     return max(0, at_token - settings.cut_back_tokens)
 
 

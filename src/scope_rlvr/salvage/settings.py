@@ -78,10 +78,11 @@ class Ranking(StrEnum):
 
     def key(self, failure: Failure, rng: random.Random) -> tuple[float, ...]:
         """Sorts ascending: the smallest key is salvaged first. Ties keep the order in the group."""
-        kept_scores = failure.scores[: failure.first_wrong or 0]
+        num_kept_steps = failure.cut_step or 0
+        kept_scores = failure.scores[:num_kept_steps]
         return {
             Ranking.LONGEST_PREFIX: (-failure.prefix_ratio, -fmean(kept_scores) if kept_scores else 0.0),
-            Ranking.LATEST_STEP: (-(failure.first_wrong or 0),),
+            Ranking.LATEST_STEP: (-num_kept_steps,),
             Ranking.SHORTEST: (len(failure.member.rollout),),
             Ranking.RANDOM: (rng.random(),),
         }[self]

@@ -75,6 +75,7 @@ def _salvage_record(record: SalvageRecord, codec: TextCodec) -> dict[str, Any]:
     return {
         "outcome": record.outcome.value,
         **_scored_steps(record.steps, record.step_scores_S, record.first_wrong_step),
+        "cut_step": record.cut_step,
         "num_kept_tokens": record.num_kept_tokens,
         "corrections": [
             {"at_token": c.at_token, "text": c.text, "num_tokens": c.num_tokens, "score": c.score}

@@ -112,7 +112,7 @@ def _num_kept(member: Member) -> int:
 
 
 def _num_right(member: Member) -> int:
-    """Tokens of a failure before its first wrong step; 0 where that is not known."""
+    """Tokens of a failure before its first wrong step by the step scorer; 0 where that is not known."""
     record = member.salvage
     return 0 if record is None or record.first_wrong_step is None else record.steps[record.first_wrong_step].start
 
