@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.servers.cache import ReplyCache, digest_of
+from scope_rlvr.servers.cache import ReplyCache
 from scope_rlvr.servers.client import retry_after
 from scope_rlvr.servers.limits import Breaker, Budget
+from scope_rlvr.store.digests import value_digest
 
 QUESTION = {"url": "http://here/v1", "body": {"model": "m", "prompt": [1, 2]}}
 JSON = st.recursive(
@@ -53,7 +54,7 @@ def test_the_file_can_be_read_by_a_person(tmp_path: Path) -> None:
     entry = json.loads(only_file(tmp_path).read_text())
     assert entry["question"] == QUESTION
     assert entry["reply"] == {"text": "3"}
-    assert only_file(tmp_path).name == f"{digest_of(QUESTION)}.json"
+    assert only_file(tmp_path).name == f"{value_digest(QUESTION)}.json"
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +32,7 @@ from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.context import Room
 from scope_rlvr.run.sections import EvaluationSetSection
 from scope_rlvr.run.sources import answer_pattern, evaluation_set, evaluation_sets, make_verifier, rows_left_out
+from scope_rlvr.store.digests import file_digest
 from scope_rlvr.store.folder import RunFolder, environment
 
 if TYPE_CHECKING:
@@ -338,16 +338,11 @@ def _require_room(plan: Plan, local: LocalModel) -> None:
 def _identity(source: str, local: LocalModel) -> dict[str, Any]:
     """What tells these weights from others: the digests of a folder's files, the commit of a Hub model."""
     return {
-        "weights": {file.name: _sha256(file) for file in sorted(Path(source).glob("*.safetensors"))},
+        "weights": {file.name: file_digest(file) for file in sorted(Path(source).glob("*.safetensors"))},
         "commit": getattr(local.model.config, "_commit_hash", None),
         "dtype": str(local.model.dtype).removeprefix("torch."),
         "device": local.model.device.type,
     }
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _set_record(result: EvaluationResult) -> dict[str, Any]:

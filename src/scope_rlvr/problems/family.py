@@ -6,12 +6,12 @@ a learned step scorer says where to cut.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from random import Random
 from typing import Literal, Protocol, get_args
 
 from scope_rlvr.core.types import Problem
+from scope_rlvr.store.digests import bytes_digest
 
 Split = Literal["train", "dev", "test"]
 
@@ -61,7 +61,7 @@ def split_of(identity: str) -> Split:
     >>> split_of("reduction-0.3.5.7") == split_of("reduction-0.3.5.7")
     True
     """
-    position = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4], "big") / 2**32
+    position = int(bytes_digest([identity.encode()])[:8], 16) / 2**32
     if position < TRAIN_SHARE:
         return "train"
     return "dev" if position < TRAIN_SHARE + DEV_SHARE else "test"

@@ -25,7 +25,7 @@ from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.context import require_room
 from scope_rlvr.run.sources import evaluation_sets, short_enough, training_problems
 from scope_rlvr.run.trainer import make_trainer
-from scope_rlvr.servers.cache import digest_of
+from scope_rlvr.store.digests import value_digest
 from scope_rlvr.store.folder import CHECKPOINT_MARKER, RunFolder, step_of
 from scope_rlvr.store.interruption import Interruption, interruptible
 from scope_rlvr.store.records import group_records
@@ -256,7 +256,7 @@ def _save_model(config: RunConfig, trainer: ScopeTrainer, folder: RunFolder) -> 
 def _data_digest(config: RunConfig, problems: list[Problem]) -> str:
     """Equal for equal problems to train on and to measure on."""
     held_out = [asdict(problem) for one in evaluation_sets(config) for problem in one.problems]
-    return digest_of([[asdict(problem) for problem in problems], held_out])
+    return value_digest([[asdict(problem) for problem in problems], held_out])
 
 
 def _new_summary(config: RunConfig) -> dict[str, Any]:

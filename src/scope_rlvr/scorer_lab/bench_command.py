@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -24,6 +23,7 @@ from scope_rlvr.scorer_lab.bench import Bench, ScoredSet, Scores, SetResult, ben
 from scope_rlvr.scorer_lab.first_error import FirstErrorFigures
 from scope_rlvr.scorer_lab.sources import read_source
 from scope_rlvr.scorers.families import EXACT
+from scope_rlvr.store.digests import bytes_digest, file_digest
 from scope_rlvr.store.folder import RunFolder, environment, read_journal
 
 BENCH_SCHEMA = 1
@@ -246,7 +246,7 @@ def file_record(file: LabelledFile) -> dict[str, Any]:
     return {
         "name": file.name,
         "path": str(file.path),
-        "sha256": _sha256(file),
+        "sha256": _digest(file),
         "num_rows": len(file.solutions),
         "num_bad_rows": len(file.bad_rows),
         "bad_rows": list(file.bad_rows),
@@ -254,13 +254,12 @@ def file_record(file: LabelledFile) -> dict[str, Any]:
     }
 
 
-def _sha256(file: LabelledFile) -> str:
-    """Of the file's content, or of the rows of what is no file."""
+def _digest(file: LabelledFile) -> str:
+    """Of the file's content, or of the solutions that come from no file."""
     if file.path.is_file():
-        with file.path.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return file_digest(file.path)
     rows = [[solution.problem.prompt, solution.steps, solution.first_wrong] for solution in file.solutions]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return bytes_digest([json.dumps(rows).encode()])
 
 
 def _result_record(result: SetResult) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -21,6 +20,7 @@ from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.sources import make_verifier
 from scope_rlvr.scorer_lab.labelling import Attempt, Estimate, Labeller
+from scope_rlvr.store.digests import file_digest
 
 LABEL_SCHEMA = 1
 _MAX_SHOWN = 5
@@ -83,11 +83,9 @@ class Plan:
     def record(self) -> dict[str, Any]:
         """What decides the labels, to be compared when the work is to go on."""
         request, config = self.request, self.config
-        with self.file.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
         return {
             "schema": LABEL_SCHEMA,
-            "rollouts": digest,
+            "rollouts": file_digest(self.file),
             "num_responses": len(self.responses),
             "policy": request.policy,
             "samples": request.samples,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -11,11 +9,10 @@ from huggingface_hub import snapshot_download
 from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.scorers.families import ChosenRule, ScorerSection
+from scope_rlvr.store.digests import file_digest
 
 _READ_FROM_THE_HUB = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 """Neither code nor pickles."""
-
-_IS_DIGEST = re.compile("[0-9a-f]{64}").fullmatch
 
 
 def model_folder(name: str, key: str) -> Path:
@@ -35,7 +32,7 @@ def weights_of(section: ScorerSection) -> dict[str, str]:
     Files of models beside ``scorer.model`` (a reference, members) have the key before their name at which the model stands.
     """
     return {
-        file.name if key == "scorer.model" else f"{key}/{file.name}": _sha256(file)
+        file.name if key == "scorer.model" else f"{key}/{file.name}": file_digest(file)
         for key, name in section.folders
         for file in sorted(model_folder(name, key).glob("*.safetensors"))
     }
@@ -66,12 +63,3 @@ def require_made_for(section: ScorerSection, chosen: ChosenRule) -> None:
             f"scorer.model = {section.model!r} {differs}: the scores of one say nothing of the other's. Calibrate this one by "
             "'scope scorer calibrate', or leave scorer.calibration out and state a rule in scorer.rule"
         )
-
-
-def _sha256(file: Path) -> str:
-    target = file.resolve()
-    # The Hub's cache keeps large files under their digest, so that gigabytes need not be read to know it.
-    if file.is_symlink() and _IS_DIGEST(target.name):
-        return target.name
-    with target.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

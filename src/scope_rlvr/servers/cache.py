@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -10,19 +9,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from scope_rlvr.store.digests import value_digest
+
 _logger = logging.getLogger(__name__)
 
 _SCHEMA = 1
-
-
-def digest_of(value: Any) -> str:
-    """Sixty-four hex digits that are equal for equal JSON values, whatever the order of their keys.
-
-    >>> digest_of({"a": 1, "b": [2]}) == digest_of({"b": [2], "a": 1})
-    True
-    """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class ReplyCache:
@@ -41,11 +32,11 @@ class ReplyCache:
         """The reply that was kept for this question, ``None`` where there is none."""
         if self.folder is None:
             return None
-        key = digest_of(question)
+        key = value_digest(question)
         try:
             entry = json.loads(self._file(self.folder, key).read_bytes())
             is_whole = (
-                entry["schema"] == _SCHEMA and entry["key"] == key and entry["digest"] == digest_of(entry["reply"])
+                entry["schema"] == _SCHEMA and entry["key"] == key and entry["digest"] == value_digest(entry["reply"])
             )
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
@@ -55,8 +46,8 @@ class ReplyCache:
         """Keep a reply."""
         if self.folder is None:
             return
-        key = digest_of(question)
-        entry = {"schema": _SCHEMA, "key": key, "digest": digest_of(reply), "question": question, "reply": reply}
+        key = value_digest(question)
+        entry = {"schema": _SCHEMA, "key": key, "digest": value_digest(reply), "question": question, "reply": reply}
         try:
             self._write(self._file(self.folder, key), json.dumps(entry))
         except OSError as error:

@@ -20,9 +20,10 @@ from anyio.from_thread import start_blocking_portal
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import Effort, Fault
 from scope_rlvr.core.seeds import derive_seed
-from scope_rlvr.servers.cache import ReplyCache, digest_of
+from scope_rlvr.servers.cache import ReplyCache
 from scope_rlvr.servers.limits import Breaker, Budget
 from scope_rlvr.servers.settings import ServerSettings
+from scope_rlvr.store.digests import value_digest
 
 MAX_REPLY_BYTES = 1 << 24
 """A reply that is longer is given up: no answer to one question needs as much."""
@@ -119,7 +120,7 @@ class Client:
 
         Only replies that can be read are kept. Questions with equal bodies are asked once.
         """
-        keys = [digest_of(question.body) for question in questions]
+        keys = [value_digest(question.body) for question in questions]
         firsts: dict[str, Question[T]] = {}
         for key, question in zip(keys, questions, strict=True):
             firsts.setdefault(key, question)
@@ -179,7 +180,7 @@ class Client:
         """One question until it is answered, or until asking again cannot help."""
         started, num_requests = time.monotonic(), 0
         # Seeded by the question, so that the waits of a run do not depend on the order in which replies come.
-        rng = random.Random(derive_seed(self.seed, "retry", digest_of(question.body)))
+        rng = random.Random(derive_seed(self.seed, "retry", value_digest(question.body)))
         attempt: _Attempt[T] = _Attempt(fault=Fault.TIMEOUT, message="not asked: the batch's time was up")
         while time.monotonic() < batch.deadline:
             if not self.breaker.allows(time.monotonic()):

@@ -6,7 +6,6 @@ once its marker is there, and the marker is written last.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scope_rlvr.core.errors import UserError
+from scope_rlvr.store.digests import code_digest
 
 CHECKPOINT_MARKER = "COMPLETE"
 _PACKAGES = (
@@ -174,12 +174,3 @@ def environment() -> dict[str, str]:
             versions[package] = "not installed"
     versions["code"] = code_digest()
     return versions | {"python": sys.version.split()[0], "platform": platform.platform(), "machine": platform.machine()}
-
-
-def code_digest() -> str:
-    """Twelve hex digits that are equal for equal source files of this package, whatever its version says."""
-    package = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        digest.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()[:12]

@@ -5,7 +5,6 @@ The format is described in docs/formats.md.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.run.config import RunConfig
+from scope_rlvr.store.digests import bytes_digest
 from scope_rlvr.store.folder import RunFolder, read_journal
 from scope_rlvr.study.plan import PlannedRun, Value
 
@@ -112,7 +112,7 @@ def config_digest(config: RunConfig) -> str:
     """Sixteen hex digits that are equal for runs that differ in nothing but their seed."""
     values = config.model_dump(mode="json")
     del values["run"]["seed"]
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+    return bytes_digest([json.dumps(values, sort_keys=True).encode()])[:16]
 
 
 def _curves(records: Sequence[dict[str, Any]]) -> dict[str, Curve]:

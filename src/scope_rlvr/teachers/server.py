@@ -13,8 +13,8 @@ from scope_rlvr.core.ports import Fault, TeacherReply, TeacherRequest, TextCodec
 from scope_rlvr.core.prompts import fill
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.types import Problem
-from scope_rlvr.servers.cache import digest_of
 from scope_rlvr.servers.client import Answer, BadReply, Client, Question
+from scope_rlvr.store.digests import value_digest
 from scope_rlvr.teachers.prompts import shown_problem
 from scope_rlvr.teachers.settings import PLAIN_PROMPT, AnyInterface, Chat, Completions
 
@@ -99,7 +99,7 @@ class ServerTeacher:
             # A question that stands twice in one call is to be answered twice.
             seen: Counter[str] = Counter()
             for body in bodies:
-                key = digest_of(body)
+                key = value_digest(body)
                 body["seed"] = derive_seed(seed, key, seen[key]) % (1 << _SEED_BITS)
                 seen[key] += 1
         questions = [self._question(request, body) for request, body in zip(requests, bodies, strict=True)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.problems.labelled import LabelledSolution
+from scope_rlvr.store.digests import bytes_digest
 
 _MAX_HELD_OUT = 4000
 """Solutions; more would cost more time than they add to the figures."""
@@ -26,13 +26,14 @@ class Corpus:
     @property
     def digest(self) -> str:
         """Sixteen hex digits that are equal for equal corpora."""
-        digest = hashlib.sha256()
+        return bytes_digest(self._pieces())[:16]
+
+    def _pieces(self) -> Iterator[bytes]:
         for part in (self.train, self.threshold, self.test):
             for solution in part:
                 row = [solution.problem.prompt, solution.steps, solution.first_wrong]
-                digest.update(json.dumps(row).encode() + b"\0")
-            digest.update(b"\1")
-        return digest.hexdigest()[:16]
+                yield json.dumps(row).encode() + b"\0"
+            yield b"\1"
 
 
 def split_corpus(solutions: Sequence[LabelledSolution], held_out: float, seed: int) -> Corpus:
