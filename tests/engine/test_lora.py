@@ -25,7 +25,8 @@ from scope_rlvr.run.sources import check_sources, training_problems
 from scope_rlvr.run.train import RunOutcome, _Progress, train
 from scope_rlvr.run.trainer import make_trainer as run_trainer
 from scope_rlvr.store import packages
-from scope_rlvr.store.folder import RunFolder, read_journal
+from scope_rlvr.store.folder import RunFolder
+from scope_rlvr.store.journal import read_records
 from tests.engine.conftest import MakeTrainer, first_batch, load_policy
 from tests.engine.test_run import Killed, Killer, Nobody
 
@@ -132,7 +133,7 @@ def test_the_model_it_leaves_is_measured_and_trained_as_any_other(whole: RunFold
 
 
 def test_the_reference_is_the_policy_without_its_adapters(whole: RunFolder, make_trainer: MakeTrainer) -> None:
-    kl = [record["policy/kl"] for record in read_journal(whole.metrics)]
+    kl = [record["policy/kl"] for record in read_records(whole.metrics)]
     assert kl[0] == 0.0
     assert kl[-1] > 0.0
     trainer = make_trainer(Grpo(), peft_config=adapter_config(LoraSection(rank=4)), args={"beta": 0.05})

@@ -21,7 +21,8 @@ from scope_rlvr.core.types import Outcome
 from scope_rlvr.methods import METHODS, Scope
 from scope_rlvr.run.config import load_config
 from scope_rlvr.run.train import train
-from scope_rlvr.store.folder import RunFolder, read_journal
+from scope_rlvr.store.folder import RunFolder
+from scope_rlvr.store.journal import read_records
 from tests.engine import in_two_processes as acts
 from tests.engine.in_two_processes import LOSSES, MUTATED, make_trainer
 from tests.engine.test_run import Nobody
@@ -214,15 +215,15 @@ def test_shared_work_and_shared_errors(said: list[dict[str, Any]]) -> None:
 def test_a_run_of_two_is_kept_whole(said: list[dict[str, Any]], folder: Path, tmp_path: Path) -> None:
     whole = RunFolder.open(folder / "whole")
     assert [process["whole_run"]["exit_code"] for process in said] == [ExitCode.OK] * 2
-    records = list(read_journal(whole.rollouts))
-    assert [record["step"] for record in read_journal(whole.metrics)] == [1, 2, 3, 4]
+    records = list(read_records(whole.rollouts))
+    assert [record["step"] for record in read_records(whole.metrics)] == [1, 2, 3, 4]
     trained = [record for record in records if record["role"] != "replaced"]
     assert len(trained) == 4 * 4 * 4
     assert [record["group"] for record in trained] == [g for _ in range(4) for g in range(4) for _ in range(4)]
     # Which process samples and measures a batch makes no difference.
     one = RunFolder(tmp_path / "one")
     outcome, _ = acts.run(one.path, "run.steps=4")
-    first = [r for r in read_journal(one.rollouts) if r["step"] == 1]
+    first = [r for r in read_records(one.rollouts) if r["step"] == 1]
     assert [r for r in records if r["step"] == 1] == first
     assert whole.read_json("summary.json")["before"] == outcome.summary["before"]
 
@@ -292,7 +293,7 @@ def test_a_killed_run_goes_on_in_as_many_processes_or_in_fewer(
     alone.forget_after(2)
     outcome = train(load_config(alone.path / "config.toml"), alone, Nobody(), alone.last_checkpoint())
     assert outcome.summary["steps"] == 4
-    assert [record["step"] for record in read_journal(alone.metrics)] == [1, 2, 3, 4]
+    assert [record["step"] for record in read_records(alone.metrics)] == [1, 2, 3, 4]
 
 
 # --- refused before any work ------------------------------------------------------------------------------------------

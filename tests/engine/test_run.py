@@ -16,7 +16,8 @@ from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.methods import Grpo
 from scope_rlvr.run.config import dump_config, load_config
 from scope_rlvr.run.train import RunOutcome, train
-from scope_rlvr.store.folder import RunFolder, read_journal
+from scope_rlvr.store.folder import RunFolder
+from scope_rlvr.store.journal import read_records
 
 SMALL = (
     "run.steps=4",
@@ -64,12 +65,12 @@ def test_a_run_leaves_a_model_a_summary_and_every_rollout(tmp_path: Path) -> Non
     assert outcome.summary["steps"] == 4
     assert outcome.summary["stopped_because"] == "finished"
     assert set(outcome.summary["before"]) == {"reduction-6", "reduction-9", "reduction-10"}
-    records = list(read_journal(folder.rollouts))
+    records = list(read_records(folder.rollouts))
     replaced = [record for record in records if record["role"] == "replaced"]
     salvaged = [record for record in records if record["role"] == "salvaged"]
     assert len(records) - len(replaced) == 4 * 2 * 4
     assert len(replaced) == len(salvaged) == outcome.summary["salvage"]["admitted"] > 0
-    metrics = list(read_journal(folder.metrics))
+    metrics = list(read_records(folder.metrics))
     assert [record["step"] for record in metrics] == [1, 2, 3, 4]
     assert ["eval/reduction-6/accuracy" in record for record in metrics] == [False, True, False, True]
     assert [m["step"] for m in watcher.steps] == [1, 2, 3, 4]
@@ -86,7 +87,7 @@ def test_what_is_measured_changes_no_weight(tmp_path: Path) -> None:
     watched, outcome = run(tmp_path / "watched", "evaluation.before=false", *during)
     assert weights(watched) == weights(plain)
     assert outcome.summary["before"] is None
-    metrics = list(read_journal(watched.metrics))
+    metrics = list(read_records(watched.metrics))
     keys = [f"eval/reduction-6/{name}" for name in ("accuracy", "pass_at_2", "diversity/text_bleu")]
     # Every third step, and the last.
     assert [[key in record for key in keys] for record in metrics] == [[False] * 3] * 2 + [[True] * 3] * 2
@@ -97,8 +98,8 @@ def test_scope_without_salvages_is_grpo_to_the_byte(tmp_path: Path) -> None:
     grpo, _ = run(tmp_path / "grpo", "method.name=grpo")
     scope, _ = run(tmp_path / "scope", "method.name=scope", "method.max_salvages=0")
     assert weights(grpo) == weights(scope)
-    assert without(list(read_journal(grpo.rollouts)), "salvage") == without(
-        list(read_journal(scope.rollouts)), "salvage"
+    assert without(list(read_records(grpo.rollouts)), "salvage") == without(
+        list(read_records(scope.rollouts)), "salvage"
     )
     salvaging, _ = run(tmp_path / "salvaging", "method.name=scope")
     assert weights(salvaging) != weights(grpo)
@@ -140,7 +141,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
     assert outcome.exit_code is ExitCode.OK
     assert weights(folder) == weights(whole)
     assert folder.rollouts.read_bytes() == whole.rollouts.read_bytes()
-    ours, theirs = (without(list(read_journal(f.metrics)), "seconds") for f in (folder, whole))
+    ours, theirs = (without(list(read_records(f.metrics)), "seconds") for f in (folder, whole))
     assert ours == theirs
     ours, theirs = (json.loads((f.path / "summary.json").read_text()) for f in (folder, whole))
     for key in ("before", "after", "salvage", "tokens"):
@@ -200,7 +201,7 @@ def test_a_run_killed_in_its_last_evaluation_is_completed_without_another_step(t
     expected = weights(whole)
     again = train(load_config(whole.path / "config.toml"), whole, Nobody(), whole.last_checkpoint())
     assert again.summary["steps"] == 3
-    assert [record["step"] for record in read_journal(whole.metrics)] == [1, 2, 3]
+    assert [record["step"] for record in read_records(whole.metrics)] == [1, 2, 3]
     assert weights(whole) == expected
     assert again.summary["after"] == outcome.summary["after"]
 

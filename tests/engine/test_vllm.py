@@ -31,7 +31,8 @@ from scope_rlvr.run.sources import check_sources
 from scope_rlvr.run.train import train
 from scope_rlvr.run.trainer import trl_config
 from scope_rlvr.store import packages
-from scope_rlvr.store.folder import RunFolder, read_journal
+from scope_rlvr.store.folder import RunFolder
+from scope_rlvr.store.journal import read_records
 from tests import fake_vllm
 from tests.engine.conftest import MakeTrainer, first_batch
 from tests.engine.test_run import Nobody
@@ -357,7 +358,7 @@ def test_a_run_from_its_configuration(tmp_path: Path, vllm: None, monkeypatch: p
     assert outcome.summary["salvage"]["admitted"] > 0
     copy = fake_vllm.LLM.made.copy
     assert [len(names) > 10 for names in copy.updates] == [True, True, False], "all weights, once a step"
-    metrics = list(read_journal(folder.metrics))
+    metrics = list(read_records(folder.metrics))
     assert [record["sampler/logp_gap"] for record in metrics] == pytest.approx([fake_vllm.ERROR] * 2, abs=1e-3)
 
 

@@ -18,9 +18,10 @@ from scope_rlvr.core.ports import TeacherReply
 from scope_rlvr.embedded import model_path
 from scope_rlvr.models import local
 from scope_rlvr.offline import command as run_salvage
-from scope_rlvr.offline.dataset import completion_of, is_right, read_lines, replayed
+from scope_rlvr.offline.dataset import completion_of, is_right, replayed
 from scope_rlvr.problems import families
 from scope_rlvr.problems.reduction import Reduction
+from scope_rlvr.store.journal import read_records
 from tests.surface.conftest import run_scope, settings
 
 HELPERS = ("--scorer", "embedded:step_scorer", "--teacher", "embedded:teacher")
@@ -75,7 +76,7 @@ def write_rows(file: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def test_every_failure_has_a_line_with_its_source(run: Path, salvaged: dict[str, Path]) -> None:
-    lines, rows = list(read_lines(salvaged["out"])), source_rows(run)
+    lines, rows = list(read_records(salvaged["out"])), source_rows(run)
     wrong = [place for place, row in rows.items() if row["verdict"]["outcome"] == "wrong"]
     assert [line["source"]["row"] for line in lines] == wrong
     assert {line["source"]["file"] for line in lines} == {"rollouts.jsonl"}
@@ -93,8 +94,8 @@ def test_every_failure_has_a_line_with_its_source(run: Path, salvaged: dict[str,
 
 def test_what_was_admitted_is_right_and_keeps_the_failure_token_for_token(run: Path, salvaged: dict[str, Path]) -> None:
     rows, family, num_admitted = source_rows(run), Reduction(), 0
-    lines = [line for line in read_lines(salvaged["out"]) if line["salvage"]["outcome"] == "admitted"]
-    for line, (problem, rollout) in zip(lines, replayed(read_lines(salvaged["out"])), strict=True):
+    lines = [line for line in read_records(salvaged["out"]) if line["salvage"]["outcome"] == "admitted"]
+    for line, (problem, rollout) in zip(lines, replayed(read_records(salvaged["out"])), strict=True):
         kept = line["salvage"]["num_kept_tokens"]
         failure = ids_of(rows[line["source"]["row"]]["segments"])
         assert kept > 0
@@ -108,7 +109,7 @@ def test_what_was_admitted_is_right_and_keeps_the_failure_token_for_token(run: P
 
 
 def test_a_pair_is_two_steps_behind_one_prefix(salvaged: dict[str, Path]) -> None:
-    pairs = [(line, line["pair"]) for line in read_lines(salvaged["out"]) if line["pair"]]
+    pairs = [(line, line["pair"]) for line in read_records(salvaged["out"]) if line["pair"]]
     assert pairs
     for line, pair in pairs:
         failure = "".join(segment["text"] for segment in line["segments"])
@@ -120,12 +121,12 @@ def test_a_pair_is_two_steps_behind_one_prefix(salvaged: dict[str, Path]) -> Non
 
 
 def test_sft_and_dpo_files_train(salvaged: dict[str, Path], tmp_path: Path) -> None:
-    num_right = sum(map(is_right, read_lines(salvaged["out"])))
+    num_right = sum(map(is_right, read_records(salvaged["out"])))
     sft = load_dataset("json", data_files=str(salvaged["sft"]), split="train", cache_dir=str(tmp_path / "cache"))
     dpo = load_dataset("parquet", data_files=str(salvaged["dpo"]), split="train", cache_dir=str(tmp_path / "cache"))
     assert len(sft) == num_right
     assert set(dpo.column_names) == {"prompt", "chosen", "rejected", "source"}
-    assert pyarrow.parquet.read_table(salvaged["parquet"]).to_pylist() == list(read_lines(salvaged["out"]))
+    assert pyarrow.parquet.read_table(salvaged["parquet"]).to_pylist() == list(read_records(salvaged["out"]))
     common = {"max_steps": 1, "per_device_train_batch_size": 2, "report_to": "none", "use_cpu": True, "bf16": False}
     common |= {"output_dir": str(tmp_path), "save_strategy": "no", "disable_tqdm": True, "learning_rate": 1e-2}
     for make, config, data in (
@@ -143,7 +144,7 @@ def test_sft_and_dpo_files_train(salvaged: dict[str, Path], tmp_path: Path) -> N
 def test_text_without_ids_is_salvaged_too_and_says_so(run: Path, tmp_path: Path) -> None:
     rollouts, out = write_rows(tmp_path / "plain.jsonl", plain_rows(run)), tmp_path / "out.jsonl"
     assert run_scope("salvage", rollouts, *HELPERS, *POLICY, "--out", out).code == 0
-    lines, rows = list(read_lines(out)), source_rows(run)
+    lines, rows = list(read_records(out)), source_rows(run)
     assert {line["token_ids_from"] for line in lines} == {"text"}
     # The tokenizer of the embedded family writes a text in one way only.
     assert all(ids_of(line["segments"]) == ids_of(rows[line["source"]["row"]]["segments"]) for line in lines)
@@ -166,7 +167,7 @@ def test_completions_that_trl_logged(tmp_path: Path) -> None:
     named, out = write_rows(tmp_path / "problems.jsonl", rows), tmp_path / "out.jsonl"
     ended = run_scope("salvage", tmp_path / "trl" / "completions", *HELPERS, *POLICY, "--problems", named, "--out", out)
     assert ended.code == 0, ended.err
-    lines = list(read_lines(out))
+    lines = list(read_records(out))
     assert {line["source"]["step"] for line in lines} == {1}
     assert {line["prompt"] for line in lines} <= {row["prompt"] for row in rows}
     assert any(map(is_right, lines))
@@ -179,15 +180,15 @@ def test_generations_that_verl_dumped(run: Path, tmp_path: Path) -> None:
     ]
     out = tmp_path / "out.jsonl"
     assert run_scope("salvage", write_rows(tmp_path / "7.jsonl", dumped), *HELPERS, *POLICY, "--out", out).code == 0
-    assert {line["source"]["step"] for line in read_lines(out)} == {7}
-    assert any(map(is_right, read_lines(out)))
+    assert {line["source"]["step"] for line in read_records(out)} == {7}
+    assert any(map(is_right, read_records(out)))
 
 
 def test_without_a_policy_the_teacher_finishes(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     ended = run_scope("salvage", run, *HELPERS, "--set", "method.mode=suffix", "--out", out)
     assert ended.code == 0, ended.err
-    admitted = [line for line in read_lines(out) if is_right(line)]
+    admitted = [line for line in read_records(out) if is_right(line)]
     assert admitted
     for line in admitted:
         assert line["models"]["policy"] is None
@@ -242,7 +243,7 @@ def test_a_teacher_that_is_down_ends_it_and_nothing_is_lost(
     assert "teacher.max_failure_share" in ended.err
     monkeypatch.undo()
     assert run_scope("salvage", run, *HELPERS, *POLICY, "--out", out, "--resume").code == 0
-    assert any(map(is_right, read_lines(out)))
+    assert any(map(is_right, read_records(out)))
 
 
 BAD = {

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from scope_rlvr.core.errors import UserError
-from scope_rlvr.store.folder import CHECKPOINT_MARKER, RunFolder, read_journal
+from scope_rlvr.store.folder import CHECKPOINT_MARKER, RunFolder
+from scope_rlvr.store.journal import read_records
 
 
 def new(path: Path) -> RunFolder:
@@ -74,7 +75,7 @@ def test_journals_are_appended_line_by_line(tmp_path):
     folder = new(tmp_path)
     folder.append(folder.metrics, [{"step": 1, "text": "é\u2028\n"}])
     folder.append(folder.metrics, [{"step": 2}, {"step": 3}])
-    assert list(read_journal(folder.metrics)) == [{"step": 1, "text": "é\u2028\n"}, {"step": 2}, {"step": 3}]
+    assert list(read_records(folder.metrics)) == [{"step": 1, "text": "é\u2028\n"}, {"step": 2}, {"step": 3}]
 
 
 @pytest.mark.parametrize("torn", ['{"st', '{"step": 3, "text": "é', '{"step": 3'])
@@ -83,7 +84,7 @@ def test_a_torn_last_line_is_left_out(tmp_path, torn):
     folder.append(folder.metrics, [{"step": 1}, {"step": 2}])
     with folder.metrics.open("ab") as file:
         file.write(torn.encode()[: -1 if torn.endswith("é") else None])
-    assert list(read_journal(folder.metrics)) == [{"step": 1}, {"step": 2}]
+    assert list(read_records(folder.metrics)) == [{"step": 1}, {"step": 2}]
 
 
 def test_steps_that_will_be_done_again_are_forgotten_with_the_torn_line(tmp_path):
@@ -95,8 +96,8 @@ def test_steps_that_will_be_done_again_are_forgotten_with_the_torn_line(tmp_path
     folder.forget_after(2)
     folder.append(folder.metrics, [{"step": 3, "row": 9}])
     expected = [{"step": step, "row": row} for step in (1, 2) for row in (0, 1)]
-    assert list(read_journal(folder.rollouts)) == expected
-    assert list(read_journal(folder.metrics)) == [*expected, {"step": 3, "row": 9}]
+    assert list(read_records(folder.rollouts)) == expected
+    assert list(read_records(folder.metrics)) == [*expected, {"step": 3, "row": 9}]
 
 
 def test_a_last_line_that_lacks_only_its_line_break_is_kept_apart_from_the_next(tmp_path):
@@ -104,7 +105,7 @@ def test_a_last_line_that_lacks_only_its_line_break_is_kept_apart_from_the_next(
     folder.metrics.write_text('{"step": 1}\n{"step": 2}')
     folder.forget_after(2)
     folder.append(folder.metrics, [{"step": 3}])
-    assert [record["step"] for record in read_journal(folder.metrics)] == [1, 2, 3]
+    assert [record["step"] for record in read_records(folder.metrics)] == [1, 2, 3]
 
 
 def test_forgetting_without_journals_does_nothing(tmp_path):

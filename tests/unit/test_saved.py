@@ -12,8 +12,9 @@ import pytest
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.types import Origin, Problem
-from scope_rlvr.offline.dataset import dpo_rows, is_right, read_lines, replayed, sft_rows, write_table
+from scope_rlvr.offline.dataset import dpo_rows, is_right, replayed, sft_rows, write_table
 from scope_rlvr.offline.saved import BadRow, References, SavedRollout, fits_tokenizer, read_saved, rollout_files
+from scope_rlvr.store.journal import read_records
 
 
 class Letters:
@@ -246,6 +247,6 @@ def test_tables_are_written_whole(tmp_path, suffix):
     rows = [{"prompt": "q\u2028é", "completion": "c"}, {"prompt": "\n", "completion": ""}]
     file = tmp_path / f"out{suffix}"
     assert write_table(iter(rows), file) == 2
-    read_back = list(read_lines(file)) if suffix == ".jsonl" else pyarrow.parquet.read_table(file).to_pylist()
+    read_back = list(read_records(file)) if suffix == ".jsonl" else pyarrow.parquet.read_table(file).to_pylist()
     assert read_back == rows
     assert [path.name for path in tmp_path.iterdir()] == [file.name]

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from scope_rlvr.cli.console import open_console, progress_bar
-from scope_rlvr.cli.output_file import require_writable, write_json
+from scope_rlvr.cli.output_file import require_writable
+from scope_rlvr.store.files import write_json
 
 if TYPE_CHECKING:
     from scope_rlvr.measure.responses import Graded

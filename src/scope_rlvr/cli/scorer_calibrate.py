@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from scope_rlvr.cli.console import open_console, progress_bar
-from scope_rlvr.cli.output_file import require_writable, write_json
+from scope_rlvr.cli.output_file import require_writable
+from scope_rlvr.store.files import write_json
 
 
 def calibrate(

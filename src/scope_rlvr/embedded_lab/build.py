@@ -37,6 +37,7 @@ from scope_rlvr.scorer_lab.training.run import train_step_scorer
 from scope_rlvr.scorer_lab.training.settings import ScorerTraining
 from scope_rlvr.scorer_lab.training.trainer import Watch
 from scope_rlvr.scorers.families import ScorerDescription, TokenClassifier
+from scope_rlvr.store.files import write_json
 from scope_rlvr.store.folder import RunFolder
 
 _NEVER = 1_000_000_000
@@ -258,7 +259,7 @@ def _save(model: PreTrainedModel, folder: Path) -> None:
     # The name that transformers 5 writes here is unknown to transformers 4; this one means the same to both.
     config_file = folder / "tokenizer_config.json"
     config = json.loads(config_file.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
-    config_file.write_text(json.dumps(config, indent=2) + "\n")
+    write_json(config_file, config)
 
 
 def main() -> None:

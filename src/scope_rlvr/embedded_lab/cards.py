@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scope_rlvr.embedded_lab.build import Recipe
+from scope_rlvr.store.files import write_text
 
 _HEADER = """---
 license: apache-2.0
@@ -79,7 +80,7 @@ def write_cards(models: Path, figures: Mapping[str, Any]) -> None:
             standard_error=round(50 / figures["settings"]["problems_per_level"] ** 0.5, 1),
             **figures["settings"],
         )
-        (models / name / "README.md").write_text(f"{header}\n## Figures\n\n{tables}")
+        write_text(models / name / "README.md", f"{header}\n## Figures\n\n{tables}")
 
 
 def _levels(rows: Mapping[str, Any]) -> str:

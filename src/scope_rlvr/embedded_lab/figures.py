@@ -32,6 +32,7 @@ from scope_rlvr.embedded_lab.cards import write_cards
 from scope_rlvr.embedded_lab.training import one_thread
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.problems.reduction import MODULUS, SEPARATOR, Reduction, add, make_problem, numbers_of
+from scope_rlvr.store.files import write_json
 
 LEVELS = (2, 3, 4, 6, 8, 10)
 TEACHER_LEVELS = (2, 6, 8, 10)
@@ -286,7 +287,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of the three model folders")
     folder = parser.parse_args().models
     figures = measure(folder, report=lambda line: print(line, flush=True))
-    (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    write_json(folder / "figures.json", figures)
     write_cards(folder, figures)
 
 

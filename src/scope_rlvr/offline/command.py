@@ -33,7 +33,6 @@ from scope_rlvr.offline.dataset import (
     Shown,
     dpo_rows,
     failure_line,
-    read_lines,
     require_table_name,
     sft_rows,
     write_table,
@@ -57,6 +56,8 @@ from scope_rlvr.salvage.salvage import salvage
 from scope_rlvr.salvage.settings import Fallback, Insertion, SalvageSettings, Suffix, WholeTrace
 from scope_rlvr.scorers.families import EXACT, NONE
 from scope_rlvr.store.digests import files_digest, model_digest
+from scope_rlvr.store.files import write_json
+from scope_rlvr.store.journal import append_records, read_records
 from scope_rlvr.teachers.failures import TeacherFailureMonitor
 from scope_rlvr.teachers.settings import THE_POLICY
 
@@ -365,12 +366,7 @@ class Journal:
 
     def add(self, lines: Sequence[dict[str, Any]], verdicts: Counter[str]) -> None:
         """One more finished block. What a crash leaves of an unfinished one is cut off when it goes on."""
-        with self.out.open("ab") as file:
-            for line in lines:
-                file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-            self.record["bytes"] = file.tell()
+        self.record["bytes"] = append_records(self.out, lines, sync=True)
         self.record["blocks"] += 1
         self.record["verdicts"] = dict(Counter(self.record["verdicts"]) + verdicts)
         self._note()
@@ -380,9 +376,7 @@ class Journal:
         self._note()
 
     def _note(self) -> None:
-        beside = self.about.with_name(f".{self.about.name}.tmp")
-        beside.write_text(json.dumps(self.record, indent=2) + "\n", encoding="utf-8")
-        beside.replace(self.about)
+        write_json(self.about, self.record)
 
 
 @dataclass(frozen=True)
@@ -484,11 +478,11 @@ class Salvage:
     def _result(self, journal: Journal) -> Result:
         request = self.plan.request
         outcomes = Counter(
-            line["salvage"]["outcome"] if line["salvage"] else "not graded" for line in read_lines(request.out)
+            line["salvage"]["outcome"] if line["salvage"] else "not graded" for line in read_records(request.out)
         )
         written = {request.out: sum(outcomes.values())}
         for option, file in request.tables.items():
-            written[file] = write_table(_TABLES[option](read_lines(request.out)), file)
+            written[file] = write_table(_TABLES[option](read_records(request.out)), file)
         return Result(journal.record["verdicts"], dict(outcomes.most_common()), written)
 
 

@@ -5,7 +5,6 @@ The fields are described in docs/formats.md.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from scope_rlvr.core.ports import TextCodec
 from scope_rlvr.core.steps import Step, StepRule, split_steps
 from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment
 from scope_rlvr.offline.saved import SavedRollout
+from scope_rlvr.store.files import replacing
+from scope_rlvr.store.journal import rewrite_records
 from scope_rlvr.store.records import member_record
 
 Shown = str | list[dict[str, str]]
@@ -70,13 +71,6 @@ def _text_from(token: int, steps: Iterable[Step], pieces: tuple[str, ...]) -> st
     """What is written from a token to the end of the step that it belongs to."""
     end = next((step.end for step in steps if step.end > token), len(pieces))
     return "".join(pieces[token:end])
-
-
-def read_lines(file: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file that was written here."""
-    with file.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
 
 
 def name_of(line: dict[str, Any]) -> str:
@@ -137,21 +131,15 @@ def replayed(lines: Iterable[dict[str, Any]]) -> Iterator[tuple[Problem, Rollout
 
 def write_table(rows: Iterable[dict[str, Any]], file: Path) -> int:
     """Write rows as JSON lines or Parquet, by the file's name, there whole or not at all; returns how many they are."""
-    beside, count = file.with_name(f".{file.name}.tmp"), 0
-    if file.suffix == ".parquet":
-        import pyarrow
-        import pyarrow.parquet
+    if file.suffix != ".parquet":
+        return rewrite_records(file, rows)
+    import pyarrow
+    import pyarrow.parquet
 
-        table = pyarrow.Table.from_pylist(list(rows))
+    table = pyarrow.Table.from_pylist(list(rows))
+    with replacing(file) as beside:
         pyarrow.parquet.write_table(table, beside)
-        count = table.num_rows
-    else:
-        with beside.open("w", encoding="utf-8") as out:
-            for row in rows:
-                out.write(json.dumps(row, ensure_ascii=False) + "\n")
-                count += 1
-    beside.replace(file)
-    return count
+    return int(table.num_rows)
 
 
 def require_table_name(file: Path, option: str) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.problems.rows import Row
+from scope_rlvr.store.journal import read_lines
 
 SUFFIXES = (".jsonl", ".parquet", ".csv")
 
@@ -29,20 +28,8 @@ def read_file(path: Path) -> Iterator[Row]:
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
-    # Not splitlines: JSON strings may hold other line separators (U+2028) as they are.
-    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if line.strip():
-            yield Row(f"line {number}", _object(line))
-
-
-def _object(line: bytes) -> dict[str, Any] | str:
-    try:
-        values: Any = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return f"not UTF-8 at byte {error.start + 1}"
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
-        return f"not JSON: {getattr(error, 'msg', error)}"
-    return values if isinstance(values, dict) else f"expected an object, got {type(values).__name__}"
+    for line in read_lines(path):
+        yield Row(f"line {line.number}", line.fault or line.value)
 
 
 def _parquet(path: Path) -> Iterator[Row]:

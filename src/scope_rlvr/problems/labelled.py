@@ -23,6 +23,7 @@ from typing import Any, TypeGuard
 from scope_rlvr.core.encodable import is_encodable
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.types import Problem
+from scope_rlvr.store.journal import Line, read_lines
 
 SHEPHERD_MARKER = "ки"
 _SHEPHERD_FIRST_STEP = "Step 1:"
@@ -117,24 +118,18 @@ def labelled_from_rows(rows: Iterable[tuple[int, Any]], path: Path, *, skip_bad_
     return LabelledFile(path, tuple(solutions), tuple(mistakes), dict(left_out))
 
 
-def _rows(path: Path) -> Iterator[tuple[int, str | Any]]:
-    """Rows with their numbers from 1: lines of text, the items of a JSON list, or the rows of a Parquet file."""
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Rows with their numbers from 1: lines of JSON, the items of a JSON list, or the rows of a Parquet file."""
     if path.suffix == ".parquet":
         yield from _parquet_rows(path)
-        return
-    # Only "\n" ends a row: JSON strings may hold other line separators (U+2028) as they are.
-    with path.open(encoding="utf-8", newline="\n") as file:
-        if path.suffix == ".json":
-            rows = json.load(file)
-            if not isinstance(rows, list):
-                raise UserError(
-                    f"the labelled file {path} holds one {type(rows).__name__}; give a list, or a .jsonl file"
-                )
-            yield from enumerate(rows, start=1)
-            return
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield number, line
+    elif path.suffix == ".json":
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(rows, list):
+            raise UserError(f"the labelled file {path} holds one {type(rows).__name__}; give a list, or a .jsonl file")
+        yield from enumerate(rows, start=1)
+    else:
+        for line in read_lines(path):
+            yield line.number, line
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -148,11 +143,10 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _parsed(row: Any) -> dict[str, Any]:
-    if isinstance(row, str):
-        try:
-            row = json.loads(row)
-        except json.JSONDecodeError as error:
-            raise _BadRow(f"not JSON ({error.msg}), got {_shown(row.strip())}") from error
+    if isinstance(row, Line):
+        if row.value is None:
+            raise _BadRow(row.fault)
+        row = row.value
     if not isinstance(row, dict):
         raise _BadRow(f"expected an object, got {_shown(row)}")
     return row

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from scope_rlvr.report.page import render_page
 from scope_rlvr.report.reading import ReportError, read_run
+from scope_rlvr.store.files import write_text
 
 __all__ = ["ReportError", "write_report"]
 
@@ -22,7 +22,5 @@ def write_report(run: Path, out: Path | None = None) -> Path:
         raise ReportError(f"the report is one file, and {out} is a folder; name a file, such as {out / 'report.html'}")
     page = render_page(read_run(run))
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    unfinished.write_text(page, encoding="utf-8")
-    os.replace(unfinished, out)
+    write_text(out, page)
     return out

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from scope_rlvr.report.wording import visible
+from scope_rlvr.store.files import replacing, write_text
 
 ARM_COLOURS = ("#0153e3", "#cf4b0c", "#01875a", "#af1884", "#1b8fb3", "#8a6d00", "#6b4fd8", "#8a8f98")
 """One colour an arm, in a light scheme; the style sheet has the dark ones under the same numbers."""
@@ -54,8 +55,9 @@ class Plot:
             figure = self._figure()
             text = io.StringIO()
             figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-            (folder / f"{self.name}.svg").write_text(_on_paper(text.getvalue()), encoding="utf-8")
-            figure.savefig(folder / f"{self.name}.png", dpi=160, facecolor="white", metadata={"Software": None})
+            write_text(folder / f"{self.name}.svg", _on_paper(text.getvalue()))
+            with replacing(folder / f"{self.name}.png") as png:
+                figure.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": None})
         return for_page(text.getvalue(), self.name, self.title)
 
     def _figure(self) -> Figure:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from scope_rlvr.core.errors import UserError
+from scope_rlvr.store.journal import read_lines
 
 RUNNING = "running"
 """What the summary of a run gives as the reason of its end while it has none."""
@@ -40,21 +41,13 @@ class JsonLines:
         self.num_unreadable, self.has_torn_end = 0, False
         if not self.path.exists():
             return
-        offset = 0
-        with self.path.open("rb") as file:
-            for line in file:
-                value = _parsed(line)
-                if value is not None:
-                    yield offset, value
-                elif line.strip():
-                    self._leave_out(line)
-                offset += len(line)
-
-    def _leave_out(self, line: bytes) -> None:
-        if line.endswith(b"\n"):
-            self.num_unreadable += 1
-        else:
-            self.has_torn_end = True
+        for line in read_lines(self.path):
+            if not line.fault:
+                yield line.offset, line.value
+            elif line.has_line_break:
+                self.num_unreadable += 1
+            else:
+                self.has_torn_end = True
 
     def notes(self) -> list[str]:
         """What was left out when the file was last read to its end."""
@@ -67,22 +60,12 @@ class JsonLines:
 
     def at(self, offset: int) -> dict[str, Any]:
         """The object that begins at this byte; raises ``ReportError`` when the file has changed there."""
-        with self.path.open("rb") as file:
-            file.seek(offset)
-            value = _parsed(file.readline())
-        if value is None:
+        line = next(read_lines(self.path, start=offset), None)
+        if line is None or line.fault or line.offset != offset:
             raise ReportError(
                 f"{self.path} was rewritten while it was read (byte {offset} no longer begins a line); try again"
             )
-        return value
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+        return dict(line.value)
 
 
 @dataclass(frozen=True)

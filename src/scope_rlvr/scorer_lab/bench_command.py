@@ -24,7 +24,8 @@ from scope_rlvr.scorer_lab.first_error import FirstErrorFigures
 from scope_rlvr.scorer_lab.sources import read_source
 from scope_rlvr.scorers.families import EXACT
 from scope_rlvr.store.digests import bytes_digest, file_digest
-from scope_rlvr.store.folder import RunFolder, environment, read_journal
+from scope_rlvr.store.folder import environment
+from scope_rlvr.store.journal import append_records, read_records, rewrite_records
 
 BENCH_SCHEMA = 1
 BENCH_FILE, SCORES_FILE, PLOTS = "bench.json", "scores.jsonl", "plots"
@@ -114,23 +115,23 @@ class ScoreJournal:
     A bench that was broken off goes on behind its last line, if scorer and files are the same.
     """
 
-    folder: RunFolder
+    file: Path
     done: list[dict[str, Any]]
 
     @classmethod
     def open(cls, path: Path, whose: dict[str, Any]) -> ScoreJournal:
         """The journal of a new folder, or of one that holds scores of the same bench and no results yet."""
-        folder, journal = RunFolder(path), path / SCORES_FILE
-        first, *done = (list(read_journal(journal)) if journal.is_file() else []) or [whose]
+        file = path / SCORES_FILE
+        first, *done = (list(read_records(file)) if file.is_file() else []) or [whose]
         if first != whose:
             changed = sorted(key for key in whose if first.get(key) != whose[key])
             raise UserError(
-                f"{journal} holds scores of another bench ({', '.join(changed)} differ); name another folder with --out"
+                f"{file} holds scores of another bench ({', '.join(changed)} differ); name another folder with --out"
             )
         path.mkdir(parents=True, exist_ok=True)
-        # Written anew, so that a torn last line does not stand in front of the next one.
-        folder.write(SCORES_FILE, "".join(json.dumps(line) + "\n" for line in (whose, *done)))
-        return cls(folder, done)
+        # Written anew, so that the next line does not follow half a line.
+        rewrite_records(file, (whose, *done))
+        return cls(file, done)
 
     def take(self, name: str, count: int) -> list[Scores]:
         """The scores of a file's rows that were there already."""
@@ -138,8 +139,8 @@ class ScoreJournal:
         return [None if scores is None else tuple(scores) for scores in found]
 
     def add(self, name: str, solutions: Sequence[LabelledSolution], scores: Sequence[Scores]) -> None:
-        self.folder.append(
-            self.folder.path / SCORES_FILE,
+        append_records(
+            self.file,
             (
                 {"file": name, "id": solution.problem.id, "first_wrong": solution.first_wrong, "scores": row}
                 for solution, row in zip(solutions, scores, strict=True)

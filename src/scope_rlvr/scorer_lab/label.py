@@ -21,6 +21,8 @@ from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.sources import make_verifier
 from scope_rlvr.scorer_lab.labelling import Attempt, Estimate, Labeller
 from scope_rlvr.store.digests import file_digest
+from scope_rlvr.store.files import write_json
+from scope_rlvr.store.journal import append_records, read_lines
 
 LABEL_SCHEMA = 1
 _MAX_SHOWN = 5
@@ -126,36 +128,26 @@ def make_plan(request: Request) -> Plan:
 
 
 def _read(file: Path) -> tuple[list[Response], list[str], Counter[str]]:
-    try:
-        # Not splitlines: JSON strings may hold other line separators (U+2028) as they are.
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the rollouts {file} cannot be read: {error}") from error
     responses: list[Response] = []
     bad_rows: list[str] = []
     left_out: Counter[str] = Counter()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        found = _response(line, number, file.stem)
-        if isinstance(found, Response):
-            responses.append(found)
-        elif number == len(lines) and found.startswith("not JSON"):
-            # Only a line that a kill has torn ends without a line break.
-            left_out["a torn last line"] += 1
-        else:
-            bad_rows.append(f"row {number}: {found}")
+    try:
+        for line in read_lines(file):
+            found = line.fault or _response(line.value, line.number, file.stem)
+            if isinstance(found, Response):
+                responses.append(found)
+            elif line.value is None and not line.has_line_break:
+                # Only a process that was killed leaves a line without a line break.
+                left_out["a torn last line"] += 1
+            else:
+                bad_rows.append(f"row {line.number}: {found}")
+    except OSError as error:
+        raise UserError(f"the rollouts {file} cannot be read: {error}") from error
     return responses, bad_rows, left_out
 
 
-def _response(line: str, number: int, source: str) -> Response | str:
-    """The response in a line, or what is wrong with it."""
-    try:
-        row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        return f"not JSON ({error.msg}), got {line.strip()[:60]!r}"
-    if not isinstance(row, dict):
-        return f"expected an object, got {type(row).__name__}"
+def _response(row: dict[str, Any], number: int, source: str) -> Response | str:
+    """The response in a row, or what is wrong with it."""
     of_run = isinstance(row.get("segments"), list)
     prompt = row.get("prompt") or row.get("problem")
     reference = row.get("reference") if row.get("reference") is not None else row.get("answer")
@@ -225,13 +217,8 @@ class Journal:
 
     def append(self, num_responses: int, rows: Sequence[dict[str, Any]]) -> None:
         """Write the labels of so many responses, then that they are there."""
-        data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "backslashreplace")
-        with self.out.open("ab") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        self.num_bytes = append_records(self.out, rows, sync=True)
         self.num_done += num_responses
-        self.num_bytes += len(data)
         self.save_state()
 
     def save_state(self) -> None:
@@ -242,9 +229,7 @@ class Journal:
             "num_bytes": self.num_bytes,
             "left_out": dict(self.left_out),
         }
-        beside = self.out.with_name(f".{self.out.name}.state.tmp")
-        beside.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-        beside.replace(self.state_of(self.out))
+        write_json(self.state_of(self.out), state)
 
 
 def load_labeller(plan: Plan) -> Labeller:

@@ -18,6 +18,7 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
 from scope_rlvr.salvage.rules import AnyRule, Calibrated, CalibrationMap, Drop, Threshold
 from scope_rlvr.servers.settings import ServerSettings
+from scope_rlvr.store.files import write_json
 
 NONE = "none"
 """As a model name: no such helper."""
@@ -385,8 +386,7 @@ class ScorerDescription(Settings):
 
     def write(self, folder: Path) -> None:
         """Write ``scorer.json`` into a model folder."""
-        text = json.dumps(self.model_dump(mode="json", exclude_none=True), indent=2)
-        (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+        write_json(folder / DESCRIPTION, self.model_dump(mode="json", exclude_none=True))
 
 
 class CalibratedScorer(Settings):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from scope_rlvr.store.digests import value_digest
+from scope_rlvr.store.files import write_text
 
 _logger = logging.getLogger(__name__)
 
@@ -49,7 +48,10 @@ class ReplyCache:
         key = value_digest(question)
         entry = {"schema": _SCHEMA, "key": key, "digest": value_digest(reply), "question": question, "reply": reply}
         try:
-            self._write(self._file(self.folder, key), json.dumps(entry))
+            file = self._file(self.folder, key)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            # What a power cut leaves half written counts as missing, so nothing waits for the disk.
+            write_text(file, json.dumps(entry), sync=False)
         except OSError as error:
             if not self._has_complained:
                 _logger.warning(
@@ -60,15 +62,3 @@ class ReplyCache:
     @staticmethod
     def _file(folder: Path, key: str) -> Path:
         return folder / key[:2] / f"{key}.json"
-
-    @staticmethod
-    def _write(file: Path, text: str) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=file.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as temporary:
-                temporary.write(text)
-            os.replace(beside, file)
-        except OSError:
-            Path(beside).unlink(missing_ok=True)
-            raise

@@ -1,16 +1,14 @@
-"""The run folder: what a run writes, made so that nothing finished is ever lost or overwritten.
+"""The run folder: what a run writes. Nothing that is finished is ever lost or overwritten.
 
-Journals are appended line by line and may end in a torn line after a kill; readers drop it. A checkpoint counts only
-once its marker is there, and the marker is written last.
+A checkpoint counts only once its marker is there, and the marker is written last.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +16,8 @@ from typing import Any
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.store.digests import code_digest
+from scope_rlvr.store.files import write_json, write_text
+from scope_rlvr.store.journal import append_records, read_records, rewrite_records
 
 CHECKPOINT_MARKER = "COMPLETE"
 _PACKAGES = (
@@ -38,7 +38,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths and files of one run. A read-only one leaves the writing to another process."""
+    """Paths and files of one run. One that is read-only leaves the writing to another process."""
 
     path: Path
     is_read_only: bool = False
@@ -95,27 +95,22 @@ class RunFolder:
         """Write a file whole or not at all."""
         if self.is_read_only:
             return
-        beside = self.path / f".{name}.tmp"
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self.path / name)
+        write_text(self.path / name, text)
 
     def write_json(self, name: str, value: Any) -> None:
-        self.write(name, json.dumps(value, indent=2, sort_keys=True) + "\n")
+        """Write a value as JSON with sorted keys, whole or not at all."""
+        if self.is_read_only:
+            return
+        write_json(self.path / name, value, sort_keys=True)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         file = self.path / name
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
     def append(self, journal: Path, records: Iterable[dict[str, Any]]) -> None:
-        """Append one line a record, flushed together."""
-        if self.is_read_only:
-            return
-        # A lone surrogate in a model's text becomes a JSON escape instead of an error.
-        with journal.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        """Append one line a record to one of the journals."""
+        if not self.is_read_only:
+            append_records(journal, records)
 
     def last_checkpoint(self) -> Path | None:
         """The newest checkpoint that was written to its end."""
@@ -127,16 +122,8 @@ class RunFolder:
         if self.is_read_only:
             return
         for journal in (self.metrics, self.rollouts):
-            if not journal.is_file():
-                continue
-            beside = journal.with_suffix(".tmp")
-            with beside.open("w", encoding="utf-8", errors="backslashreplace") as file:
-                file.writelines(
-                    json.dumps(record, ensure_ascii=False) + "\n"
-                    for record in read_journal(journal)
-                    if record["step"] <= step
-                )
-            beside.replace(journal)
+            if journal.is_file():
+                rewrite_records(journal, (record for record in read_records(journal) if record["step"] <= step))
 
 
 def step_of(checkpoint: Path | None) -> int:
@@ -146,22 +133,6 @@ def step_of(checkpoint: Path | None) -> int:
     250
     """
     return 0 if checkpoint is None else int(checkpoint.name.rsplit("-", 1)[1])
-
-
-def read_journal(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a journal, one at a time; a torn last line is left out.
-
-    Raises :class:`UserError` for a line that is broken in the middle: no interruption of ours leaves that.
-    """
-    torn_at = 0
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
-            if torn_at:
-                raise UserError(f"line {torn_at} of {path} is not JSON, and lines follow it; mend or remove that line")
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                torn_at = number
 
 
 def environment() -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.run.config import RunConfig
+from scope_rlvr.store.files import write_text
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.study.plan import Cell, PlannedRun, Study
 from scope_rlvr.study.results import Result, read_result
@@ -77,7 +78,7 @@ class StudyFolder:
             for folder in ("runs", "configs", "logs"):
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
             self.results.mkdir(parents=True, exist_ok=True)
-            RunFolder(self.path).write("study.toml", study.text)
+            write_text(self.copy, study.text)
         except OSError as error:
             raise UserError(f"the study folder {self.path} cannot be written: {error.strerror or error}") from error
 

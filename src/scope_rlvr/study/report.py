@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.report.wording import visible
-from scope_rlvr.store.folder import RunFolder
+from scope_rlvr.store.files import write_json, write_text
 from scope_rlvr.study.analysis import Analysis
 from scope_rlvr.study.content import Section, Table, facts, notes, sections
 from scope_rlvr.study.folder import StudyFolder
@@ -42,10 +42,9 @@ def write_report(study: Study, folder: StudyFolder, failed: Sequence[tuple[str, 
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         drawings = [Drawing(plot, plot.save(folder.path / "plots")) for plot in plots_of(analysis)]
-        out = RunFolder(folder.path)
-        out.write_json("table.json", _rounded(analysis.record()))
-        out.write("report.md", markdown(analysis, drawings))
-        out.write("report.html", page(analysis, drawings))
+        write_json(folder.path / "table.json", _rounded(analysis.record()), sort_keys=True)
+        write_text(folder.path / "report.md", markdown(analysis, drawings))
+        write_text(folder.path / "report.html", page(analysis, drawings))
     except OSError as error:
         raise UserError(f"the report cannot be written to {folder.path}: {error.strerror or error}") from error
     return folder.path / "report.html"

@@ -17,7 +17,9 @@ from typing import Any
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.store.digests import bytes_digest
-from scope_rlvr.store.folder import RunFolder, read_journal
+from scope_rlvr.store.files import write_text
+from scope_rlvr.store.folder import RunFolder
+from scope_rlvr.store.journal import read_records
 from scope_rlvr.study.plan import PlannedRun, Value
 
 RESULT_SCHEMA = 1
@@ -79,7 +81,7 @@ def condense(run: PlannedRun, folder: RunFolder, study: str, runs_at_once: int |
     if not is_finished(folder, run.config):
         raise UserError(f"{folder.path} has not finished: {(summary or {}).get('stopped_because', 'no summary')}")
     assert summary is not None, "a finished run has a summary"
-    records = list(read_journal(folder.metrics))
+    records = list(read_records(folder.metrics))
     training = math.fsum(record.get("seconds/step", 0.0) for record in records)
     return Result(
         study=study,
@@ -193,7 +195,7 @@ def write_result(result: Result, file: Path) -> None:
         else:
             lines.append(f'"{name}": {_compact(value)}')
     file.parent.mkdir(parents=True, exist_ok=True)
-    RunFolder(file.parent).write(file.name, "{\n" + ",\n".join(lines) + "\n}\n")
+    write_text(file, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def _compact(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,10 +13,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.run.config import dump_config
+from scope_rlvr.store.files import is_leftover, read_tail, write_text
+from scope_rlvr.store.journal import last_record
 from scope_rlvr.study.folder import StudyFolder
 from scope_rlvr.study.plan import PlannedRun, Study
 from scope_rlvr.study.results import condense, is_finished, write_result
@@ -25,7 +26,7 @@ from scope_rlvr.study.results import condense, is_finished, write_result
 _POLL_SECONDS = 0.2
 _REASON_LINES = 3
 _REASON_CHARS = 400
-_TAIL_BYTES = 1 << 16
+_LOG_TAIL_BYTES = 1 << 16
 
 
 class Status(StrEnum):
@@ -121,7 +122,7 @@ class Runner:
             state.is_resumed = True
         else:
             _remove_empty(folder.path)
-            config.write_text(dump_config(run.config), encoding="utf-8")
+            write_text(config, dump_config(run.config))
             arguments = ["train", str(config), "--out", str(folder.path)]
         with self.folder.log(run, "out").open("wb") as out, self.folder.log(run, "err").open("wb") as err:
             self.processes[run.id] = subprocess.Popen(
@@ -139,7 +140,7 @@ class Runner:
     def _has_ended(self, state: RunState) -> bool:
         process = self.processes[state.run.id]
         code = process.poll()
-        state.latest = _last_record(self.folder.run(state.run).metrics) or state.latest
+        state.latest = last_record(self.folder.run(state.run).metrics) or state.latest
         state.step = int(state.latest.get("step", 0))
         if code is None:
             return False
@@ -171,7 +172,11 @@ class Runner:
         summary = self.folder.run(run).read_json("summary.json")
         if code == ExitCode.TRAINING_STOPPED and summary is not None:
             return str(summary["stopped_because"])
-        lines = [line.strip() for line in _tail(self.folder.log(run, "err")).splitlines() if line.strip()]
+        lines = [
+            line.strip()
+            for line in read_tail(self.folder.log(run, "err"), _LOG_TAIL_BYTES).splitlines()
+            if line.strip()
+        ]
         said = "\n".join(lines[-_REASON_LINES:])[-_REASON_CHARS:]
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return f"{how}: {said}" if said else how
@@ -203,26 +208,7 @@ def _environment(num_threads: int) -> dict[str, str]:
 
 def _remove_empty(path: Path) -> None:
     """Take away what a process left that was killed before it had written a configuration."""
-    if path.is_dir() and {file.name for file in path.iterdir()} <= {".config.toml.tmp"}:
-        (path / ".config.toml.tmp").unlink(missing_ok=True)
+    if path.is_dir() and all(map(is_leftover, path.iterdir())):
+        for file in path.iterdir():
+            file.unlink()
         path.rmdir()
-
-
-def _last_record(journal: Path) -> dict[str, Any] | None:
-    """The last whole line of a growing journal."""
-    for line in reversed(_tail(journal).splitlines()):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        return record if isinstance(record, dict) else None
-    return None
-
-
-def _tail(file: Path) -> str:
-    try:
-        with file.open("rb") as stream:
-            stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            return stream.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""

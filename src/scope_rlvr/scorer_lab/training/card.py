@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scope_rlvr.store.files import write_text
+
 _CARD = """---
 library_name: transformers
 pipeline_tag: token-classification
@@ -75,7 +77,7 @@ def write_card(folder: Path, record: Mapping[str, Any]) -> None:
         transformers=versions["transformers"],
         digest=record["data_digest"],
     )
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_text(folder / "README.md", card)
 
 
 def figure_rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:

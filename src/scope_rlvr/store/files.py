@@ -1,0 +1,65 @@
+"""Files that are there whole or not at all: they are written beside their place and then moved there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+
+@contextmanager
+def replacing(file: Path, *, sync: bool = True) -> Iterator[Path]:
+    """A path beside ``file`` to write to; at the end of the block what was written there takes the place of ``file``.
+
+    If the block or the move fails, ``file`` stays as it was. The path is different every time, so several processes may
+    write one file. ``sync`` waits until the content is on the disk, so that not even a power cut leaves half a file.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder, replacing(Path(folder) / "notes.txt") as beside:
+    ...     _ = beside.write_text("whole")
+    ...     sorted(path.name for path in Path(folder).iterdir()) == [beside.name]
+    True
+    """
+    beside = file.with_name(f".{file.name}.{token_hex(4)}.tmp")
+    try:
+        yield beside
+        if sync:
+            with beside.open("rb+") as written:
+                os.fsync(written.fileno())
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a path is what a process that was killed left of a file it was writing.
+
+    >>> is_leftover(Path(".config.toml.5f0c93a1.tmp")), is_leftover(Path("config.toml"))
+    (True, False)
+    """
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def write_text(file: Path, text: str, *, sync: bool = True) -> None:
+    """Write a text as UTF-8, whole or not at all."""
+    with replacing(file, sync=sync) as beside:
+        beside.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(file: Path, value: Any, *, sort_keys: bool = False) -> None:
+    """Write a value as indented JSON, whole or not at all."""
+    write_text(file, json.dumps(value, indent=2, sort_keys=sort_keys) + "\n")
+
+
+def read_tail(file: Path, num_bytes: int) -> str:
+    """The last ``num_bytes`` of a text that may still grow; empty if there is no such file."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - num_bytes))
+            return stream.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
