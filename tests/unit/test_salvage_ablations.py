@@ -98,6 +98,17 @@ def test_a_failure_without_a_second_step_cannot_be_cut_by_chance(cut, failure):
     assert set(method.credit_member(edited.members[0], -1.0).advantage_T) <= {-1.0}
 
 
+@pytest.mark.parametrize("kind", ["first_wrong", "random_step", "high_entropy"])
+def test_a_cut_is_given_by_its_bare_name_or_as_a_table(kind):
+    assert SalvageSettings(cut=kind) == SalvageSettings(cut={"kind": kind})
+    assert SalvageSettings(cut=kind).cut.kind == kind
+
+
+def test_an_unknown_cut_is_refused_with_the_names_of_those_that_there_are():
+    with pytest.raises(ValueError, match="'first_wrong', 'random_step', 'high_entropy'"):
+        SalvageSettings(cut="first_step")
+
+
 def test_who_is_needed_follows_from_what_is_asked_for():
     def needs(**settings):
         s = SalvageSettings(**settings)

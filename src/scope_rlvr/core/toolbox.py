@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from scope_rlvr.core.groups import Group, Member, StepScores
 from scope_rlvr.core.ports import (
     Continuation,
+    DecisionRule,
     Effort,
     Fault,
     Policy,
@@ -246,6 +247,13 @@ class Toolbox:
         with self.clock.phase("scoring"):
             return self._helped("scoring", scorer, solutions, scored)
 
+    @property
+    def decision_rule(self) -> DecisionRule:
+        """The rule that reads the step scorer's scores."""
+        if self.step_scorer is None:
+            raise ValueError("a step scorer is needed here, and none was given")
+        return self.step_scorer.rule
+
     def _helped(
         self, what: str, helper: object, items: Sequence[_Item], work: Callable[[Sequence[_Item]], list[_Result]]
     ) -> list[_Result]:
@@ -268,9 +276,7 @@ class Toolbox:
         ]
 
     def _step_scores(self, steps: tuple[Step, ...], scores_S: tuple[float, ...] | None) -> StepScores | None:
-        if scores_S is None or self.step_scorer is None:
-            return None
-        return StepScores(steps, scores_S, self.step_scorer.rule.first_wrong(scores_S))
+        return None if scores_S is None else StepScores(steps, scores_S, self.decision_rule.first_wrong(scores_S))
 
 
 def continue_rollout(start: Rollout, continuation: Continuation) -> Rollout:

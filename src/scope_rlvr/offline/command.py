@@ -51,7 +51,6 @@ from scope_rlvr.problems.sources import Wanted, load_problems
 from scope_rlvr.run.components import load_causal, load_step_scorer, load_teacher
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.sources import make_verifier
-from scope_rlvr.salvage.cuts import Cut
 from scope_rlvr.salvage.salvage import salvage
 from scope_rlvr.salvage.settings import Fallback, Insertion, SalvageSettings, Suffix, WholeTrace
 from scope_rlvr.scorers.families import EXACT, NONE
@@ -112,7 +111,7 @@ class Plan:
         return [
             f"rollouts  {self.num_rollouts} of {self.num_groups} groups in {self.request.rollouts}{left_out}",
             f"models    policy {policy}, scorer {self._named('scorer')}, teacher {self._named('teacher')}",
-            f"salvage   cut {self.settings.cut.value}, mode {self.settings.mode.kind}, responses of at most "
+            f"salvage   cut {self.settings.cut.kind}, mode {self.settings.mode.kind}, responses of at most "
             f"{self.max_response_tokens} tokens, temperature {config.sampling.temperature}, seed {config.run.seed}",
         ]
 
@@ -268,9 +267,9 @@ def _require_helpers(config: RunConfig, settings: SalvageSettings) -> None:
 def _without_policy(config: RunConfig, settings: SalvageSettings) -> RunConfig:
     """Without a policy nothing can be continued, and the teacher's tokenizer reads the rollouts."""
     finishes = isinstance(settings.mode, Suffix | WholeTrace) and settings.fallback is Fallback.NONE
-    if not finishes or settings.cut is Cut.HIGH_ENTROPY:
+    if not finishes or settings.cut.needs_policy:
         raise UserError(
-            f"mode {settings.mode.kind!r} with the cut {settings.cut.value!r} asks the policy, and none is named; give it by "
+            f"mode {settings.mode.kind!r} with the cut {settings.cut.kind!r} asks the policy, and none is named; give it by "
             "--policy, or let the teacher finish: --set method.mode=suffix"
         )
     if config.teacher.model in (NONE, EXACT, THE_POLICY) or config.teacher.is_served:

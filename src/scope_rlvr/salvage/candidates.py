@@ -13,15 +13,15 @@ from scope_rlvr.salvage.settings import SalvageSettings
 
 
 def collect(groups: Sequence[Group], settings: SalvageSettings) -> list[Failure]:
-    """All known failures; those that may not be salvaged already carry the reason."""
+    """All failures; those that may not be salvaged already carry the reason."""
     failures = []
-    for group_index, group in enumerate(groups):
+    for number, group in enumerate(groups):
         known = [member.verdict for member in group.members if member.verdict.is_known]
         marked = settings.group_rule.marks(sum(verdict.is_right for verdict in known), len(known))
         for index, member in enumerate(group.members):
             if member.verdict.outcome is not Outcome.WRONG:
                 continue
-            failure = Failure(group_index, index, group.problem, member)
+            failure = Failure(number, group, index)
             if not marked:
                 failure.outcome = SalvageOutcome.GROUP_NOT_MARKED
             elif member.rollout.is_truncated and not settings.include_truncated:
@@ -35,7 +35,7 @@ def choose(failures: list[Failure], settings: SalvageSettings, seed: int) -> Non
     rng = random.Random(derive_seed(seed, "ranking"))
     by_group: dict[int, list[Failure]] = {}
     for failure in failures:
-        by_group.setdefault(failure.group, []).append(failure)
+        by_group.setdefault(failure.group_index, []).append(failure)
     for rivals in by_group.values():
         keys = {id(failure): settings.ranking.key(failure, rng) for failure in rivals}
         for failure in sorted(rivals, key=lambda f: keys[id(f)])[settings.max_salvages :]:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from scope_rlvr.core.groups import SalvageOutcome
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.salvage.failure import Failure, still_open
-from scope_rlvr.salvage.locate import decision_rule
 from scope_rlvr.salvage.settings import SalvageSettings
 
 
@@ -43,5 +42,5 @@ def _guard_score(failures: list[Failure], tools: Toolbox) -> None:
             failure.outcome = SalvageOutcome.SCORER_FAILED
             continue
         failure.corrections[-1] = replace(failure.corrections[-1], score=step_scores_S[-1])
-        if not decision_rule(tools).accepts(step_scores_S):
+        if not tools.decision_rule.accepts(step_scores_S):
             failure.outcome = SalvageOutcome.LOW_SCORE

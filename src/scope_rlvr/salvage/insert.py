@@ -14,7 +14,7 @@ def insert(groups: Sequence[Group], failures: list[Failure], settings: SalvageSe
     """Put admitted rollouts into their groups and every record beside its failure."""
     by_group: dict[int, list[Failure]] = {}
     for failure in failures:
-        by_group.setdefault(failure.group, []).append(failure)
+        by_group.setdefault(failure.group_index, []).append(failure)
     return [_edit(group, by_group.get(i, []), settings.insertion) for i, group in enumerate(groups)]
 
 

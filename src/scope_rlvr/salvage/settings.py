@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
-from scope_rlvr.salvage.cuts import Cut
+from scope_rlvr.salvage.cuts import Cut, FirstWrong
 from scope_rlvr.salvage.failure import Failure
 
 
@@ -79,7 +79,7 @@ class Ranking(StrEnum):
     def key(self, failure: Failure, rng: random.Random) -> tuple[float, ...]:
         """Sorts ascending: the smallest key is salvaged first. Ties keep the order in the group."""
         num_kept_steps = failure.cut_step or 0
-        kept_scores = failure.scores[:num_kept_steps]
+        kept_scores = failure.step_scores_S[:num_kept_steps]
         return {
             Ranking.LONGEST_PREFIX: (-failure.prefix_ratio, -fmean(kept_scores) if kept_scores else 0.0),
             Ranking.LATEST_STEP: (-num_kept_steps,),
@@ -165,7 +165,7 @@ class SalvageSettings(Settings):
 
     max_salvages: int = Field(1, ge=0, description="salvages attempted per group; 0 is plain outcome training")
     group_rule: GroupRule = AnyFailure()
-    cut: Cut = Cut.FIRST_WRONG
+    cut: Cut = FirstWrong()
     no_error_rule: NoErrorRule = NoErrorRule.SKIP
     min_prefix_steps: int = Field(1, ge=0, description="steps that must be left to keep")
     min_prefix_ratio: float = Field(0.1, ge=0, le=1, description="share of the tokens that must be left to keep")
@@ -190,7 +190,7 @@ class SalvageSettings(Settings):
     @property
     def needs_step_scorer(self) -> bool:
         """Whether anything that is asked for here is for the step scorer to say."""
-        locates = self.cut is Cut.FIRST_WRONG or self.max_rounds > 1
+        locates = self.cut.needs_step_scorer or self.max_rounds > 1
         guards = self.guards.low_score and isinstance(self.mode, OneStep)
         return self.max_salvages > 0 and (locates or guards)
 
