@@ -14,7 +14,7 @@ from scope_rlvr.check.longest_step import run_longest_step
 from scope_rlvr.cli import train as cli_train
 from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.embedded import model_path
-from scope_rlvr.measure.policy import Plan, Request, make_plan, prepare
+from scope_rlvr.measure.policy import EvaluationPlan, EvaluationRequest, plan_evaluation, prepare
 from scope_rlvr.methods import Grpo, Scope
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.models.lora import LoraSection, adapted_layers, adapter_config, merged, num_parameters
@@ -57,8 +57,8 @@ def run(path: Path, *overrides: str, watcher: Any = None) -> tuple[RunFolder, Ru
     return folder, train(config, folder, watcher or Nobody())
 
 
-def evaluation_of(model: Path) -> Plan:
-    return make_plan(Request(model=str(model), problems=("reduction:4",)))
+def evaluation_of(model: Path) -> EvaluationPlan:
+    return plan_evaluation(EvaluationRequest(model=str(model), problems=("reduction:4",)))
 
 
 def weights(folder: RunFolder) -> bytes:
@@ -120,7 +120,7 @@ def test_a_run_killed_in_its_last_evaluation_is_completed_without_another_step(w
 
 
 def test_the_model_it_leaves_is_measured_and_trained_as_any_other(whole: RunFolder, tmp_path: Path) -> None:
-    measurement = prepare(make_plan(Request(model=str(whole.path))))
+    measurement = prepare(plan_evaluation(EvaluationRequest(model=str(whole.path))))
     (result,) = measurement.results()
     after = whole.read_json("summary.json")["after"]["reduction-4"]
     assert result.record()["accuracy"] == after["accuracy"]

@@ -18,7 +18,13 @@ from scope_rlvr.scorer_lab.training import trainer as trainer_module
 from scope_rlvr.scorer_lab.training.base import load_base
 from scope_rlvr.scorer_lab.training.corpus import split_corpus
 from scope_rlvr.scorer_lab.training.examples import make_example
-from scope_rlvr.scorer_lab.training.run import Request, check_folder, make_plan, run, train_step_scorer
+from scope_rlvr.scorer_lab.training.run import (
+    ScorerTrainingRequest,
+    check_folder,
+    plan_training,
+    run,
+    train_step_scorer,
+)
 from scope_rlvr.scorer_lab.training.settings import ScorerTraining
 from scope_rlvr.scorer_lab.training.trainer import Diverged, Watch, fit
 from scope_rlvr.scorers.families import ScorerSection
@@ -168,9 +174,9 @@ def test_equal_seeds_give_equal_heads() -> None:
     assert not torch.equal(heads[0], heads[2])
 
 
-def request(data: Path, **settings) -> Request:
+def request(data: Path, **settings) -> ScorerTrainingRequest:
     given = {"held_out": 0.3, "batch_rows": 16, "learning_rate": 1e-3, "steps": 4} | settings
-    return Request((str(data),), "embedded:teacher", ScorerTraining(**given))
+    return ScorerTrainingRequest((str(data),), "embedded:teacher", ScorerTraining(**given))
 
 
 @pytest.fixture
@@ -185,7 +191,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_what_was_trained_is_a_scorer_like_any_other(tmp_path: Path, data: Path) -> None:
-    plan, out = make_plan(request(data)), tmp_path / "out"
+    plan, out = plan_training(request(data)), tmp_path / "out"
     trained = run(plan, out, Watch(), resume=False)
     assert trained.figures is not None
     scorer = load_scorer(ScorerSection(model=str(out)), problems=[s.problem for s in plan.corpus.test])
@@ -204,7 +210,7 @@ def test_what_was_trained_is_a_scorer_like_any_other(tmp_path: Path, data: Path)
 
 def test_only_what_was_begun_alike_goes_on(tmp_path: Path, data: Path) -> None:
     out = tmp_path / "out"
-    plan = make_plan(request(data))
+    plan = plan_training(request(data))
     with pytest.raises(UserError, match="holds no training to go on with"):
         check_folder(out, plan, resume=True)
     out.mkdir()
@@ -213,10 +219,10 @@ def test_only_what_was_begun_alike_goes_on(tmp_path: Path, data: Path) -> None:
         check_folder(out, plan, resume=False)
     check_folder(out, plan, resume=True)
     with pytest.raises(UserError, match=r"learning_rate was 0.001 and is 0.002"):
-        check_folder(out, make_plan(request(data, learning_rate=2e-3)), resume=True)
+        check_folder(out, plan_training(request(data, learning_rate=2e-3)), resume=True)
     data.write_text("\n".join(data.read_text().splitlines()[:-1]))
     with pytest.raises(UserError, match="data_digest was"):
-        check_folder(out, make_plan(request(data)), resume=True)
+        check_folder(out, plan_training(request(data)), resume=True)
     (out / "training.json").write_text("{}")
     with pytest.raises(UserError, match="nothing left to resume"):
         check_folder(out, plan, resume=True)
@@ -224,16 +230,16 @@ def test_only_what_was_begun_alike_goes_on(tmp_path: Path, data: Path) -> None:
 
 def test_solutions_that_do_not_fit_are_counted(tmp_path: Path, data: Path) -> None:
     """The prompt has 4 tokens, the first step 8 with its separator, the second 3."""
-    plan = make_plan(request(data, max_tokens=14, steps=1))
+    plan = plan_training(request(data, max_tokens=14, steps=1))
     trained = run(plan, tmp_path / "out", Watch(), resume=False)
     assert trained.num_too_long == 0
     assert trained.num_cut == sum(s.first_wrong != 0 for s in plan.corpus.train)
     with pytest.raises(UserError, match=r"none of the .* within 3 tokens"):
-        run(make_plan(request(data, max_tokens=3, steps=1)), tmp_path / "none", Watch(), resume=False)
+        run(plan_training(request(data, max_tokens=3, steps=1)), tmp_path / "none", Watch(), resume=False)
     assert not (tmp_path / "none").exists()
 
 
 def test_a_separator_without_a_token_is_refused(tmp_path: Path, data: Path) -> None:
     with pytest.raises(UserError, match=r"no token for the separator '\\n'; name another by --separator"):
-        run(make_plan(request(data, separator="\n")), tmp_path / "out", Watch(), resume=False)
+        run(plan_training(request(data, separator="\n")), tmp_path / "out", Watch(), resume=False)
     assert not (tmp_path / "out").exists()

@@ -203,16 +203,16 @@ def test_an_interrupted_salvage_goes_on_to_the_same_file(
     small = (*HELPERS, *POLICY, "--batch-rows", "4")
     whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
     assert run_scope("salvage", run, *small, "--out", whole).code == 0
-    add = run_salvage.Journal.add
+    add = run_salvage.SalvageJournal.add
 
-    def add_one(journal: run_salvage.Journal, lines: Any, verdicts: Counter[str]) -> None:
+    def add_one(journal: run_salvage.SalvageJournal, lines: Any, verdicts: Counter[str]) -> None:
         if journal.record["blocks"] == 1:
             # Killed while it writes.
             journal.out.open("ab").write(b'{"torn": ')
             raise KeyboardInterrupt
         add(journal, lines, verdicts)
 
-    monkeypatch.setattr(run_salvage.Journal, "add", add_one)
+    monkeypatch.setattr(run_salvage.SalvageJournal, "add", add_one)
     assert run_scope("salvage", run, *small, "--out", parts).code == 130
     monkeypatch.undo()
     about = json.loads((tmp_path / "parts.jsonl.about.json").read_text())

@@ -55,9 +55,9 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="a new JSON file for the results")] = None,
 ) -> None:
     """Measure a model on held-out problems, unaided: accuracy, pass@k, maj@k, diversity, entropy, with intervals."""
-    from scope_rlvr.measure.policy import Request, make_plan
+    from scope_rlvr.measure.policy import EvaluationRequest, plan_evaluation
 
-    request = Request(
+    request = EvaluationRequest(
         model=model,
         config=config,
         data=data,
@@ -79,7 +79,7 @@ def evaluate(
     )
     if out is not None:
         require_writable(out)
-    plan = make_plan(request)
+    plan = plan_evaluation(request)
 
     from scope_rlvr.measure.policy import prepare
     from scope_rlvr.models.quiet import quiet_libraries

@@ -14,7 +14,7 @@ from scope_rlvr.cli.output_file import require_writable
 from scope_rlvr.store.files import write_json
 
 if TYPE_CHECKING:
-    from scope_rlvr.measure.responses import Graded
+    from scope_rlvr.measure.responses import GradedResponse
 
 
 def grade(
@@ -31,7 +31,7 @@ def grade(
 
     if out is not None:
         require_writable(out)
-    plan = grading.make_plan(file, verifier, overrides or ())
+    plan = grading.plan_grading(file, verifier, overrides or ())
     console = open_console()
     with progress_bar(console) as progress:
         task = progress.add_task("grading", total=len(plan.attempts))
@@ -51,7 +51,7 @@ def grade(
         console.print(f"verdicts  {out}", markup=False, soft_wrap=True)
 
 
-def _outcomes(graded: list[Graded]) -> Table:
+def _outcomes(graded: list[GradedResponse]) -> Table:
     from scope_rlvr.grading.reasons import REASONS
     from scope_rlvr.measure.responses import counts
 
@@ -67,7 +67,7 @@ def _outcomes(graded: list[Graded]) -> Table:
     return table
 
 
-def _disputed(rows: list[Graded]) -> Table:
+def _disputed(rows: list[GradedResponse]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("row", "gold", "answer", "verdict", "second"):
         table.add_column(column, overflow="fold")

@@ -36,10 +36,10 @@ def salvage(
 ) -> None:
     """Salvage the failures among saved rollouts, without training: for SFT, for DPO, for replay."""
     from scope_rlvr.models.quiet import quiet_libraries
-    from scope_rlvr.offline.command import Request, Salvage, TeacherFailed, make_plan
+    from scope_rlvr.offline.command import OfflineSalvage, SalvageRequest, TeacherFailed, plan_salvage
 
     tables = {"parquet": parquet, "sft": sft, "dpo": dpo}
-    request = Request(
+    request = SalvageRequest(
         rollouts=rollouts,
         out=out,
         scorer=scorer,
@@ -54,12 +54,12 @@ def salvage(
         batch_rows=batch_rows,
     )
     _require_new(request.out, list(request.tables.values()), resume)
-    plan = make_plan(request)
+    plan = plan_salvage(request)
     quiet_libraries(plan.config.model_names)
     console = open_console()
     for line in plan.lines():
         console.print(line, markup=False, soft_wrap=True)
-    work = Salvage(plan)
+    work = OfflineSalvage(plan)
     try:
         with progress_bar(console) as progress:
             task = progress.add_task("salvaging", total=plan.num_rollouts)

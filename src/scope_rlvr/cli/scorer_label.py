@@ -40,10 +40,10 @@ def label(
             f"--right-above {right_above:g}: a step is right above this share; give a number from 0 to below 1"
         )
     from scope_rlvr.models.quiet import quiet_libraries
-    from scope_rlvr.scorer_lab.label import Journal, Request, label_all, load_labeller, make_plan
+    from scope_rlvr.scorer_lab.label import LabelJournal, LabelRequest, label_all, load_labeller, plan_labels
 
     quiet_libraries([policy])
-    request = Request(
+    request = LabelRequest(
         rollouts=rollouts,
         policy=policy,
         samples=samples,
@@ -55,8 +55,8 @@ def label(
         limit=limit,
         skip_bad_rows=skip_bad_rows,
     )
-    plan = make_plan(request)
-    journal = Journal.open(plan, resume=resume)
+    plan = plan_labels(request)
+    journal = LabelJournal.open(plan, resume=resume)
     console = open_console()
     for line in plan.lines():
         console.print(line, markup=False, soft_wrap=True)

@@ -74,10 +74,10 @@ def train(
         seed=seed,
     )
     from scope_rlvr.models.quiet import quiet_libraries
-    from scope_rlvr.scorer_lab.training.run import Request, check_folder, make_plan
+    from scope_rlvr.scorer_lab.training.run import ScorerTrainingRequest, check_folder, plan_training
 
     quiet_libraries([base, *data])
-    plan = make_plan(Request(tuple(data), base, settings, skip_bad_rows))
+    plan = plan_training(ScorerTrainingRequest(tuple(data), base, settings, skip_bad_rows))
     check_folder(out, plan, resume=resume)
     console = open_console()
     for line in plan.lines():

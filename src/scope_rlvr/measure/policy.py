@@ -43,7 +43,7 @@ EVALUATION_SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """What somebody asks for; ``None`` is what ``config`` says, or else the run, or else the built-in configuration.
 
     ``data`` is the folder with local copies of benchmarks.
@@ -70,10 +70,10 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """A request with every number filled in and everything checked that can be checked without a model."""
 
-    request: Request
+    request: EvaluationRequest
     source: str
     config: RunConfig
     sets: tuple[EvaluationSet, ...]
@@ -118,7 +118,7 @@ class Plan:
         ]
 
 
-def make_plan(request: Request) -> Plan:
+def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
     """Find every mistake that can be found without loading a model; raises :class:`UserError`."""
     source, base = _source_of(request)
     config = _resolved(request, base)
@@ -136,13 +136,13 @@ def make_plan(request: Request) -> Plan:
         )
     if request.embedding_model is not None:
         resolve_model(request.embedding_model, "--embedding-model")
-    plan = Plan(request, source, config, tuple(sets))
+    plan = EvaluationPlan(request, source, config, tuple(sets))
     for asked in plan.sets:
         plan.metrics_of(asked)
     return plan
 
 
-def _source_of(request: Request) -> tuple[str, RunConfig | None]:
+def _source_of(request: EvaluationRequest) -> tuple[str, RunConfig | None]:
     """The model's folder or Hub name, and the configuration that is named, or else the run's where a run is named."""
     given = None if request.config is None else load_config(request.config)
     model = request.model
@@ -157,7 +157,7 @@ def _source_of(request: Request) -> tuple[str, RunConfig | None]:
     return resolve_model(str(folder.model), "MODEL"), given or load_config(folder.path / "config.toml")
 
 
-def _resolved(request: Request, base: RunConfig | None) -> RunConfig:
+def _resolved(request: EvaluationRequest, base: RunConfig | None) -> RunConfig:
     """The configuration with what was asked for in place of what it says."""
     config = base or RunConfig()
     sets = config.evaluation.sets
@@ -186,7 +186,7 @@ def _resolved(request: Request, base: RunConfig | None) -> RunConfig:
     )
 
 
-def _verifier(request: Request, given: AnyVerifier) -> AnyVerifier:
+def _verifier(request: EvaluationRequest, given: AnyVerifier) -> AnyVerifier:
     """The verifier that is asked for, with its defaults where it is another kind than the configuration's."""
     if request.verifier is not None and request.verifier != given.kind:
         if request.verifier not in PLAIN_KINDS:
@@ -210,7 +210,7 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _require_verifier(request: Request, config: RunConfig) -> None:
+def _require_verifier(request: EvaluationRequest, config: RunConfig) -> None:
     """Refuse to read all the world's answers by the pattern of the embedded problems: every one of them would be wrong."""
     foreign = [spec for spec in request.problems if not is_family(spec)]
     if foreign and request.verifier is None and config.verifier == PatternKind():
@@ -236,7 +236,7 @@ def _problem_set(spec: str, config: RunConfig, known: Sequence[EvaluationSetSect
 class Measurement:
     """A model that is loaded and fits its problems, ready to be measured."""
 
-    plan: Plan
+    plan: EvaluationPlan
     evaluator: Evaluator
     readers: tuple[Reader, ...]
     local: LocalModel
@@ -290,7 +290,7 @@ class Measurement:
         }
 
 
-def prepare(plan: Plan) -> Measurement:
+def prepare(plan: EvaluationPlan) -> Measurement:
     """Load the models; :class:`UserError` where one cannot be loaded, or cannot be used on these problems."""
     import torch
 
@@ -328,7 +328,7 @@ def _text_reader(name: str, problems: list[Problem]) -> TextReader:
     return reader
 
 
-def _require_room(plan: Plan, local: LocalModel) -> None:
+def _require_room(plan: EvaluationPlan, local: LocalModel) -> None:
     """Refuse problems that leave a response no room in the model's context."""
     room = Room.of(local.model, local.codec, plan.problems, plan.config.evaluation.max_response_tokens)
     if not room.is_enough:

@@ -27,7 +27,7 @@ _PROBLEM = ("problem", "prompt", "question")
 
 
 @dataclass(frozen=True)
-class Plan:
+class GradingPlan:
     """What is to be graded, and by what."""
 
     file: Path
@@ -37,7 +37,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Graded:
+class GradedResponse:
     """One response with its verdict, and whether a grader without any algebra calls its answer equal to the gold."""
 
     place: str
@@ -51,7 +51,7 @@ class Graded:
         return self.verdict.is_known and self.verdict.is_right != self.second_says_right
 
 
-def make_plan(file: Path, kind: str, overrides: Sequence[str] = ()) -> Plan:
+def plan_grading(file: Path, kind: str, overrides: Sequence[str] = ()) -> GradingPlan:
     """Read every row and check the verifier; raises :class:`UserError` with the rows that cannot be graded."""
     config = load_config(None, [f"verifier.kind={kind}", *overrides])
     rows, complaints = [], []
@@ -68,7 +68,7 @@ def make_plan(file: Path, kind: str, overrides: Sequence[str] = ()) -> Plan:
     if not rows:
         raise UserError(f"{file} holds no row; give one response a row, with its gold")
     places, attempts = zip(*rows, strict=True)
-    return Plan(file, config, places, attempts)
+    return GradingPlan(file, config, places, attempts)
 
 
 def _attempt(place: str, values: Mapping[str, Any]) -> tuple[Problem, str] | str:
@@ -91,10 +91,12 @@ def _joined(values: Mapping[str, Any]) -> str | None:
     return "".join(texts) if all(isinstance(text, str) for text in texts) else None
 
 
-def grade(plan: Plan, on_progress: Callable[[int], None] = lambda num_rows: None) -> tuple[list[Graded], float]:
+def grade(
+    plan: GradingPlan, on_progress: Callable[[int], None] = lambda num_rows: None
+) -> tuple[list[GradedResponse], float]:
     """Every row with its verdicts, in order, and the seconds that the verifier took."""
     verifier = make_verifier(plan.config)
-    found: list[Graded] = []
+    found: list[GradedResponse] = []
     seconds = 0.0
     for start in range(0, len(plan.attempts), _BATCH):
         attempts = plan.attempts[start : start + _BATCH]
@@ -102,7 +104,7 @@ def grade(plan: Plan, on_progress: Callable[[int], None] = lambda num_rows: None
         verdicts = verifier.verify(attempts)
         seconds += time.monotonic() - started
         for place, (problem, response), verdict in zip(plan.places[start:], attempts, verdicts, strict=False):
-            found.append(Graded(place, problem, verdict, _second(problem, response, verdict)))
+            found.append(GradedResponse(place, problem, verdict, _second(problem, response, verdict)))
         on_progress(len(attempts))
     return found, seconds
 
@@ -121,7 +123,7 @@ def reason_code(verdict: Verdict) -> str:
     return verdict.reason.partition(":")[0]
 
 
-def counts(graded: Sequence[Graded]) -> dict[str, Counter[str]]:
+def counts(graded: Sequence[GradedResponse]) -> dict[str, Counter[str]]:
     """By outcome, how often each reason was given."""
     found: dict[str, Counter[str]] = {outcome.value: Counter() for outcome in Outcome}
     for row in graded:
@@ -129,7 +131,7 @@ def counts(graded: Sequence[Graded]) -> dict[str, Counter[str]]:
     return found
 
 
-def record(plan: Plan, graded: Sequence[Graded]) -> dict[str, Any]:
+def record(plan: GradingPlan, graded: Sequence[GradedResponse]) -> dict[str, Any]:
     """The results as docs/formats.md describes them."""
     return {
         "schema": GRADES_SCHEMA,

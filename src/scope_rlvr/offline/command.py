@@ -66,7 +66,7 @@ _ALL_OF_A_GROUP = 1_000_000
 
 
 @dataclass(frozen=True)
-class Request:
+class SalvageRequest:
     """What the command line asked for."""
 
     rollouts: Path
@@ -85,10 +85,10 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SalvagePlan:
     """A salvage whose input was read and found usable; no model is loaded yet."""
 
-    request: Request
+    request: SalvageRequest
     config: RunConfig
     settings: SalvageSettings
     has_policy: bool
@@ -178,7 +178,7 @@ def _check(codec: TokenizerCodec) -> Check:
 # --- before anything is loaded ------------------------------------------------------------------------------------
 
 
-def make_plan(request: Request) -> Plan:
+def plan_salvage(request: SalvageRequest) -> SalvagePlan:
     """Read all that can be read without loading a model; :class:`UserError` names every mistake in it."""
     for option, file in request.tables.items():
         require_table_name(file, f"--{option}")
@@ -206,7 +206,7 @@ def make_plan(request: Request) -> Plan:
         longest = max(longest, *(len(rollout.as_rollout(codec)) for rollout in item))
     _require_usable(request, left_out, num_rollouts)
     given = config.sampling.model_fields_set
-    return Plan(
+    return SalvagePlan(
         request=request,
         config=config,
         settings=settings,
@@ -222,7 +222,7 @@ def make_plan(request: Request) -> Plan:
     )
 
 
-def _require_usable(request: Request, left_out: Sequence[str], num_rollouts: int) -> None:
+def _require_usable(request: SalvageRequest, left_out: Sequence[str], num_rollouts: int) -> None:
     if left_out and not request.skip_bad_rows:
         raise UserError(
             f"{request.rollouts} has {len(left_out)} row(s) that hold no rollout:\n{shown_complaints(left_out)}\n"
@@ -233,7 +233,7 @@ def _require_usable(request: Request, left_out: Sequence[str], num_rollouts: int
         raise UserError(f"{request.rollouts} holds no rollout{why}")
 
 
-def _config(request: Request) -> tuple[RunConfig, SalvageSettings, bool]:
+def _config(request: SalvageRequest) -> tuple[RunConfig, SalvageSettings, bool]:
     """The configuration, the settings of the salvage, and whether a policy continues."""
     overrides = list(request.overrides)
     named = {"scorer.model": request.scorer, "teacher.model": request.teacher, "model.policy": request.policy}
@@ -315,10 +315,10 @@ class NoPolicy:
         raise AssertionError("a salvage without a policy has no entropies")
 
 
-class Journal:
+class SalvageJournal:
     """The output file, block by block, and beside it what it was made with and how far it is."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: SalvagePlan) -> None:
         self.out = plan.request.out
         self.about = self.out.with_name(f"{self.out.name}.about.json")
         self.record: dict[str, Any] = {
@@ -379,7 +379,7 @@ class Journal:
 
 
 @dataclass(frozen=True)
-class Result:
+class SalvageResult:
     """How a salvage went: verdicts on the rollouts that were read, outcomes of the failures, rows of every file."""
 
     verdicts: dict[str, int]
@@ -404,13 +404,13 @@ class Result:
         ]
 
 
-class Salvage:
+class OfflineSalvage:
     """A plan with its models loaded."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: SalvagePlan) -> None:
         self.plan, config = plan, plan.config
         torch.set_num_threads(config.run.num_threads)
-        self.journal = Journal(plan)
+        self.journal = SalvageJournal(plan)
         problems = list(plan.problems)
         policy = load_causal(config.model.policy, "model.policy", inference_dtype(), config.prompt)
         require_reader(policy.codec.tokenizer, problems, f"the tokenizer of {config.model.policy}")
@@ -430,7 +430,7 @@ class Salvage:
             teacher=load_teacher(config, policy, problems) if settings.needs_teacher else None,
         )
 
-    def run(self, advance: Callable[[int], None]) -> Result:
+    def run(self, advance: Callable[[int], None]) -> SalvageResult:
         """Salvage what is not done yet; ``advance`` is told how many more rollouts are."""
         journal = self.journal
         journal.begin()
@@ -474,7 +474,7 @@ class Salvage:
         is_chat = prompt.is_chat(self.codec.tokenizer)
         return prompt.messages(problem.prompt) if is_chat else prompt.text(problem.prompt)
 
-    def _result(self, journal: Journal) -> Result:
+    def _result(self, journal: SalvageJournal) -> SalvageResult:
         request = self.plan.request
         outcomes = Counter(
             line["salvage"]["outcome"] if line["salvage"] else "not graded" for line in read_records(request.out)
@@ -482,7 +482,7 @@ class Salvage:
         written = {request.out: sum(outcomes.values())}
         for option, file in request.tables.items():
             written[file] = write_table(_TABLES[option](read_records(request.out)), file)
-        return Result(journal.record["verdicts"], dict(outcomes.most_common()), written)
+        return SalvageResult(journal.record["verdicts"], dict(outcomes.most_common()), written)
 
 
 _TABLES: dict[str, Callable[[Iterable[dict[str, Any]]], Iterable[dict[str, Any]]]] = {

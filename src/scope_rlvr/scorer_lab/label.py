@@ -30,7 +30,7 @@ _ROWS = "rollouts.jsonl"
 
 
 @dataclass(frozen=True)
-class Request:
+class LabelRequest:
     """What somebody asks for; ``samples`` continuations for each step."""
 
     rollouts: Path
@@ -58,10 +58,10 @@ class Response:
 
 
 @dataclass(frozen=True)
-class Plan:
+class LabelPlan:
     """A request whose rows were read and found good."""
 
-    request: Request
+    request: LabelRequest
     file: Path
     config: RunConfig
     responses: tuple[Response, ...]
@@ -104,7 +104,7 @@ class Plan:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def make_plan(request: Request) -> Plan:
+def plan_labels(request: LabelRequest) -> LabelPlan:
     """Read every row and find every mistake that can be found without a model; raises :class:`UserError`."""
     file = request.rollouts / _ROWS if request.rollouts.is_dir() else request.rollouts
     of_run = file.parent / "config.toml"
@@ -124,7 +124,7 @@ def make_plan(request: Request) -> Plan:
         raise UserError(
             f"{file} holds no response to label; give rollouts.jsonl of a run, or problem, response, reference"
         )
-    return Plan(request, file, config, tuple(responses[: request.limit]), tuple(bad_rows), dict(left_out))
+    return LabelPlan(request, file, config, tuple(responses[: request.limit]), tuple(bad_rows), dict(left_out))
 
 
 def _read(file: Path) -> tuple[list[Response], list[str], Counter[str]]:
@@ -172,7 +172,7 @@ def _response(row: dict[str, Any], number: int, source: str) -> Response | str:
 
 
 @dataclass
-class Journal:
+class LabelJournal:
     """The file of labels, and beside it how far it is complete: rows are finished in groups, each written as a whole."""
 
     out: Path
@@ -186,7 +186,7 @@ class Journal:
         return out.with_name(f"{out.name}.state.json")
 
     @classmethod
-    def open(cls, plan: Plan, *, resume: bool) -> Journal:
+    def open(cls, plan: LabelPlan, *, resume: bool) -> LabelJournal:
         """A new file, or one to go on with; :class:`UserError` where that cannot be."""
         out, state = plan.request.out, cls.state_of(plan.request.out)
         if not resume:
@@ -232,7 +232,7 @@ class Journal:
         write_json(self.state_of(self.out), state)
 
 
-def load_labeller(plan: Plan) -> Labeller:
+def load_labeller(plan: LabelPlan) -> Labeller:
     """The policy, ready to continue these responses; :class:`UserError` where it cannot be used on them."""
     import torch
 
@@ -256,7 +256,7 @@ def load_labeller(plan: Plan) -> Labeller:
     )
 
 
-def label_all(plan: Plan, labeller: Labeller, journal: Journal, on_progress: Callable[[int], None]) -> None:
+def label_all(plan: LabelPlan, labeller: Labeller, journal: LabelJournal, on_progress: Callable[[int], None]) -> None:
     """Label what is left to do and write it down, some rows at a time; ``on_progress`` hears how many more are done."""
     size = plan.request.rows_at_once
     # Without a state a kill in the first group would leave a file that nobody can go on with.

@@ -34,7 +34,7 @@ TRAINING_SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Request:
+class ScorerTrainingRequest:
     """What somebody asks for."""
 
     data: tuple[str, ...]
@@ -44,10 +44,10 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ScorerTrainingPlan:
     """A request whose data were read and found good."""
 
-    request: Request
+    request: ScorerTrainingRequest
     base_source: str
     sources: tuple[LabelledFile, ...]
     corpus: Corpus
@@ -93,17 +93,17 @@ class Trained:
     num_too_long: int = 0
 
 
-def make_plan(request: Request) -> Plan:
+def plan_training(request: ScorerTrainingRequest) -> ScorerTrainingPlan:
     """Read all data and find every mistake that can be found without loading a model; raises :class:`UserError`."""
     base_source = resolve_model(request.base, "--base")
     sources = tuple(read_source(name, skip_bad_rows=request.skip_bad_rows) for name in request.data)
     solutions = [solution for source in sources for solution in source.solutions]
-    return Plan(
+    return ScorerTrainingPlan(
         request, base_source, sources, split_corpus(solutions, request.settings.held_out, request.settings.seed)
     )
 
 
-def check_folder(out: Path, plan: Plan, *, resume: bool) -> None:
+def check_folder(out: Path, plan: ScorerTrainingPlan, *, resume: bool) -> None:
     """Refuse a folder that holds something else, and a training that would not go on with what it began."""
     if not resume:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -131,7 +131,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [f"{name} was {flat_before.get(name)!r} and is {flat_now[name]!r}" for name in names]
 
 
-def run(plan: Plan, out: Path, watch: Watch, *, resume: bool) -> Trained:
+def run(plan: ScorerTrainingPlan, out: Path, watch: Watch, *, resume: bool) -> Trained:
     """Train (or go on), measure, and write the scorer's folder; :class:`UserError` where the base cannot be used."""
     import torch
 
@@ -222,7 +222,11 @@ def _examples(
 
 
 def _finish(
-    plan: Plan, folder: RunFolder, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, trained: Trained
+    plan: ScorerTrainingPlan,
+    folder: RunFolder,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    trained: Trained,
 ) -> None:
     """Write the scorer; the record comes last, and says that all the rest is there."""
     assert trained.rule is not None
