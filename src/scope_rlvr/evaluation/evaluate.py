@@ -11,7 +11,7 @@ from scope_rlvr.core.ports import Policy, Sampling, TextCodec, Verifier
 from scope_rlvr.core.processes import ONE_PROCESS, Processes
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment, Verdict
-from scope_rlvr.evaluation.measures import Figure, Reader, Sample, Values, figures, measure, names_in_a_run
+from scope_rlvr.evaluation.measures import Figure, Sample, SampleReader, Values, figures, measure, names_in_a_run
 from scope_rlvr.formulas.diversity import GROUP_MEASURES
 
 
@@ -130,7 +130,7 @@ class Evaluator:
         self,
         evaluation_set: EvaluationSet,
         names: Sequence[str] | None = None,
-        readers: Sequence[Reader] = (),
+        readers: Sequence[SampleReader] = (),
         on_progress: Callable[[int], None] = lambda num_samples: None,
     ) -> EvaluationResult:
         """Measure what ``names`` says (what a run measures, by default); ``on_progress`` hears of every batch.

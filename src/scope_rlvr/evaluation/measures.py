@@ -53,7 +53,7 @@ class Sample:
 Values = dict[str, float | None]
 """Measures of one problem by name; ``None`` where one is not defined for it."""
 
-Reader = Callable[[Sequence[Sample]], list[Values]]
+SampleReader = Callable[[Sequence[Sample]], list[Values]]
 """Measures that need a model's forward pass, taken for many problems at once."""
 
 
@@ -155,7 +155,7 @@ def _expand(word: str, num_samples: int) -> list[str]:
     return [f"{name}@{k}"]
 
 
-def measure(samples: Sequence[Sample], names: Sequence[str], readers: Sequence[Reader] = ()) -> list[Values]:
+def measure(samples: Sequence[Sample], names: Sequence[str], readers: Sequence[SampleReader] = ()) -> list[Values]:
     """The named measures of each problem, in the order of the names."""
     read_P: list[Values] = [{} for _ in samples]
     for reader in readers:

@@ -12,7 +12,7 @@ from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.core.findings import Severity
 from scope_rlvr.core.types import Problem
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet, Evaluator
-from scope_rlvr.evaluation.measures import Figure, Reader, choose, figures
+from scope_rlvr.evaluation.measures import Figure, SampleReader, choose, figures
 from scope_rlvr.formulas.estimators import LEVEL, NUM_RESAMPLES
 from scope_rlvr.grading.gold import reference_findings
 from scope_rlvr.grading.reading import one_group
@@ -238,7 +238,7 @@ class Measurement:
 
     plan: EvaluationPlan
     evaluator: Evaluator
-    readers: tuple[Reader, ...]
+    readers: tuple[SampleReader, ...]
     local: LocalModel
 
     def warnings(self) -> list[str]:
@@ -305,7 +305,7 @@ def prepare(plan: EvaluationPlan) -> Measurement:
     _require_room(plan, local)
     components = Components(local.model, local.codec, make_verifier(plan.config), None, None)
     evaluator = make_evaluator(plan.config, components)
-    readers: list[Reader] = []
+    readers: list[SampleReader] = []
     own = {name for name in ("policy_entropy", "embedding") if name in plan.metrics}
     if "embedding" in own and plan.request.embedding_model is not None:
         own.remove("embedding")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from scope_rlvr.problems.family import Family
+from scope_rlvr.problems.family import ProblemFamily
 from scope_rlvr.problems.reduction import Reduction
 
-_FAMILIES: dict[str, Family] = {family.name: family for family in (Reduction(),)}
+_FAMILIES: dict[str, ProblemFamily] = {family.name: family for family in (Reduction(),)}
 
 
 def names() -> list[str]:
@@ -17,7 +17,7 @@ def names() -> list[str]:
     return sorted(_FAMILIES)
 
 
-def get(name: str) -> Family:
+def get(name: str) -> ProblemFamily:
     """The family of this name; raises ``ValueError`` with the known names for any other.
 
     >>> get("reduction").sample(level=3, count=1, seed=0)[0].level

@@ -19,7 +19,7 @@ TRAIN_SHARE, DEV_SHARE = 0.8, 0.1
 """The rest is the test split."""
 
 
-class Family(Protocol):
+class ProblemFamily(Protocol):
     """A source of problems of graded difficulty whose every step can be checked exactly.
 
     ``separator`` stands between the steps of a solution; ``answer_pattern`` is a regular expression with one group

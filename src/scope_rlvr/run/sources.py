@@ -13,7 +13,7 @@ from scope_rlvr.grading.settings import pattern_of, verifier_of
 from scope_rlvr.methods import Scope
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.problems import families
-from scope_rlvr.problems.family import Family, Split
+from scope_rlvr.problems.family import ProblemFamily, Split
 from scope_rlvr.problems.rows import ProblemTable
 from scope_rlvr.problems.sources import (
     SourceSettings,
@@ -33,7 +33,7 @@ from scope_rlvr.teachers.settings import SOLUTIONS, THE_POLICY
 _HELD_OUT_SEED = 0
 
 
-def family_of(config: RunConfig) -> Family:
+def family_of(config: RunConfig) -> ProblemFamily:
     try:
         return families.get(config.problems.family)
     except ValueError as error:

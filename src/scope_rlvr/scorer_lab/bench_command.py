@@ -13,7 +13,7 @@ from typing import Any, cast
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import StepScorer
 from scope_rlvr.formulas.estimators import LEVEL, NUM_RESAMPLES
-from scope_rlvr.problems.family import Family
+from scope_rlvr.problems.family import ProblemFamily
 from scope_rlvr.problems.labelled import LabelledFile, LabelledSolution
 from scope_rlvr.run.config import RunConfig, apply_override, validate_config
 from scope_rlvr.run.sources import family_of
@@ -84,7 +84,7 @@ class ScorerSpec:
         }
 
 
-def _require_problems_of(family: Family, solutions: Sequence[LabelledSolution]) -> None:
+def _require_problems_of(family: ProblemFamily, solutions: Sequence[LabelledSolution]) -> None:
     for solution in solutions:
         try:
             family.first_wrong_step(solution.problem, ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scope_rlvr.core.types import Problem
-from scope_rlvr.problems.family import Family
+from scope_rlvr.problems.family import ProblemFamily
 from scope_rlvr.salvage.rules import Threshold
 
 
@@ -20,7 +20,7 @@ class ExactScorer:
 
     rule = Threshold(threshold=0.5)
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: ProblemFamily) -> None:
         self.family = family
 
     def score(self, solutions: Sequence[tuple[Problem, Sequence[str]]]) -> list[tuple[float, ...] | None]:

@@ -35,7 +35,7 @@ MEMBERS = "ensemble"
 DESCRIPTION = "scorer.json"
 
 
-class Family(Settings):
+class ScorerFamily(Settings):
     """What all families have: the range of their scores, and the rule that reads them unless another is named."""
 
     lowest: ClassVar[float] = 0.0
@@ -48,7 +48,7 @@ class Family(Settings):
     """A spread of scores over the self-test's solutions that no working scorer of the family stays below."""
 
 
-class Auto(Family):
+class Auto(ScorerFamily):
     """The family that ``scorer.json`` names, else the one that the model's name or class belongs to."""
 
     kind: Literal["auto"] = "auto"
@@ -63,7 +63,7 @@ class TooLong(StrEnum):
     """The steps that fit are scored; the others get the highest score, as nobody has read them."""
 
 
-class LocalFamily(Family):
+class LocalFamily(ScorerFamily):
     """Models that run here."""
 
     too_long: TooLong = Field(
@@ -93,7 +93,7 @@ class Trl(TokenClassifier):
     bos: bool = Field(True, description="begin with the tokenizer's begin-of-sequence token, where it has one")
 
 
-class Pure(TokenClassifier):
+class PurePrm(TokenClassifier):
     """PURE-PRM-7B: a token classifier whose score is ``p(right) − p(wrong)``, between -1 and 1."""
 
     kind: Literal["pure"] = "pure"  # type: ignore[assignment]
@@ -199,7 +199,7 @@ class Implicit(LocalFamily):
         return self
 
 
-class ServerFamily(Family):
+class ServerFamily(ScorerFamily):
     """Models behind a server, whose address is ``scorer.model``."""
 
     name: str | None = Field(
@@ -235,7 +235,7 @@ class Critic(ServerFamily):
         return self
 
 
-PooledFamily = Annotated[Qwen | MathShepherd | Skywork | TokenClassifier | Trl | Pure, BARE_NAME, BY_KIND]
+PooledFamily = Annotated[Qwen | MathShepherd | Skywork | TokenClassifier | Trl | PurePrm, BARE_NAME, BY_KIND]
 
 
 class VllmPooling(ServerFamily):
@@ -254,7 +254,7 @@ class VllmPooling(ServerFamily):
     rule_source: ClassVar[str] = "that of the family named by `of`"
 
 
-class MonteCarlo(Family):
+class MonteCarlo(ScorerFamily):
     """The policy's own continuations decide: the first wrong step is the first from which none of them succeeds."""
 
     kind: Literal["monte_carlo"] = "monte_carlo"
@@ -266,7 +266,7 @@ SingleFamily = Annotated[
     Auto
     | TokenClassifier
     | Trl
-    | Pure
+    | PurePrm
     | Qwen
     | MathShepherd
     | RlhFlow
@@ -290,7 +290,7 @@ class Combine(StrEnum):
     """The share of the members that find no wrong step up to this one, each by its own rule."""
 
 
-class Member(Settings):
+class EnsembleMember(Settings):
     """A member of an ensemble."""
 
     model: str = Field(description="what `scorer.model` can name")
@@ -300,11 +300,11 @@ class Member(Settings):
     )
 
 
-class Ensemble(Family):
+class Ensemble(ScorerFamily):
     """Several scorers together."""
 
     kind: Literal["ensemble"] = "ensemble"
-    members: tuple[Member, ...] = Field(min_length=2, description="the scorers")
+    members: tuple[EnsembleMember, ...] = Field(min_length=2, description="the scorers")
     combine: Combine = Field(
         Combine.VOTE, description="the mean or the minimum of their scores, or a vote by their rules"
     )
@@ -315,7 +315,7 @@ AnyFamily = Annotated[
     Auto
     | TokenClassifier
     | Trl
-    | Pure
+    | PurePrm
     | Qwen
     | MathShepherd
     | RlhFlow
@@ -427,7 +427,7 @@ def _read(settings: type[_SettingsT], file: Path, what_else: str) -> _SettingsT:
         raise UserError(f"{file} cannot be read as JSON: {error}") from error
 
 
-def rule_of(section: ScorerSection, family: Family, description: ScorerDescription | None) -> AnyRule:
+def rule_of(section: ScorerSection, family: ScorerFamily, description: ScorerDescription | None) -> AnyRule:
     """The decision rule: the section's, else that of its calibration file, else the description's, else the family's own.
 
     >>> rule_of(ScorerSection(), TokenClassifier(), None).threshold
@@ -453,7 +453,7 @@ def is_address(model: str) -> bool:
     return model.startswith(("http://", "https://"))
 
 
-def require_fitting(model: str, family: Family) -> None:
+def require_fitting(model: str, family: ScorerFamily) -> None:
     """Refuse a family that reads another kind of thing than the one named."""
     wants: tuple[str, bool] | None = None
     if isinstance(family, ServerFamily):
@@ -478,7 +478,7 @@ def require_fitting(model: str, family: Family) -> None:
         )
 
 
-def require_in_range(rule: AnyRule, family: Family) -> None:
+def require_in_range(rule: AnyRule, family: ScorerFamily) -> None:
     """Refuse a threshold that no score of the family can lie on both sides of."""
     if isinstance(rule, Calibrated):
         return

@@ -14,7 +14,7 @@ from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.core.ports import DecisionRule, StepScorer
 from scope_rlvr.core.types import Problem
 from scope_rlvr.models.loading import UNLOADABLE, require_reader
-from scope_rlvr.problems.family import Family as ProblemFamily
+from scope_rlvr.problems.family import ProblemFamily
 from scope_rlvr.salvage.rules import Calibrated
 from scope_rlvr.scorers.candidate_tokens import MathShepherdWriter, load_math_shepherd, load_rlhflow
 from scope_rlvr.scorers.critic import CriticScorer, check_critic
@@ -28,14 +28,14 @@ from scope_rlvr.scorers.families import (
     Combine,
     Critic,
     Ensemble,
-    Family,
     Implicit,
     MathShepherd,
     MonteCarlo,
-    Pure,
+    PurePrm,
     Qwen,
     RlhFlow,
     ScorerDescription,
+    ScorerFamily,
     ScorerSection,
     ServerFamily,
     Skywork,
@@ -58,10 +58,10 @@ from scope_rlvr.scorers.value_head import SkyworkWriter, load_skywork, load_univ
 from scope_rlvr.scorers.writing import Writer
 from scope_rlvr.servers.client import Client
 
-_LOADERS: dict[type[Family], Callable[[Path, Any, DecisionRule], LocalScorer]] = {
+_LOADERS: dict[type[ScorerFamily], Callable[[Path, Any, DecisionRule], LocalScorer]] = {
     TokenClassifier: load_token_classifier,
     Trl: load_token_classifier,
-    Pure: load_token_classifier,
+    PurePrm: load_token_classifier,
     Qwen: load_qwen,
     MathShepherd: load_math_shepherd,
     RlhFlow: load_rlhflow,
@@ -69,28 +69,28 @@ _LOADERS: dict[type[Family], Callable[[Path, Any, DecisionRule], LocalScorer]] =
     Universal: load_universal,
 }
 
-_WRITERS: dict[type[Family], Callable[[Any, Any], Writer]] = {
+_WRITERS: dict[type[ScorerFamily], Callable[[Any, Any], Writer]] = {
     Qwen: QwenWriter,
     MathShepherd: MathShepherdWriter,
     Skywork: SkyworkWriter,
     TokenClassifier: TokenClassifierWriter,
     Trl: TokenClassifierWriter,
-    Pure: TokenClassifierWriter,
+    PurePrm: TokenClassifierWriter,
 }
 
-_NAMES: dict[str, Family] = {
+_NAMES: dict[str, ScorerFamily] = {
     "qwen2.5-math-prm": Qwen(),
     "qwen2.5-math-7b-prm800k": Qwen(),
     "math-shepherd-mistral": MathShepherd(),
     "llama3.1-8b-prm": RlhFlow(),
     "skywork-o1-open-prm": Skywork(),
     "universal-prm": Universal(),
-    "pure-prm": Pure(),
+    "pure-prm": PurePrm(),
     "eurusprm": Implicit(),
 }
 """Families by how the last part of a model's name begins, in small letters."""
 
-_CLASSES: dict[str, Family] = {
+_CLASSES: dict[str, ScorerFamily] = {
     "Qwen2ForProcessRewardModel": Qwen(),
     "Qwen2ForPrmModel": Skywork(),
     "ForTokenClassification": TokenClassifier(),
@@ -190,7 +190,7 @@ def _load_ensemble(section: ScorerSection, family: Ensemble, world: _World) -> S
     return EnsembleScorer(members, family.combine, rule_of(section, family, None))
 
 
-def _is_probability(family: Family) -> bool:
+def _is_probability(family: ScorerFamily) -> bool:
     return (family.lowest, family.highest) == (0.0, 1.0)
 
 

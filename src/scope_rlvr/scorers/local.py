@@ -19,7 +19,7 @@ from scope_rlvr.scorers.writing import Writer, Written
 _logger = logging.getLogger(__name__)
 
 
-class Reader(Protocol):
+class ScoreReader(Protocol):
     """What is read from a model at the positions of a batch."""
 
     @property
@@ -41,7 +41,7 @@ class LocalScorer:
     def __init__(
         self,
         writer: Writer,
-        reader: Reader,
+        reader: ScoreReader,
         tokenizer: PreTrainedTokenizerBase,
         rule: DecisionRule,
         family: LocalFamily,

@@ -14,7 +14,7 @@ from typing import Any
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import DecisionRule, Fault
 from scope_rlvr.core.types import Problem
-from scope_rlvr.scorers.families import MathShepherd, Pure, Skywork, VllmPooling
+from scope_rlvr.scorers.families import MathShepherd, PurePrm, Skywork, VllmPooling
 from scope_rlvr.scorers.writing import Writer, Written
 from scope_rlvr.servers.client import Answer, BadReply, Client, Question
 
@@ -109,7 +109,7 @@ class PoolingScorer:
             )
         # The labels are (wrong, right), except where vLLM is told to return the tokens "+" and "-", in this order.
         wrong, right = numbers[::-1] if isinstance(of, MathShepherd) else numbers
-        return right - wrong if isinstance(of, Pure) else min(1.0, right)
+        return right - wrong if isinstance(of, PurePrm) else min(1.0, right)
 
 
 def _sigmoid(value: float) -> float:

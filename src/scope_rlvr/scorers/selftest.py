@@ -20,7 +20,7 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import StepScorer
 from scope_rlvr.core.types import Problem
 from scope_rlvr.models.loading import can_read
-from scope_rlvr.scorers.families import Family, ReadOut, RlhFlow, Universal
+from scope_rlvr.scorers.families import ReadOut, RlhFlow, ScorerFamily, Universal
 
 TOLERANCE = 0.1
 """How far a score may be from a published one: bfloat16 and other kernels move it by some hundredths."""
@@ -59,7 +59,9 @@ class KnownAnswer:
         ]
 
 
-def self_test(scorer: StepScorer, family: Family, name: str, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+def self_test(
+    scorer: StepScorer, family: ScorerFamily, name: str, tokenizer: PreTrainedTokenizerBase | None = None
+) -> None:
     """Score solutions that everybody can judge; :class:`UserError` says what is wrong and what to check.
 
     Without a ``tokenizer`` the scorer reads plain text. A vocabulary that cannot write any of the solutions is not judged.
@@ -81,7 +83,7 @@ def self_test(scorer: StepScorer, family: Family, name: str, tokenizer: PreTrain
             _check_known(scorer, known, family, name)
 
 
-def _check(found: tuple[float, ...] | None, steps: Sequence[str], family: Family, name: str) -> None:
+def _check(found: tuple[float, ...] | None, steps: Sequence[str], family: ScorerFamily, name: str) -> None:
     if found is None:
         raise UserError(f"{_failed(name)} it cannot score a solution of {len(steps)} short steps. {_remedy()}")
     if len(found) != len(steps):
@@ -94,7 +96,7 @@ def _check(found: tuple[float, ...] | None, steps: Sequence[str], family: Family
         )
 
 
-def _check_known(scorer: StepScorer, known: KnownAnswer, family: Family, name: str) -> None:
+def _check_known(scorer: StepScorer, known: KnownAnswer, family: ScorerFamily, name: str) -> None:
     (found,) = scorer.score([(known.problem, known.steps)])
     _check(found, known.steps, family, name)
     assert found is not None, "checked just before"
@@ -105,7 +107,7 @@ def _check_known(scorer: StepScorer, known: KnownAnswer, family: Family, name: s
         )
 
 
-def _least_spread(family: Family) -> float:
+def _least_spread(family: ScorerFamily) -> float:
     # A scorer that says only yes or no may well say yes to a short wrong step.
     return 0.0 if isinstance(family, RlhFlow) and family.read_out is ReadOut.GREEDY else family.flat_below
 

@@ -16,7 +16,7 @@ from scope_rlvr.core.ports import DecisionRule
 from scope_rlvr.core.types import Problem
 from scope_rlvr.models.loading import device
 from scope_rlvr.scorers.batching import Inputs
-from scope_rlvr.scorers.families import Pure, TokenClassifier
+from scope_rlvr.scorers.families import PurePrm, TokenClassifier
 from scope_rlvr.scorers.local import LocalScorer
 from scope_rlvr.scorers.step_ends import encode_steps
 from scope_rlvr.scorers.writing import Written
@@ -63,7 +63,7 @@ class TokenClassifierScorer(LocalScorer):
         tokens_a_pass: int | None = None,
     ) -> None:
         family = family or TokenClassifier()
-        reader = TokenLabels(model.eval(), is_difference=isinstance(family, Pure))
+        reader = TokenLabels(model.eval(), is_difference=isinstance(family, PurePrm))
         super().__init__(
             TokenClassifierWriter(tokenizer, family), reader, tokenizer, rule, family, tokens_a_pass=tokens_a_pass
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scope_rlvr.core.ports import TeacherReply, TeacherRequest
-from scope_rlvr.problems.family import Family
+from scope_rlvr.problems.family import ProblemFamily
 
 
 class ExactTeacher:
@@ -22,7 +22,7 @@ class ExactTeacher:
     ['3 + 5 = 8 : 8\\n\\n', '']
     """
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: ProblemFamily) -> None:
         self.family = family
 
     def continue_from(self, requests: Sequence[TeacherRequest], *, seed: int) -> list[TeacherReply]:

@@ -20,7 +20,7 @@ from scope_rlvr.scorers.families import (
     Critic,
     Implicit,
     MathShepherd,
-    Pure,
+    PurePrm,
     Qwen,
     RlhFlow,
     ScorerSection,
@@ -48,7 +48,7 @@ from tests.unit.scorers.tiny import PROBLEM, STEPS
 WRITERS: dict[str, Callable[[PreTrainedTokenizerFast], Writer]] = {
     "token_classifier": lambda tokenizer: TokenClassifierWriter(tokenizer, TokenClassifier()),
     "trl": lambda tokenizer: TokenClassifierWriter(tokenizer, Trl()),
-    "pure": lambda tokenizer: TokenClassifierWriter(tokenizer, Pure()),
+    "pure": lambda tokenizer: TokenClassifierWriter(tokenizer, PurePrm()),
     "qwen": lambda tokenizer: QwenWriter(tokenizer, Qwen()),
     "math_shepherd": lambda tokenizer: MathShepherdWriter(tokenizer, MathShepherd()),
     "rlhflow": lambda tokenizer: RlhFlowWriter(tokenizer, RlhFlow()),

@@ -20,7 +20,7 @@ from scope_rlvr.scorers import origin
 from scope_rlvr.scorers.exact import ExactScorer
 from scope_rlvr.scorers.families import (
     ChosenRule,
-    Pure,
+    PurePrm,
     Qwen,
     ScorerDescription,
     ScorerSection,
@@ -79,7 +79,7 @@ def test_the_description_in_the_folder_names_family_rule_and_calibration(tmp_pat
     assert scorer.family == TokenClassifier(separator="\n")
     assert scorer.rule == Calibrated(threshold=0.4, map=map_)
     assert load(folder, rule="two_in_a_row").rule == TwoInARow()
-    assert load(folder, family="pure").family == Pure()
+    assert load(folder, family="pure").family == PurePrm()
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_threshold_outside_a_family_s_scores_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"between 0\.0 and 1\.0"):
         ScorerSection(family=Qwen(), rule=Threshold(threshold=50))
     refused(tiny.token_classifier(tmp_path / "model"), "threshold = -0.2", rule=Threshold(threshold=-0.2))
-    assert ScorerSection(family=Pure(), rule=Threshold(threshold=-0.2)).rule == Threshold(threshold=-0.2)
+    assert ScorerSection(family=PurePrm(), rule=Threshold(threshold=-0.2)).rule == Threshold(threshold=-0.2)
 
 
 def calibration(file: Path, name: str, weights: dict[str, str] | None = None) -> Path:
@@ -315,7 +315,7 @@ def test_what_the_self_test_refuses(scores, part):
 
 def test_what_the_self_test_accepts():
     self_test(Said(RIGHT, WRONG), Qwen(), "theirs")
-    self_test(Said((0.5, -0.9, 0.9), WRONG), Pure(), "theirs")
+    self_test(Said((0.5, -0.9, 0.9), WRONG), PurePrm(), "theirs")
 
 
 def test_published_answers_are_asked_for_by_name():
