@@ -9,7 +9,7 @@ from typing import Any
 
 from scope_rlvr.study.folder import StudyFolder
 from scope_rlvr.study.plan import PlannedRun, Study, load_study
-from scope_rlvr.study.results import Result, config_digest, write_result
+from scope_rlvr.study.results import RunResult, config_digest, write_result
 
 STUDY = """
 name = "example"
@@ -45,7 +45,7 @@ def make_study(folder: Path, text: str = STUDY, *, num_missing: int = 0) -> tupl
     return study, out
 
 
-def make_result(run: PlannedRun) -> Result:
+def make_result(run: PlannedRun) -> RunResult:
     """A result as a run of this arm might have left it; the same run gives the same result."""
     rng, steps = Random(run.id), run.config.run.steps
     gain = _GAIN[run.cell.arm] * (1 - 0.6 * run.cell.value if isinstance(run.cell.value, float) else 1)
@@ -55,7 +55,7 @@ def make_result(run: PlannedRun) -> Result:
     sampled = {step: 3400 * step + rng.randrange(900) for step in every}
     teacher = _TEACHER_TOKENS[run.cell.arm]
     admitted = 6 * steps if run.cell.arm == "scope" else 0
-    return Result(
+    return RunResult(
         study="example",
         arm=run.cell.arm,
         value=run.cell.value,

@@ -19,7 +19,7 @@ from transformers import (
     Qwen2ForTokenClassification,
 )
 
-from scope_rlvr.scorers.batching import Inputs, Passes, batches_within, shared_length, side_by_side
+from scope_rlvr.scorers.batching import BatchedPasses, Inputs, batches_within, shared_length, side_by_side
 from scope_rlvr.scorers.writing import Written as Row
 
 VOCAB = 50
@@ -79,7 +79,9 @@ def one_at_a_time(model: PreTrainedModel, rows: list[Row]) -> list[torch.Tensor]
 def test_scores_do_not_depend_on_batches_padding_or_the_cache(kind, prefix_tokens, max_tokens, share_prefixes):
     model = small_model(kind)
     rows, groups = rows_of_problems(prefix_tokens)
-    read = Passes(model, Reading(model), pad_id=7, max_tokens=max_tokens, share_prefixes=share_prefixes)(rows, groups)
+    read = BatchedPasses(model, Reading(model), pad_id=7, max_tokens=max_tokens, share_prefixes=share_prefixes)(
+        rows, groups
+    )
     for found, expected in zip(read, one_at_a_time(model, rows), strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
 
@@ -87,8 +89,8 @@ def test_scores_do_not_depend_on_batches_padding_or_the_cache(kind, prefix_token
 def test_the_order_of_rows_is_the_order_of_answers():
     model = small_model("llama")
     rows, groups = rows_of_problems(40)
-    forward = Passes(model, Reading(model), pad_id=0)(rows, groups)
-    backward = Passes(model, Reading(model), pad_id=0)(rows[::-1], groups[::-1])
+    forward = BatchedPasses(model, Reading(model), pad_id=0)(rows, groups)
+    backward = BatchedPasses(model, Reading(model), pad_id=0)(rows[::-1], groups[::-1])
     for a, b in zip(forward, backward[::-1], strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=2e-6)
 
@@ -98,7 +100,7 @@ def test_a_long_prompt_is_read_once_where_no_token_sees_what_follows(kind, is_sh
     model = small_model(kind)
     rows, groups = rows_of_problems(40)
     reading = Reading(model)
-    Passes(model, reading, pad_id=0)(rows, groups)
+    BatchedPasses(model, reading, pad_id=0)(rows, groups)
     assert (sum(reading.num_tokens) < sum(len(row.token_ids) for row in rows)) is is_shared
 
 
@@ -106,7 +108,7 @@ def test_a_short_prompt_is_not_worth_a_pass_of_its_own():
     model = small_model("llama")
     rows, groups = rows_of_problems(1)
     reading = Reading(model)
-    Passes(model, reading, pad_id=0)(rows, groups)
+    BatchedPasses(model, reading, pad_id=0)(rows, groups)
     assert sum(reading.num_tokens) >= sum(len(row.token_ids) for row in rows)
 
 
@@ -133,7 +135,7 @@ def test_threads_change_neither_scores_nor_the_number_of_threads():
     try:
         for num_threads in (1, 3):
             torch.set_num_threads(num_threads)
-            read[num_threads] = Passes(model, Reading(model), pad_id=0, max_tokens=60)(rows, groups)
+            read[num_threads] = BatchedPasses(model, Reading(model), pad_id=0, max_tokens=60)(rows, groups)
             assert torch.get_num_threads() == num_threads
     finally:
         torch.set_num_threads(before)

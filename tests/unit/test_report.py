@@ -15,7 +15,7 @@ from rich.console import Console
 
 from scope_rlvr.core.groups import SalvageOutcome
 from scope_rlvr.report import ReportError, write_report
-from scope_rlvr.report.cases import Entry, Part, case_of, spread, spread_over_outcomes, survey
+from scope_rlvr.report.cases import FailureEntry, Part, case_of, index_failures, spread, spread_over_outcomes
 from scope_rlvr.report.charts import Series, line_chart, smoothed, stacked_chart
 from scope_rlvr.report.live import LiveDisplay, final_table, sparkline
 from scope_rlvr.report.reading import JsonLines, read_run
@@ -232,7 +232,7 @@ def test_missing_folder_empty_run_and_folder_as_output_are_errors_with_a_remedy(
 
 
 def test_outcomes_count_every_failure_once(run: Path) -> None:
-    found = survey(JsonLines(run / "rollouts.jsonl"))
+    found = index_failures(JsonLines(run / "rollouts.jsonl"))
     data = read_run(run)
     assert sum(count for _, count in found.outcomes) == data.total("salvage/failures")
     assert dict(found.outcomes)["admitted"] == data.total("salvage/admitted")
@@ -241,7 +241,10 @@ def test_outcomes_count_every_failure_once(run: Path) -> None:
 
 def test_a_salvage_without_a_teacher_was_attempted_too(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", settings=SalvageSettings(mode="no_teacher"))
-    entries, attempted = survey(JsonLines(run / "rollouts.jsonl")).entries, read_run(run).total("salvage/attempted")
+    entries, attempted = (
+        index_failures(JsonLines(run / "rollouts.jsonl")).entries,
+        read_run(run).total("salvage/attempted"),
+    )
     assert sum(entry.was_attempted for entry in entries) == attempted > 0
 
 
@@ -260,7 +263,7 @@ def test_every_outcome_is_explained() -> None:
 
 
 def test_spread_reaches_from_the_first_to_the_last_steps() -> None:
-    entries = [Entry(i, step=1 + i // 5, group=0, outcome="admitted", was_attempted=True) for i in range(1500)]
+    entries = [FailureEntry(i, step=1 + i // 5, group=0, outcome="admitted", was_attempted=True) for i in range(1500)]
     chosen = spread(entries, 24)
     assert len(set(chosen)) == 24
     assert chosen[0].step <= 20
@@ -272,15 +275,15 @@ def test_spread_reaches_from_the_first_to_the_last_steps() -> None:
 
 
 def test_rare_outcomes_are_not_crowded_out() -> None:
-    common = [Entry(i, i, 0, "still wrong", True) for i in range(100)]
-    rare = [Entry(1000 + i, 50, 0, "teacher failed", True) for i in range(2)]
+    common = [FailureEntry(i, i, 0, "still wrong", True) for i in range(100)]
+    rare = [FailureEntry(1000 + i, 50, 0, "teacher failed", True) for i in range(2)]
     chosen = spread_over_outcomes([*common, *rare], 10)
     assert [entry.outcome for entry in chosen] == ["teacher failed"] * 2 + ["still wrong"] * 8
 
 
 def test_case_tells_the_story_in_order(run: Path) -> None:
     rollouts = JsonLines(run / "rollouts.jsonl")
-    entries = [entry for entry in survey(rollouts).entries if entry.is_admitted]
+    entries = [entry for entry in index_failures(rollouts).entries if entry.is_admitted]
     for entry in entries:
         record = rollouts.at(entry.offset)
         case, story = case_of(record), record["salvage"]
@@ -381,7 +384,7 @@ def test_no_data_is_no_chart() -> None:
 
 def test_terminal_shows_the_last_step_with_a_salvage(run: Path) -> None:
     shown = recorded(lambda console: show_run(run, None, console, limit=2))
-    admitted = [entry.step for entry in survey(JsonLines(run / "rollouts.jsonl")).entries if entry.is_admitted]
+    admitted = [entry.step for entry in index_failures(JsonLines(run / "rollouts.jsonl")).entries if entry.is_admitted]
     assert f"step {max(admitted)}" in shown
     for word in ("groups:", "✓ kept 1", "✗ first wrong", "◆ teacher", "= admitted", "0."):
         assert word in shown

@@ -19,7 +19,7 @@ import pytest
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import Fault
 from scope_rlvr.servers import client as client_module
-from scope_rlvr.servers.client import Answer, BadReply, Client, Question
+from scope_rlvr.servers.client import BadReply, Client, ServerAnswer, ServerQuestion
 from scope_rlvr.servers.settings import NO_CACHE, ServerSettings
 from tests.faulty_server import MODEL, FaultyServer
 
@@ -43,12 +43,12 @@ def text_of(reply: Any) -> str:
         raise BadReply(Fault.MALFORMED, "no text") from error
 
 
-def question(number: int = 0, read: Callable[[Any], str] = text_of) -> Question[str]:
+def question(number: int = 0, read: Callable[[Any], str] = text_of) -> ServerQuestion[str]:
     body = {"model": MODEL, "prompt": "reduce 1 2 3\n\n", "max_tokens": 9, "number": number}
-    return Question(body, num_prompt_tokens=10, num_reply_tokens=40, read=read)
+    return ServerQuestion(body, num_prompt_tokens=10, num_reply_tokens=40, read=read)
 
 
-def ask(client: Client, *questions: Question[str], **how: Any) -> list[Answer[str]]:
+def ask(client: Client, *questions: ServerQuestion[str], **how: Any) -> list[ServerAnswer[str]]:
     return client.ask(PATH, list(questions) or [question()], **how)
 
 
@@ -93,7 +93,7 @@ RIGHT = json.dumps({"choices": [{"text": "fine"}]}).encode()
 def test_answers_come_in_the_order_of_the_questions() -> None:
     with FaultyServer(write=lambda before: before.split()[1]) as server:
         client = Client(server.url, settings())
-        questions = [Question({"model": MODEL, "prompt": f"reduce {i} 1\n\n"}, 1, 1, text_of) for i in range(40)]
+        questions = [ServerQuestion({"model": MODEL, "prompt": f"reduce {i} 1\n\n"}, 1, 1, text_of) for i in range(40)]
         assert [answer.value for answer in client.ask(PATH, questions)] == [str(i) for i in range(40)]
 
 
@@ -131,7 +131,7 @@ def test_a_running_event_loop_is_no_obstacle() -> None:
     with FaultyServer() as server:
         client = Client(server.url, settings())
 
-        async def in_a_notebook() -> list[Answer[str]]:
+        async def in_a_notebook() -> list[ServerAnswer[str]]:
             return ask(client)
 
         (answer,) = asyncio.run(in_a_notebook())
@@ -268,7 +268,7 @@ def test_a_small_reply_that_unpacks_to_a_large_one_is_given_up(monkeypatch: pyte
 def test_a_reply_that_comes_twice_answers_one_question() -> None:
     with FaultyServer("the same reply twice", write=lambda before: before.split()[1]) as server:
         client = Client(server.url, settings(concurrency=1))
-        questions = [Question({"model": MODEL, "prompt": f"reduce {i} 1\n\n"}, 1, 1, text_of) for i in range(10)]
+        questions = [ServerQuestion({"model": MODEL, "prompt": f"reduce {i} 1\n\n"}, 1, 1, text_of) for i in range(10)]
         assert [answer.value for answer in client.ask(PATH, questions)] == [str(i) for i in range(10)]
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from scope_rlvr.servers.cache import ReplyCache
 from scope_rlvr.servers.client import retry_after
-from scope_rlvr.servers.limits import Breaker, Budget
+from scope_rlvr.servers.limits import Budget, CircuitBreaker
 from scope_rlvr.store.digests import value_digest
 
 QUESTION = {"url": "http://here/v1", "body": {"model": "m", "prompt": [1, 2]}}
@@ -127,7 +127,7 @@ def test_several_processes_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_the_breaker_counts_failures_in_a_row() -> None:
-    breaker = Breaker(pause_after=3, pause_seconds=10)
+    breaker = CircuitBreaker(pause_after=3, pause_seconds=10)
     for at in (0.0, 1.0):
         breaker.failed(at, "down", asked_at=at)
     breaker.succeeded(1.5)
@@ -139,7 +139,7 @@ def test_the_breaker_counts_failures_in_a_row() -> None:
 
 
 def test_of_requests_under_way_together_those_that_hang_are_not_failures_in_a_row() -> None:
-    breaker = Breaker(pause_after=3, pause_seconds=10)
+    breaker = CircuitBreaker(pause_after=3, pause_seconds=10)
     breaker.succeeded(0.2)
     for _ in range(20):
         breaker.failed(1.0, "no reply", asked_at=0.1)
@@ -150,7 +150,7 @@ def test_of_requests_under_way_together_those_that_hang_are_not_failures_in_a_ro
 
 
 def test_after_a_pause_a_single_request_tries() -> None:
-    breaker = Breaker(pause_after=1, pause_seconds=10)
+    breaker = CircuitBreaker(pause_after=1, pause_seconds=10)
     breaker.failed(0.0, "down", asked_at=0.0)
     assert [breaker.allows(at) for at in (9.9, 10.0, 10.1, 19.9, 20.0)] == [False, True, False, False, True]
     breaker.failed(21.0, "still down", asked_at=20.0)

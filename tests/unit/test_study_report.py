@@ -21,7 +21,7 @@ from scope_rlvr.study.folder import StudyFolder
 from scope_rlvr.study.plan import Study
 from scope_rlvr.study.plots import SWEPT, Plot, plots_of
 from scope_rlvr.study.report import write_report
-from scope_rlvr.study.results import Result, write_result
+from scope_rlvr.study.results import RunResult, write_result
 from scope_rlvr.study.statistics import holm, paired_difference
 from tests.example_study import STUDY, make_study
 
@@ -303,7 +303,7 @@ def test_measures_of_other_sizes_are_taken_and_the_largest_pass_at_k_is_compared
     study, folder = make_study(tmp_path)
     for run in study.runs:
         result = folder.result(run)
-        assert isinstance(result, Result)
+        assert isinstance(result, RunResult)
         for record in result.after.values():
             record |= {"pass_at_2": 0.5, "pass_at_16": 0.9, "maj_at_8": 0.6}
         write_result(result, folder.result_file(run))

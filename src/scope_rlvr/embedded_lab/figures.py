@@ -49,7 +49,7 @@ _SUM = re.compile(r"(\d+) \+ (\d+) = (\d+) : ")
 
 
 @dataclass(frozen=True)
-class Graded:
+class GradedSolution:
     """A completion, whether its answer is right, and the exact index of its first wrong step."""
 
     problem: Problem
@@ -116,7 +116,7 @@ def _measure(models: Path, report: Callable[[str], None]) -> Figures:
     return figures
 
 
-def rollouts(policy: LlamaForCausalLM, level: int, count: int = NUM_PROBLEMS) -> list[Graded]:
+def rollouts(policy: LlamaForCausalLM, level: int, count: int = NUM_PROBLEMS) -> list[GradedSolution]:
     """One rollout of the policy at temperature 1 on each of ``count`` problems."""
     problems = unseen_problems(level, count)
     return grade(problems, sample_texts(policy, [problem.prompt for problem in problems], seed=SEED))
@@ -130,16 +130,16 @@ def unseen_problems(level: int, count: int = NUM_PROBLEMS) -> list[Problem]:
     return [pairs[k % len(pairs)] for k in range(count)]
 
 
-def grade(problems: Sequence[Problem], completions: Sequence[str]) -> list[Graded]:
+def grade(problems: Sequence[Problem], completions: Sequence[str]) -> list[GradedSolution]:
     """What the verifier and the exact checker say about completions."""
     verdicts = _VERIFIER.verify(list(zip(problems, completions, strict=True)))
     return [
-        Graded(p, text, verdict.is_right, _FAMILY.first_wrong_step(p, text.split(SEPARATOR)))
+        GradedSolution(p, text, verdict.is_right, _FAMILY.first_wrong_step(p, text.split(SEPARATOR)))
         for p, text, verdict in zip(problems, completions, verdicts, strict=True)
     ]
 
 
-def policy_figures(graded: Sequence[Graded]) -> Figures:
+def policy_figures(graded: Sequence[GradedSolution]) -> Figures:
     """How often right, how often for the right reasons, and how the failures fail."""
     failures = _failures(graded)
     kept = [g.num_kept / len(g.steps) for g in failures]
@@ -188,7 +188,7 @@ def teacher_figures(teacher: LlamaForCausalLM, level: int) -> Figures:
     }
 
 
-def continuation_figures(teacher: LlamaForCausalLM, failures: Sequence[Graded]) -> Figures:
+def continuation_figures(teacher: LlamaForCausalLM, failures: Sequence[GradedSolution]) -> Figures:
     """The teacher's one step, and its whole suffix, after the right steps that the policy wrote before it failed."""
     sampled = one_step(teacher, failures, temperature=1.0)
     greedy = one_step(teacher, failures, temperature=0)
@@ -202,14 +202,14 @@ def continuation_figures(teacher: LlamaForCausalLM, failures: Sequence[Graded]) 
     }
 
 
-def one_step(teacher: LlamaForCausalLM, failures: Sequence[Graded], *, temperature: float) -> list[str]:
+def one_step(teacher: LlamaForCausalLM, failures: Sequence[GradedSolution], *, temperature: float) -> list[str]:
     """The teacher's next step after each failure's right steps, with its separator if it wrote one."""
     prefixes = [g.problem.prompt + g.kept_text for g in failures]
     stops = (ID["<eos>"], ID[SEPARATOR])
     return sample_texts(teacher, prefixes, seed=SEED, temperature=temperature, max_tokens=30, stop_ids=stops)
 
 
-def scorer_figures(scorer: LlamaForTokenClassification, threshold: float, graded: Sequence[Graded]) -> Figures:
+def scorer_figures(scorer: LlamaForTokenClassification, threshold: float, graded: Sequence[GradedSolution]) -> Figures:
     """How often the first step below the threshold is exactly the first wrong one, and right solutions pass."""
     return _located(scorer, threshold, [label(g.problem, g.completion) for g in graded])
 
@@ -248,12 +248,16 @@ def salvage_figures(
     teacher: LlamaForCausalLM,
     scorer: LlamaForTokenClassification,
     threshold: float,
-    failures: Sequence[Graded],
+    failures: Sequence[GradedSolution],
 ) -> Figures:
     """How often a failure becomes right: cut where the scorer says, one teacher step (greedy), the policy goes on."""
     chances = right_chances(scorer, [label(g.problem, g.completion) for g in failures])
     found = [next((k for k, p in enumerate(row) if p < threshold), None) for row in chances]
-    cut = [Graded(g.problem, g.completion, False, at) for g, at in zip(failures, found, strict=True) if at is not None]
+    cut = [
+        GradedSolution(g.problem, g.completion, False, at)
+        for g, at in zip(failures, found, strict=True)
+        if at is not None
+    ]
     begun = [g.kept_text + step for g, step in zip(cut, one_step(teacher, cut, temperature=0), strict=True)]
     suffixes = sample_texts(policy, [g.problem.prompt + text for g, text in zip(cut, begun, strict=True)], seed=SEED)
     salvaged = grade([g.problem for g in cut], [text + s for text, s in zip(begun, suffixes, strict=True)])
@@ -266,12 +270,12 @@ def salvage_figures(
     }
 
 
-def _is_right_so_far(failure: Graded, step: str) -> bool:
+def _is_right_so_far(failure: GradedSolution, step: str) -> bool:
     steps = (failure.kept_text + step).removesuffix(SEPARATOR).split(SEPARATOR)
     return len(steps) == failure.num_kept + 1 and _FAMILY.first_wrong_step(failure.problem, steps) is None
 
 
-def _failures(graded: Sequence[Graded]) -> list[Graded]:
+def _failures(graded: Sequence[GradedSolution]) -> list[GradedSolution]:
     """Wrong answers that have a wrong step; what was cut off before it went wrong has none."""
     return [g for g in graded if not g.is_right and g.first_wrong is not None]
 

@@ -93,7 +93,7 @@ PLAIN: dict[str, Callable[[Sample], float | None]] = {
     "effective_groups": _is_effective,
 }
 READ = ("embedding", "policy_entropy")
-"""Measures that a :data:`Reader` takes."""
+"""Measures that a :data:`SampleReader` takes."""
 
 METRICS = (*AT_K, *PLAIN, *GROUP_MEASURES, *READ)
 """Every name that can be asked for."""

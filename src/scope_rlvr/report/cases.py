@@ -36,7 +36,7 @@ class Part(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ShownStep:
     """One step as it is shown: its part, its 1-based number in the response, its text, its score if it has one."""
 
     part: Part
@@ -64,9 +64,9 @@ class Case:
     failed_reason: str
     attempt_verdict: str | None
     attempt_answer: str | None
-    kept: tuple[Row, ...]
-    failed: tuple[Row, ...]
-    attempted: tuple[Row, ...]
+    kept: tuple[ShownStep, ...]
+    failed: tuple[ShownStep, ...]
+    attempted: tuple[ShownStep, ...]
     num_tokens: int
     num_kept_tokens: int
     num_teacher_tokens: int
@@ -78,7 +78,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FailureEntry:
     """Where the record of a failure begins in the file, and the little that a choice among records needs."""
 
     offset: int
@@ -93,11 +93,11 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Survey:
+class FailureIndex:
     """One pass over a run's rollouts: counts of everything, and where the failures are."""
 
     num_rollouts: int
-    entries: tuple[Entry, ...]
+    entries: tuple[FailureEntry, ...]
     class_of_group: dict[tuple[int, int], str]
     num_foreign: int
 
@@ -107,14 +107,14 @@ class Survey:
         return count_outcomes(self.entries)
 
 
-def count_outcomes(entries: Sequence[Entry]) -> list[tuple[str, int]]:
+def count_outcomes(entries: Sequence[FailureEntry]) -> list[tuple[str, int]]:
     """How many failures ended in each outcome; outcomes of other versions come last."""
     counts = Counter(entry.outcome for entry in entries)
     known = [outcome.value for outcome in SalvageOutcome]
     return [(name, counts[name]) for name in [*known, *sorted(counts.keys() - set(known))] if counts[name]]
 
 
-def survey(rollouts: JsonLines) -> Survey:
+def index_failures(rollouts: JsonLines) -> FailureIndex:
     """Read the records once, keeping only their index in memory. Records of another schema are counted, not read."""
     num_rollouts = num_foreign = 0
     entries, class_of_group = [], {}
@@ -127,8 +127,8 @@ def survey(rollouts: JsonLines) -> Survey:
         class_of_group[step, group] = record["group_class"]
         if story is None or record["role"] == Role.SALVAGED:
             continue
-        entries.append(Entry(offset, step, group, story["outcome"], _was_attempted(story)))
-    return Survey(num_rollouts, tuple(entries), class_of_group, num_foreign)
+        entries.append(FailureEntry(offset, step, group, story["outcome"], _was_attempted(story)))
+    return FailureIndex(num_rollouts, tuple(entries), class_of_group, num_foreign)
 
 
 def _was_attempted(story: dict[str, Any]) -> bool:
@@ -137,7 +137,7 @@ def _was_attempted(story: dict[str, Any]) -> bool:
     return bool(story["corrections"]) or was_continued or story["outcome"] == SalvageOutcome.TEACHER_FAILED
 
 
-def spread(entries: Sequence[Entry], limit: int) -> list[Entry]:
+def spread(entries: Sequence[FailureEntry], limit: int) -> list[FailureEntry]:
     """At most ``limit`` entries, evenly over the steps that they span, so that early and late ones are among them.
 
     Which one of a stretch of steps is taken does not depend on how it looks.
@@ -146,7 +146,7 @@ def spread(entries: Sequence[Entry], limit: int) -> list[Entry]:
         return list(entries) if limit > 0 else []
     ordered = sorted(entries, key=lambda entry: (entry.step, entry.offset))
     first, last = ordered[0].step, ordered[-1].step
-    stretches: dict[int, list[Entry]] = {}
+    stretches: dict[int, list[FailureEntry]] = {}
     for entry in ordered:
         stretch = (entry.step - first) * limit // (last - first + 1)
         stretches.setdefault(stretch, []).append(entry)
@@ -157,9 +157,9 @@ def spread(entries: Sequence[Entry], limit: int) -> list[Entry]:
     return sorted(taken, key=lambda entry: (entry.step, entry.offset))
 
 
-def spread_over_outcomes(entries: Sequence[Entry], limit: int) -> list[Entry]:
+def spread_over_outcomes(entries: Sequence[FailureEntry], limit: int) -> list[FailureEntry]:
     """At most ``limit`` entries, every outcome given the same room, each spread over the run."""
-    by_outcome: dict[str, list[Entry]] = {name: [] for name, _ in count_outcomes(entries)}
+    by_outcome: dict[str, list[FailureEntry]] = {name: [] for name, _ in count_outcomes(entries)}
     for entry in entries:
         by_outcome[entry.outcome].append(entry)
     taken, room, waiting = [], limit, sorted(by_outcome.values(), key=len)
@@ -204,7 +204,7 @@ def _answer(verdict: dict[str, Any]) -> str | None:
     return None if answer is None else _clipped(answer)
 
 
-def _failed_rows(story: dict[str, Any]) -> tuple[list[Row], list[Row]]:
+def _failed_rows(story: dict[str, Any]) -> tuple[list[ShownStep], list[ShownStep]]:
     """The failure's own steps: those that were kept, and those from where the correction took over."""
     kept, failed = [], []
     num_kept = story["num_kept_tokens"]
@@ -213,13 +213,13 @@ def _failed_rows(story: dict[str, Any]) -> tuple[list[Row], list[Row]]:
     for index, (step, char_end) in enumerate(zip(story["steps"], char_ends, strict=True)):
         score = story["step_scores"][index] if index < len(story["step_scores"]) else None
         if step["end"] <= num_kept:
-            kept.append(Row(Part.KEPT, index + 1, _clipped(step["text"]), score))
+            kept.append(ShownStep(Part.KEPT, index + 1, _clipped(step["text"]), score))
             continue
         num_kept_chars = len(kept_text) - (char_end - len(step["text"])) if step["start"] < num_kept else 0
         if num_kept_chars > 0:
-            kept.append(Row(Part.KEPT, index + 1, _clipped(step["text"][:num_kept_chars])))
+            kept.append(ShownStep(Part.KEPT, index + 1, _clipped(step["text"][:num_kept_chars])))
         part = _part_of_failure(index, story)
-        failed.append(Row(part, index + 1, _clipped(step["text"][max(0, num_kept_chars) :]), score))
+        failed.append(ShownStep(part, index + 1, _clipped(step["text"][max(0, num_kept_chars) :]), score))
     return kept, failed
 
 
@@ -240,9 +240,9 @@ def _kept_text(story: dict[str, Any]) -> str:
     return first.get("text", "") if first.get("origin") == Origin.POLICY else ""
 
 
-def _attempted_rows(story: dict[str, Any]) -> tuple[list[Row], int, int]:
+def _attempted_rows(story: dict[str, Any]) -> tuple[list[ShownStep], int, int]:
     """What stands after the kept prefix in the attempt, with the tokens that the teacher and the policy wrote there."""
-    rows: list[Row] = []
+    rows: list[ShownStep] = []
     tokens = {Part.TEACHER: 0, Part.CONTINUATION: 0}
     correction_at = {correction["at_token"]: correction for correction in story["corrections"]}
     at_token = 0
@@ -254,7 +254,7 @@ def _attempted_rows(story: dict[str, Any]) -> tuple[list[Row], int, int]:
         part = Part.TEACHER if by_teacher else Part.CONTINUATION
         tokens[part] += len(segment["token_ids"])
         score = correction_at.get(start, {}).get("score") if by_teacher else None
-        rows += [Row(part, None, _clipped(text), score) for text in _paragraphs(segment["text"])]
+        rows += [ShownStep(part, None, _clipped(text), score) for text in _paragraphs(segment["text"])]
     return rows, tokens[Part.TEACHER], tokens[Part.CONTINUATION]
 
 
@@ -268,12 +268,12 @@ def _clipped(text: str) -> str:
     return text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]} … ({len(text) - _MAX_CHARS:,} more characters)"
 
 
-def _shortened(rows: list[Row], *, keep_end: bool) -> tuple[Row, ...]:
+def _shortened(rows: list[ShownStep], *, keep_end: bool) -> tuple[ShownStep, ...]:
     """At most ``_MAX_ROWS`` rows: the first ones, and the last ones where these matter most."""
     if len(rows) <= _MAX_ROWS:
         return tuple(rows)
     num_last = _MAX_ROWS - 4 if keep_end else 1
     num_first = _MAX_ROWS - 1 - num_last
     hidden = len(rows) - num_first - num_last
-    gap = Row(Part.OMITTED, None, f"{hidden} steps more; see rollouts.jsonl")
+    gap = ShownStep(Part.OMITTED, None, f"{hidden} steps more; see rollouts.jsonl")
     return (*rows[:num_first], gap, *rows[-num_last:])

@@ -14,10 +14,18 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from scope_rlvr.report import charts, wording
-from scope_rlvr.report.cases import Case, Entry, Survey, case_of, spread, spread_over_outcomes, survey
+from scope_rlvr.report.cases import (
+    Case,
+    FailureEntry,
+    FailureIndex,
+    case_of,
+    index_failures,
+    spread,
+    spread_over_outcomes,
+)
 from scope_rlvr.report.charts import Chart, Series, line_chart, stacked_chart
 from scope_rlvr.report.evaluations import evaluation_tables
-from scope_rlvr.report.reading import JsonLines, RunData, method_name
+from scope_rlvr.report.reading import JsonLines, RecordedRun, method_name
 from scope_rlvr.report.wording import duration, number, percent
 
 _MAX_ADMITTED, _MAX_NOT_ADMITTED = 24, 16
@@ -36,10 +44,10 @@ _FUNNEL = (
 _PHASES = ("sampling", "scoring", "teacher", "continuation", "verifying")
 
 
-def render_page(run: RunData) -> str:
+def render_page(run: RecordedRun) -> str:
     """The whole page; every string that comes from the run is shown inert."""
     rollouts = run.rollouts
-    found = survey(rollouts)
+    found = index_failures(rollouts)
     notes = [*run.notes, *rollouts.notes(), *_teacher_notes(run)]
     if found.num_foreign:
         notes.append(f"{found.num_foreign} rollouts are of another format version than this report reads.")
@@ -70,7 +78,7 @@ def render_page(run: RunData) -> str:
     return page.lstrip()
 
 
-def _teacher_notes(run: RunData) -> list[str]:
+def _teacher_notes(run: RecordedRun) -> list[str]:
     """That the teacher failed, where it did."""
     keys = {key for row in run.metrics for key in row if key.startswith("teacher/")}
     failures = wording.teacher_failures({key: run.total(key) for key in keys})
@@ -81,14 +89,14 @@ def _finalize(value: Any) -> Any:
     return wording.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def choose_cases(rollouts: JsonLines, found: Survey) -> tuple[list[Case], list[Case]]:
+def choose_cases(rollouts: JsonLines, found: FailureIndex) -> tuple[list[Case], list[Case]]:
     """The admitted and the other attempts that are shown, each spread over the run."""
     admitted = spread([entry for entry in found.entries if entry.is_admitted], _MAX_ADMITTED)
     others = [entry for entry in found.entries if entry.was_attempted and not entry.is_admitted]
     return _cases(rollouts, admitted), _cases(rollouts, spread_over_outcomes(others, _MAX_NOT_ADMITTED))
 
 
-def _cases(rollouts: JsonLines, entries: Sequence[Entry]) -> list[Case]:
+def _cases(rollouts: JsonLines, entries: Sequence[FailureEntry]) -> list[Case]:
     return [case_of(rollouts.at(entry.offset)) for entry in entries]
 
 
@@ -104,7 +112,7 @@ class Tile:
     detail: str
 
 
-def _facts(run: RunData) -> list[tuple[str, str]]:
+def _facts(run: RecordedRun) -> list[tuple[str, str]]:
     """What a reader needs to tell this run from others; what is not known is left out."""
     summary = run.summary or {}
     ended = summary.get("stopped_because") if run.has_ended else "still going or interrupted"
@@ -120,11 +128,11 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
-def _tiles(run: RunData) -> list[Tile]:
+def _tiles(run: RecordedRun) -> list[Tile]:
     return [tile for tile in (_accuracy_tile(run), _salvage_tile(run), _gradient_tile(run), _teacher_tile(run)) if tile]
 
 
-def _accuracy_tile(run: RunData) -> Tile | None:
+def _accuracy_tile(run: RecordedRun) -> Tile | None:
     tables = evaluation_tables(run.summary or {})
     trained = next((t for t in tables if t.role == "trained"), tables[0] if tables else None)
     if trained is not None and trained.measures and trained.measures[0].before and trained.measures[0].after:
@@ -137,7 +145,7 @@ def _accuracy_tile(run: RunData) -> Tile | None:
     return Tile("accuracy", f"{percent(average[0][1])} → {percent(average[-1][1])}", "of plain rollouts, smoothed")
 
 
-def _salvage_tile(run: RunData) -> Tile | None:
+def _salvage_tile(run: RecordedRun) -> Tile | None:
     counts = (run.summary or {}).get("salvage") or {}
     attempted = counts.get("attempted", run.total("salvage/attempted"))
     admitted = counts.get("admitted", run.total("salvage/admitted"))
@@ -146,14 +154,14 @@ def _salvage_tile(run: RunData) -> Tile | None:
     return Tile("salvages admitted", number(admitted), f"of {number(attempted)} tried: {percent(admitted / attempted)}")
 
 
-def _gradient_tile(run: RunData) -> Tile | None:
+def _gradient_tile(run: RecordedRun) -> Tile | None:
     shares = [share for _, share in run.series("gradient/token_share")]
     if not shares:
         return None
     return Tile("tokens with gradient", percent(sum(shares) / len(shares)), "mean share of response tokens")
 
 
-def _teacher_tile(run: RunData) -> Tile | None:
+def _teacher_tile(run: RecordedRun) -> Tile | None:
     tokens = (run.summary or {}).get("tokens") or {}
     sampled = tokens.get("sampled") or max((n for _, n in run.series("tokens/sampled")), default=0)
     teacher = tokens.get("teacher") or max((n for _, n in run.series("tokens/teacher")), default=0)
@@ -166,7 +174,7 @@ def _teacher_tile(run: RunData) -> Tile | None:
 # --- curves -------------------------------------------------------------------------------------------------------
 
 
-def _charts(run: RunData) -> list[Chart | None]:
+def _charts(run: RecordedRun) -> list[Chart | None]:
     return [
         line_chart(
             "Accuracy while training",
@@ -232,7 +240,7 @@ def _charts(run: RunData) -> list[Chart | None]:
     ]
 
 
-def _held_out(run: RunData) -> list[Series]:
+def _held_out(run: RecordedRun) -> list[Series]:
     """One curve for each evaluation set, from what was watched while training; where nothing was, before to after."""
     summary = run.summary or {}
     tested: dict[str, list[tuple[float, float]]] = {}
@@ -251,7 +259,7 @@ def _held_out(run: RunData) -> list[Series]:
     ]
 
 
-def _seconds(run: RunData) -> list[Series]:
+def _seconds(run: RecordedRun) -> list[Series]:
     """The phases of a step, and the rest of it: mostly the gradient."""
     slots = ("blue", "teal", "purple", "green", "orange")
     known = [row for row in run.metrics if any(key.startswith("seconds/") for key in row)]
@@ -270,7 +278,7 @@ def _seconds(run: RunData) -> list[Series]:
 # --- salvage and plan ---------------------------------------------------------------------------------------------
 
 
-def _funnel(run: RunData) -> list[tuple[str, float, float]]:
+def _funnel(run: RecordedRun) -> list[tuple[str, float, float]]:
     """From failures to admitted salvages: name, count, share of all failures; empty without these metrics.
 
     A stage that a later one exceeds was left out in this run: no scorer was asked where to cut.

@@ -69,7 +69,7 @@ class JsonLines:
 
 
 @dataclass(frozen=True)
-class RunData:
+class RecordedRun:
     """All of a run folder but its rollouts, which are streamed. What is missing is empty or ``None``."""
 
     path: Path
@@ -105,7 +105,7 @@ class RunData:
         return math.fsum(value for _, value in self.series(key))
 
 
-def read_run(run: Path) -> RunData:
+def read_run(run: Path) -> RecordedRun:
     """Read a run folder; raises ``ReportError`` when it is missing or has nothing to show yet."""
     if not run.is_dir():
         raise ReportError(f"there is no run folder at {run}; give the folder that a training run wrote (runs/<name>)")
@@ -120,7 +120,7 @@ def read_run(run: Path) -> RunData:
             f"the run folder {run} has no metrics, no rollouts and no summary, so there is nothing to show; "
             "wait for the first training step to end, or check that this is the folder of a run"
         )
-    data = RunData(
+    data = RecordedRun(
         path=run,
         metrics=metrics,
         summary=summary,
@@ -173,7 +173,7 @@ def _last_written(run: Path) -> datetime | None:
     return datetime.fromtimestamp(max(times)).astimezone() if times else None
 
 
-def method_name(run: RunData) -> str:
+def method_name(run: RecordedRun) -> str:
     """The method of a run: from its summary, else from its configuration."""
     named = (run.summary or {}).get("method") or run.config.get("method") or "unknown method"
     if isinstance(named, dict):

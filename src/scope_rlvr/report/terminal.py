@@ -9,7 +9,17 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from scope_rlvr.report.cases import Case, Entry, Part, Row, Survey, case_of, count_outcomes, spread, survey
+from scope_rlvr.report.cases import (
+    Case,
+    FailureEntry,
+    FailureIndex,
+    Part,
+    ShownStep,
+    case_of,
+    count_outcomes,
+    index_failures,
+    spread,
+)
 from scope_rlvr.report.reading import ReportError, method_name, read_run
 from scope_rlvr.report.wording import GROUP_CLASSES, meaning, visible
 
@@ -45,7 +55,7 @@ def show_run(run: Path, step: int | None, console: Console, limit: int = 5) -> N
     """
     data = read_run(run)
     rollouts = data.rollouts
-    found = survey(rollouts)
+    found = index_failures(rollouts)
     step = _chosen_step(found, step, run)
     entries = [entry for entry in found.entries if entry.step == step]
     console.print(
@@ -66,7 +76,7 @@ def show_run(run: Path, step: int | None, console: Console, limit: int = 5) -> N
         console.print(Text(f"\nnot shown: {hidden} of {len(attempts)} attempts at this step", style="dim"))
 
 
-def _chosen_step(found: Survey, step: int | None, run: Path) -> int:
+def _chosen_step(found: FailureIndex, step: int | None, run: Path) -> int:
     steps = sorted({step for step, _ in found.class_of_group})
     if not steps:
         raise ReportError(f"no rollouts are recorded in {run}; wait for the first step, or see its report instead")
@@ -82,14 +92,14 @@ def _chosen_step(found: Survey, step: int | None, run: Path) -> int:
     return step
 
 
-def _class_line(found: Survey, step: int) -> Text:
+def _class_line(found: FailureIndex, step: int) -> Text:
     counts = Counter(name for (at, _), name in found.class_of_group.items() if at == step)
     known = [group_class.value for group_class in GROUP_CLASSES]
     names = [*(name for name in known if counts[name]), *sorted(counts.keys() - set(known))]
     return Text("groups: ", style="dim").append(" · ".join(f"{counts[n]} {visible(n)}" for n in names), style="not dim")
 
 
-def _outcome_table(entries: list[Entry]) -> Table | Text:
+def _outcome_table(entries: list[FailureEntry]) -> Table | Text:
     if not entries:
         return Text("no failure of this step went through a salvage", style="dim")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -128,7 +138,7 @@ def _verdict(outcome: str, answer: str | None, style: str) -> tuple[Text, Text]:
     return Text(f"= {visible(outcome)}", style=style), Text(answered, style=style)
 
 
-def _add_rows(table: Table, rows: tuple[Row, ...]) -> None:
+def _add_rows(table: Table, rows: tuple[ShownStep, ...]) -> None:
     for row in rows:
         style = PART_STYLE[row.part]
         label = _LABEL[row.part] if row.number is None else f"{_LABEL[row.part]} {row.number}"

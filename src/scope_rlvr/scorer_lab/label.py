@@ -19,7 +19,7 @@ from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.sources import make_verifier
-from scope_rlvr.scorer_lab.labelling import Attempt, Estimate, Labeller
+from scope_rlvr.scorer_lab.labelling import Attempt, Labeller, MonteCarloEstimate
 from scope_rlvr.store.digests import file_digest
 from scope_rlvr.store.files import write_json
 from scope_rlvr.store.journal import append_records, read_lines
@@ -336,5 +336,5 @@ def _row(response: Response) -> dict[str, Any]:
     }
 
 
-def _rounded(estimate: Estimate) -> float | None:
+def _rounded(estimate: MonteCarloEstimate) -> float | None:
     return None if estimate.share is None else round(estimate.share, 6)

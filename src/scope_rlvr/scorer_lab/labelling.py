@@ -32,10 +32,10 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class MonteCarloEstimate:
     """How many continuations of a step were right, of those whose verdict is known.
 
-    >>> Estimate(1, 4).share, Estimate(0, 0).share
+    >>> MonteCarloEstimate(1, 4).share, MonteCarloEstimate(0, 0).share
     (0.25, None)
     """
 
@@ -63,23 +63,23 @@ class Labeller:
     context: int | None = None
     right_above: float = 0.0
 
-    def is_right(self, estimate: Estimate) -> bool | None:
+    def is_right(self, estimate: MonteCarloEstimate) -> bool | None:
         """The hard label; ``None`` where no verdict is known."""
         return None if estimate.share is None else estimate.share > self.right_above
 
-    def label_steps(self, attempts: Sequence[Attempt], seed: int) -> list[list[Estimate]]:
+    def label_steps(self, attempts: Sequence[Attempt], seed: int) -> list[list[MonteCarloEstimate]]:
         """An estimate for every step of every attempt."""
         probes = [(i, k) for i, attempt in enumerate(attempts) for k in range(len(attempt.steps))]
         found = iter(self._estimates(attempts, probes, seed))
         return [[next(found) for _ in attempt.steps] for attempt in attempts]
 
-    def first_wrong_steps(self, attempts: Sequence[Attempt], seed: int) -> list[dict[int, Estimate]]:
+    def first_wrong_steps(self, attempts: Sequence[Attempt], seed: int) -> list[dict[int, MonteCarloEstimate]]:
         """By binary search the estimates of the few steps that decide where each attempt first goes wrong, by step.
 
         Takes for granted that what cannot be reached after a step cannot be reached after a later one (OmegaPRM, Luo et
         al. 2024, arXiv 2406.06592). :meth:`first_wrong` reads the answer off. A right response is not probed further.
         """
-        probed: list[dict[int, Estimate]] = [{} for _ in attempts]
+        probed: list[dict[int, MonteCarloEstimate]] = [{} for _ in attempts]
         ends = [(i, len(attempt.steps) - 1) for i, attempt in enumerate(attempts)]
         for (i, k), estimate in zip(ends, self._estimates(attempts, ends, seed), strict=True):
             probed[i][k] = estimate
@@ -92,11 +92,11 @@ class Labeller:
                 probed[i][k] = estimate
         return probed
 
-    def first_wrong(self, probed: dict[int, Estimate]) -> int | None:
+    def first_wrong(self, probed: dict[int, MonteCarloEstimate]) -> int | None:
         """The first wrong step that a finished search has found, ``None`` for none."""
         return min((k for k, estimate in probed.items() if self.is_right(estimate) is False), default=None)
 
-    def _open(self, probed: dict[int, Estimate]) -> list[tuple[int, int]]:
+    def _open(self, probed: dict[int, MonteCarloEstimate]) -> list[tuple[int, int]]:
         """The steps among which the first wrong one still lies, if there is more than one; nothing after an unknown."""
         if any(estimate.share is None for estimate in probed.values()):
             return []
@@ -104,7 +104,9 @@ class Labeller:
         low = max((k + 1 for k, estimate in probed.items() if self.is_right(estimate)), default=0)
         return [(low, high)] if high is not None and low < high else []
 
-    def _estimates(self, attempts: Sequence[Attempt], probes: Sequence[tuple[int, int]], seed: int) -> list[Estimate]:
+    def _estimates(
+        self, attempts: Sequence[Attempt], probes: Sequence[tuple[int, int]], seed: int
+    ) -> list[MonteCarloEstimate]:
         """For each attempt and step, the share of right continuations after it."""
         is_end = [attempts[i].is_whole and k == len(attempts[i].steps) - 1 for i, k in probes]
         kept = [attempts[i].token_ids[: attempts[i].steps[k].end] for i, k in probes]
@@ -122,7 +124,7 @@ class Labeller:
         for row, verdict in zip(rows, verdicts, strict=True):
             num_right[row] += verdict.is_right
             num_known[row] += verdict.is_known
-        return [Estimate(right, known) for right, known in zip(num_right, num_known, strict=True)]
+        return [MonteCarloEstimate(right, known) for right, known in zip(num_right, num_known, strict=True)]
 
     def _budget(self, num_prefix_tokens: int) -> int:
         return (

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
-RowT = TypeVar("RowT", bound="Row")
+ItemT = TypeVar("ItemT")
+AnswerT = TypeVar("AnswerT")
+TokenRowT = TypeVar("TokenRowT", bound="TokenRow")
 Inputs = dict[str, Any]
 """Keyword arguments of a model's forward pass, for rows padded at the right."""
 
@@ -51,23 +51,23 @@ def batches_within(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
 
 
 def in_batches(
-    items: Sequence[Item],
+    items: Sequence[ItemT],
     lengths: Sequence[int],
     max_tokens: int,
-    answer: Callable[[list[Item]], Sequence[Answer]],
-) -> list[Answer]:
+    answer: Callable[[list[ItemT]], Sequence[AnswerT]],
+) -> list[AnswerT]:
     """What ``answer`` says of each item, one answer an item, asked in batches and given in the order of ``items``.
 
     >>> in_batches(["ccc", "a", "bb"], [3, 1, 2], max_tokens=4, answer=lambda batch: [(x, len(batch)) for x in batch])
     [('ccc', 1), ('a', 2), ('bb', 2)]
     """
-    answers: dict[int, Answer] = {}
+    answers: dict[int, AnswerT] = {}
     for batch in batches_within(lengths, max_tokens):
         answers.update(zip(batch, answer([items[i] for i in batch]), strict=True))
     return [answers[i] for i in range(len(items))]
 
 
-def side_by_side(work: Callable[[Item], Answer], items: Sequence[Item], num_threads: int) -> list[Answer]:
+def side_by_side(work: Callable[[ItemT], AnswerT], items: Sequence[ItemT], num_threads: int) -> list[AnswerT]:
     """``work`` of each item, in order, on threads that compute with one core each.
 
     Small passes gain little from a second core each, and lose what its help costs to ask for (measured, see
@@ -100,7 +100,7 @@ def right_padded(rows: Sequence[Sequence[int]], pad_id: int, device: torch.devic
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-class Row(Protocol):
+class TokenRow(Protocol):
     """Token ids, and the positions, in rising order, at which something is read: one at least."""
 
     @property
@@ -114,11 +114,11 @@ class Row(Protocol):
         ...
 
 
-def shared_length(rows: Sequence[Row]) -> int:
+def shared_length(rows: Sequence[TokenRow]) -> int:
     """How many tokens at the start all rows have in common; none of those is read in any.
 
-    >>> from types import SimpleNamespace as Row
-    >>> shared_length([Row(token_ids=[5, 6, 7, 8], positions=[3]), Row(token_ids=[5, 6, 9], positions=[1, 2])])
+    >>> from types import SimpleNamespace as TokenRow
+    >>> shared_length([TokenRow(token_ids=[5, 6, 7, 8], positions=[3]), TokenRow(token_ids=[5, 6, 9], positions=[1, 2])])
     1
     """
     # Whatever the least and the greatest row begin with, those between them begin with, too.
@@ -129,7 +129,7 @@ def shared_length(rows: Sequence[Row]) -> int:
 
 
 @dataclass
-class Passes(Generic[RowT]):
+class BatchedPasses(Generic[TokenRowT]):
     """Reads rows through a model, in as few and as small passes as its device likes.
 
     ``read`` runs one forward pass with the keyword arguments that it is given, and returns for each row what stands at
@@ -139,13 +139,13 @@ class Passes(Generic[RowT]):
     """
 
     model: PreTrainedModel
-    read: Callable[[Inputs, Sequence[RowT]], Sequence[Tensor]]
+    read: Callable[[Inputs, Sequence[TokenRowT]], Sequence[Tensor]]
     pad_id: int
     max_tokens: int | None = None
     share_prefixes: bool = True
 
     @torch.inference_mode()
-    def __call__(self, rows: Sequence[RowT], groups: Sequence[Hashable]) -> list[Tensor]:
+    def __call__(self, rows: Sequence[TokenRowT], groups: Sequence[Hashable]) -> list[Tensor]:
         """What is read of each row; ``groups`` names the group that each belongs to."""
         members: dict[Hashable, list[int]] = {}
         for index, group in enumerate(groups):
@@ -177,7 +177,7 @@ class Passes(Generic[RowT]):
     def _budget(self) -> int:
         return self.max_tokens or (TOKENS_ON_CPU if self._is_on_cpu else TOKENS_ON_ACCELERATOR)
 
-    def _shared_prefix(self, rows: Sequence[RowT]) -> list[int]:
+    def _shared_prefix(self, rows: Sequence[TokenRowT]) -> list[int]:
         """What the rows begin with, if that is to be computed once for all of them."""
         if not self.share_prefixes or len(rows) == 1:
             return []
@@ -194,12 +194,12 @@ class Passes(Generic[RowT]):
         return cache
 
     @torch.inference_mode()  # a mode of each thread
-    def _read(self, rows: Sequence[RowT], prefix: list[int]) -> list[Tensor]:
+    def _read(self, rows: Sequence[TokenRowT], prefix: list[int]) -> list[Tensor]:
         """Read rows that begin with ``prefix``, which is computed once."""
         start, cache = len(prefix), self._cache_of(prefix) if prefix else None
         rest = [row.after(start) for row in rows]
 
-        def read_batch(batch: list[RowT]) -> Sequence[Tensor]:
+        def read_batch(batch: list[TokenRowT]) -> Sequence[Tensor]:
             return self.read(self._inputs([row.token_ids for row in batch], start, cache), batch)
 
         return in_batches(rest, [len(row.token_ids) for row in rest], self._budget, read_batch)

@@ -17,7 +17,7 @@ from scope_rlvr.core.ports import DecisionRule, Fault
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.types import Problem
 from scope_rlvr.scorers.families import Critic
-from scope_rlvr.servers.client import Answer, BadReply, Client, Question
+from scope_rlvr.servers.client import BadReply, Client, ServerAnswer, ServerQuestion
 
 PROMPT = """\
 Below are a problem and a solution of it. The solution is cut into steps, and step number i stands between the tags <step_i> \
@@ -79,20 +79,20 @@ class CriticScorer:
             for (_, steps), can in zip(solutions, can_be_asked, strict=True)
         ]
 
-    def ask(self, solutions: Sequence[tuple[Problem, Sequence[str]]]) -> list[list[Answer[int]]]:
+    def ask(self, solutions: Sequence[tuple[Problem, Sequence[str]]]) -> list[list[ServerAnswer[int]]]:
         """The votes on each solution; a vote is the number of a step, or the number of steps for none."""
         questions = [self._question(*solution, vote) for solution in solutions for vote in range(self.family.votes)]
         answers = self.client.ask("/chat/completions", questions)
         return [answers[start : start + self.family.votes] for start in range(0, len(answers), self.family.votes)]
 
-    def _scores(self, answers: Sequence[Answer[int]], num_steps: int) -> tuple[float, ...] | None:
+    def _scores(self, answers: Sequence[ServerAnswer[int]], num_steps: int) -> tuple[float, ...] | None:
         votes = Counter(answer.value for answer in answers if answer.value is not None)
         if votes.total() * 2 <= len(answers):
             return None
         first_wrong = min(votes, key=lambda step: (-votes[step], step))
         return (1.0,) * first_wrong + (0.0,) * (num_steps - first_wrong)
 
-    def _question(self, problem: Problem, steps: Sequence[str], vote: int) -> Question[int]:
+    def _question(self, problem: Problem, steps: Sequence[str], vote: int) -> ServerQuestion[int]:
         said = [_TAG.sub("< ", step.strip()) for step in steps]
         tagged = "\n\n".join(f"<step_{i}>\n{step}\n</step_{i}>" for i, step in enumerate(said))
         text = PROMPT.replace("{problem}", _TAG.sub("< ", problem.prompt.strip()), 1).replace("{steps}", tagged)
@@ -106,7 +106,7 @@ class CriticScorer:
         if self.family.temperature:
             body["seed"] = derive_seed(self.seed, "critic", vote) % (1 << _SEED_BITS)
         num_steps, num_prompt_tokens = len(steps), len(text) // _CHARACTERS_A_TOKEN
-        return Question(body, num_prompt_tokens, self.family.max_tokens, lambda reply: _vote(reply, num_steps))
+        return ServerQuestion(body, num_prompt_tokens, self.family.max_tokens, lambda reply: _vote(reply, num_steps))
 
 
 def _vote(reply: Any, num_steps: int) -> int:

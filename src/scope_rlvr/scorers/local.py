@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scope_rlvr.core.ports import DecisionRule
 from scope_rlvr.core.types import Problem
-from scope_rlvr.scorers.batching import Inputs, Passes
+from scope_rlvr.scorers.batching import BatchedPasses, Inputs
 from scope_rlvr.scorers.families import LocalFamily, TooLong
 from scope_rlvr.scorers.writing import Writer, Written
 
@@ -56,7 +56,7 @@ class LocalScorer:
         self.family = family
         self.max_tokens: int = family.max_tokens or reader.model.config.max_position_embeddings
         # Any id will do where nothing looks; a tokenizer's own may lie outside the model's vocabulary.
-        self._passes = Passes(reader.model, reader.read, 0, tokens_a_pass, can_share_prefixes)
+        self._passes = BatchedPasses(reader.model, reader.read, 0, tokens_a_pass, can_share_prefixes)
         self._has_complained = False
         # What is wrong with a tokenizer shows here, before anything is scored.
         writer.write(Problem("", "1", ""), ["1"])

@@ -16,7 +16,7 @@ from scope_rlvr.core.ports import DecisionRule, Fault
 from scope_rlvr.core.types import Problem
 from scope_rlvr.scorers.families import MathShepherd, PurePrm, Skywork, VllmPooling
 from scope_rlvr.scorers.writing import Writer, Written
-from scope_rlvr.servers.client import Answer, BadReply, Client, Question
+from scope_rlvr.servers.client import BadReply, Client, ServerAnswer, ServerQuestion
 
 _logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class PoolingScorer:
         answers = iter(self.ask([solution for solution in solutions if solution[1]]))
         return [next(answers).value if steps else None for _, steps in solutions]
 
-    def ask(self, solutions: Sequence[tuple[Problem, Sequence[str]]]) -> list[Answer[tuple[float, ...]]]:
+    def ask(self, solutions: Sequence[tuple[Problem, Sequence[str]]]) -> list[ServerAnswer[tuple[float, ...]]]:
         """The scores of each solution, or the reason why there are none."""
         written = [self._written(*solution) for solution in solutions]
         questions = [self._question(part) for part in written if isinstance(part, Written)]
@@ -59,19 +59,19 @@ class PoolingScorer:
                 _logger.warning("a solution gets no scores: %s (said once)", answer.message)
         return found
 
-    def _written(self, problem: Problem, steps: Sequence[str]) -> Written | Answer[tuple[float, ...]]:
+    def _written(self, problem: Problem, steps: Sequence[str]) -> Written | ServerAnswer[tuple[float, ...]]:
         try:
             (written,) = self.writer.write(problem, steps)
         except ValueError as error:
-            return Answer(fault=Fault.OTHER, message=f"it cannot be written: {error}")
+            return ServerAnswer(fault=Fault.OTHER, message=f"it cannot be written: {error}")
         if self.limit is not None and len(written.token_ids) > self.limit:
             told = f"its {len(written.token_ids)} tokens are more than the {self.limit} that the server reads"
-            return Answer(fault=Fault.OTHER, message=told)
+            return ServerAnswer(fault=Fault.OTHER, message=told)
         return written
 
-    def _question(self, written: Written) -> Question[tuple[float, ...]]:
+    def _question(self, written: Written) -> ServerQuestion[tuple[float, ...]]:
         body = {"model": self.name, "input": written.token_ids}
-        return Question(body, len(written.token_ids), 0, lambda reply: self._read(reply, written))
+        return ServerQuestion(body, len(written.token_ids), 0, lambda reply: self._read(reply, written))
 
     def _read(self, reply: Any, written: Written) -> tuple[float, ...]:
         try:

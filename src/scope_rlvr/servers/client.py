@@ -21,7 +21,7 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import Effort, Fault
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.servers.cache import ReplyCache
-from scope_rlvr.servers.limits import Breaker, Budget
+from scope_rlvr.servers.limits import Budget, CircuitBreaker
 from scope_rlvr.servers.settings import ServerSettings
 from scope_rlvr.store.digests import value_digest
 
@@ -46,7 +46,7 @@ class BadReply(Exception):
 
 
 @dataclass(frozen=True)
-class Question(Generic[T]):
+class ServerQuestion(Generic[T]):
     """The body of a request, the most tokens that it can cost, and how a reply to it is read.
 
     ``read`` turns the JSON of a reply into a value, or raises :class:`BadReply`.
@@ -59,7 +59,7 @@ class Question(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Answer(Generic[T]):
+class ServerAnswer(Generic[T]):
     """A reply and what was read from it, or the kind and the story of a failure."""
 
     reply: Any = None
@@ -82,7 +82,7 @@ class _Attempt(Generic[T]):
 
 
 @dataclass(frozen=True)
-class _Batch:
+class _RequestBatch:
     """What the questions of one call share; ``deadline`` is a time of ``time.monotonic``."""
 
     http: httpx2.AsyncClient
@@ -104,7 +104,7 @@ class Client:
         self.settings = settings
         self.seed = seed
         self.cache = ReplyCache(settings.cache if settings.keeps_replies else None)
-        self.breaker = Breaker(settings.pause_after, settings.pause_seconds)
+        self.breaker = CircuitBreaker(settings.pause_after, settings.pause_seconds)
         self.budget = Budget(
             max_tokens=settings.max_tokens,
             max_money=settings.max_money,
@@ -115,13 +115,15 @@ class Client:
         )
         self._key = _read_key(settings.api_key_env)
 
-    def ask(self, path: str, questions: Sequence[Question[T]], *, use_cache: bool = True) -> list[Answer[T]]:
+    def ask(
+        self, path: str, questions: Sequence[ServerQuestion[T]], *, use_cache: bool = True
+    ) -> list[ServerAnswer[T]]:
         """One answer a question, in order; never raises because of the server, and returns after ``batch_seconds``.
 
         Only replies that can be read are kept. Questions with equal bodies are asked once.
         """
         keys = [value_digest(question.body) for question in questions]
-        firsts: dict[str, Question[T]] = {}
+        firsts: dict[str, ServerQuestion[T]] = {}
         for key, question in zip(keys, questions, strict=True):
             firsts.setdefault(key, question)
         # A loop of its own in a thread of its own: the caller may have one already, as notebooks do. Leaving the block by
@@ -142,14 +144,16 @@ class Client:
         except (httpx2.HTTPError, ValueError):
             return None
 
-    async def _ask_all(self, path: str, questions: Sequence[Question[T]], use_cache: bool) -> list[Answer[T]]:
+    async def _ask_all(
+        self, path: str, questions: Sequence[ServerQuestion[T]], use_cache: bool
+    ) -> list[ServerAnswer[T]]:
         deadline = time.monotonic() + self.settings.batch_seconds
         limiter = anyio.CapacityLimiter(self.settings.concurrency)
         # A connection for each request: where one is used again, a reply that a server sends twice answers the next request.
         limits = httpx2.Limits(max_connections=self.settings.concurrency, max_keepalive_connections=0)
-        answers: dict[int, Answer[T]] = {}
+        answers: dict[int, ServerAnswer[T]] = {}
 
-        async def ask(number: int, question: Question[T]) -> None:
+        async def ask(number: int, question: ServerQuestion[T]) -> None:
             known = self._known(path, question) if use_cache else None
             if known is not None:
                 answers[number] = known
@@ -158,25 +162,25 @@ class Client:
                 answers[number] = await self._ask(question, batch)
 
         async with httpx2.AsyncClient(headers=self._headers(), limits=limits, timeout=None) as http:
-            batch = _Batch(http, path, deadline)
+            batch = _RequestBatch(http, path, deadline)
             async with anyio.create_task_group() as tasks:
                 for number, question in enumerate(questions):
                     tasks.start_soon(ask, number, question)
         return [answers[number] for number in range(len(questions))]
 
-    def _known(self, path: str, question: Question[T]) -> Answer[T] | None:
+    def _known(self, path: str, question: ServerQuestion[T]) -> ServerAnswer[T] | None:
         reply = self.cache.get(self._identity(path, question))
         if reply is None:
             return None
         try:
-            return Answer(reply, question.read(reply))
+            return ServerAnswer(reply, question.read(reply))
         except BadReply:
             return None
 
-    def _identity(self, path: str, question: Question[T]) -> dict[str, Any]:
+    def _identity(self, path: str, question: ServerQuestion[T]) -> dict[str, Any]:
         return {"url": self.url + path, "body": question.body}
 
-    async def _ask(self, question: Question[T], batch: _Batch) -> Answer[T]:
+    async def _ask(self, question: ServerQuestion[T], batch: _RequestBatch) -> ServerAnswer[T]:
         """One question until it is answered, or until asking again cannot help."""
         started, num_requests = time.monotonic(), 0
         # Seeded by the question, so that the waits of a run do not depend on the order in which replies come.
@@ -206,9 +210,9 @@ class Client:
                 break
             await anyio.sleep(wait)
         effort = replace(self._spent(attempt, question), num_requests=num_requests, seconds=time.monotonic() - started)
-        return Answer(attempt.reply, attempt.value, attempt.fault, attempt.message, effort)
+        return ServerAnswer(attempt.reply, attempt.value, attempt.fault, attempt.message, effort)
 
-    async def _attempt(self, question: Question[T], batch: _Batch) -> _Attempt[T]:
+    async def _attempt(self, question: ServerQuestion[T], batch: _RequestBatch) -> _Attempt[T]:
         """One request, and what is learned from it. Its cost at most is set aside already."""
         asked_at = time.monotonic()
         try:
@@ -224,7 +228,7 @@ class Client:
             self.breaker.failed(time.monotonic(), attempt.message, asked_at=asked_at)
         return attempt
 
-    async def _send(self, question: Question[T], batch: _Batch) -> _Attempt[T]:
+    async def _send(self, question: ServerQuestion[T], batch: _RequestBatch) -> _Attempt[T]:
         seconds = min(self.settings.request_seconds, batch.deadline - time.monotonic())
         # One limit around everything: a server that sends a byte now and then never runs into a limit for each byte.
         with anyio.move_on_after(seconds):
@@ -236,7 +240,7 @@ class Client:
                 return _Attempt(fault=Fault.CONNECTION, message=story, is_worth_repeating=True)
         return _Attempt(fault=Fault.TIMEOUT, message=f"no whole reply within {seconds:.3g} s", is_worth_repeating=True)
 
-    def _read(self, response: httpx2.Response, body: bytes, question: Question[T]) -> _Attempt[T]:
+    def _read(self, response: httpx2.Response, body: bytes, question: ServerQuestion[T]) -> _Attempt[T]:
         if not response.is_success:
             fault = _fault_of(response.status_code)
             message = f"HTTP {response.status_code}: {self._excerpt(body)}"
@@ -258,7 +262,7 @@ class Client:
         except BadReply as error:
             return _Attempt(reply, fault=error.fault, message=self._safe(str(error)))
 
-    def _spent(self, attempt: _Attempt[T], question: Question[T]) -> Effort:
+    def _spent(self, attempt: _Attempt[T], question: ServerQuestion[T]) -> Effort:
         """Tokens and money of a reply: as it says itself, else the most that it can have cost."""
         if attempt.reply is None:
             return Effort()
@@ -306,14 +310,14 @@ def retry_after(value: str | None, now: datetime | None = None) -> float:
     return seconds if seconds > 0 else 0.0
 
 
-def _same_answer(answer: Answer[T], question: Question[T]) -> Answer[T]:
+def _same_answer(answer: ServerAnswer[T], question: ServerQuestion[T]) -> ServerAnswer[T]:
     """The answer to another question with the same body: it costs nothing, and is read in its own way."""
     if answer.fault is not None:
         return replace(answer, effort=Effort())
     try:
-        return Answer(answer.reply, question.read(answer.reply))
+        return ServerAnswer(answer.reply, question.read(answer.reply))
     except BadReply as error:
-        return Answer(answer.reply, None, error.fault, str(error))
+        return ServerAnswer(answer.reply, None, error.fault, str(error))
 
 
 def _read_key(name: str | None) -> str | None:

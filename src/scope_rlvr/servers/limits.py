@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Breaker:
+class CircuitBreaker:
     """Leaves a failing server alone for a while.
 
     After ``pause_after`` failures in a row nothing is asked for ``pause_seconds``; then one request at a time tries whether
@@ -15,7 +15,7 @@ class Breaker:
     way together, those that hang end last, and are no sign of a server that is down. Times are seconds on any clock that
     does not go back.
 
-    >>> breaker = Breaker(pause_after=2, pause_seconds=30)
+    >>> breaker = CircuitBreaker(pause_after=2, pause_seconds=30)
     >>> breaker.failed(0.0, "HTTP 500", asked_at=0.0); breaker.failed(1.0, "HTTP 503", asked_at=0.5)
     >>> breaker.allows(at=2.0), breaker.allows(at=31.0), breaker.allows(at=31.1)
     (False, True, False)

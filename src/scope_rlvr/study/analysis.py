@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from scope_rlvr.study.plan import Cell, Study
-from scope_rlvr.study.results import Curve, Result
+from scope_rlvr.study.results import Curve, RunResult
 from scope_rlvr.study.statistics import (
     Interval,
     PairedDifference,
@@ -28,7 +28,7 @@ TABLE_SCHEMA = 1
 _TOKEN_GRID_POINTS = 25
 _SHARE = re.compile(r"accuracy|(pass|maj|avg)_at_\d+")
 
-Extract = Callable[[Result], Mapping[str, float]]
+Extract = Callable[[RunResult], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Analysis:
     """All figures of a study. ``results`` holds every planned run that has finished, by cell."""
 
     study: Study
-    results: dict[Cell, dict[int, Result]]
+    results: dict[Cell, dict[int, RunResult]]
     failed: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -68,7 +68,7 @@ class Analysis:
         return [cell for cell in self.study.cells if self.results.get(cell)]
 
     @property
-    def all_results(self) -> list[Result]:
+    def all_results(self) -> list[RunResult]:
         return [result for cell in self.cells for result in self.results[cell].values()]
 
     # --- measures --------------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class Analysis:
         }
 
 
-def measures_after(result: Result) -> dict[str, float]:
+def measures_after(result: RunResult) -> dict[str, float]:
     """What was measured after the last step, as ``<set>/<measure>``; pass@1 is the accuracy."""
     found: dict[str, float] = {}
     for set_name, record in result.after.items():
@@ -224,7 +224,7 @@ def measures_after(result: Result) -> dict[str, float]:
     return found
 
 
-def budgets(result: Result) -> dict[str, float]:
+def budgets(result: RunResult) -> dict[str, float]:
     """What a run has spent, in the four currencies, and what its salvages came to."""
     found = {
         "steps": float(result.steps),
@@ -240,7 +240,7 @@ def budgets(result: Result) -> dict[str, float]:
 def at_tokens(tokens: float) -> Extract:
     """Reads a run's evaluations during training where it had sampled so many tokens, straight between two of them."""
 
-    def extract(result: Result) -> dict[str, float]:
+    def extract(result: RunResult) -> dict[str, float]:
         spent = policy_tokens(result.evaluations)
         read = {name: _read(spent, result.evaluations[name], tokens) for name in _evaluated(result)}
         return {name: value for name, value in read.items() if value is not None}
@@ -260,7 +260,7 @@ def policy_tokens(curves: Mapping[str, Curve]) -> Curve:
     return [None if a is None else a + (b or 0.0) for a, b in zip(sampled, continued, strict=True)]
 
 
-def _evaluated(result: Result) -> list[str]:
+def _evaluated(result: RunResult) -> list[str]:
     return [name for name in result.evaluations if name != "step" and not name.startswith("tokens/")]
 
 
@@ -269,7 +269,7 @@ def _read(xs: Curve, ys: Curve, at: float) -> float | None:
     return interpolate([x for x, _ in points], [y for _, y in points], at)
 
 
-def _line(result: Result, name: str, over_tokens: bool) -> dict[float, float]:
+def _line(result: RunResult, name: str, over_tokens: bool) -> dict[float, float]:
     """The known points of one run's curve; evaluations come before what was measured at every step."""
     curves = result.evaluations if name in result.evaluations else result.curves
     if name not in curves:

@@ -17,7 +17,7 @@ from scope_rlvr.run.config import RunConfig
 from scope_rlvr.store.files import write_text
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.study.plan import Cell, PlannedRun, Study
-from scope_rlvr.study.results import Result, read_result
+from scope_rlvr.study.results import RunResult, read_result
 
 if sys.platform != "win32":
     import fcntl
@@ -57,12 +57,12 @@ class StudyFolder:
     def result_file(self, run: PlannedRun) -> Path:
         return self.results / f"{run.id}.json"
 
-    def results_of(self, study: Study) -> dict[Cell, dict[int, Result]]:
+    def results_of(self, study: Study) -> dict[Cell, dict[int, RunResult]]:
         """Every planned run of a study that has finished, by cell and seed."""
         found = {cell: {run.seed: self.result(run) for run in study.runs_of(cell)} for cell in study.cells}
         return {cell: {seed: r for seed, r in by_seed.items() if r is not None} for cell, by_seed in found.items()}
 
-    def result(self, run: PlannedRun) -> Result | None:
+    def result(self, run: PlannedRun) -> RunResult | None:
         file = self.result_file(run)
         return read_result(file) if file.is_file() else None
 

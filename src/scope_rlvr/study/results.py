@@ -48,7 +48,7 @@ _SIGNIFICANT = 5
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """What is kept of a run. ``curves`` and ``evaluations`` hold one list a name, all as long as their ``step``."""
 
     study: str
@@ -75,15 +75,15 @@ class Result:
         return self.tokens.get("sampled", 0) + self.tokens.get("continuation", 0)
 
 
-def condense(run: PlannedRun, folder: RunFolder, study: str, runs_at_once: int | None) -> Result:
-    """A finished run folder as a :class:`Result`; raises :class:`UserError` where the run has not finished."""
+def condense(run: PlannedRun, folder: RunFolder, study: str, runs_at_once: int | None) -> RunResult:
+    """A finished run folder as a :class:`RunResult`; raises :class:`UserError` where the run has not finished."""
     summary = folder.read_json("summary.json")
     if not is_finished(folder, run.config):
         raise UserError(f"{folder.path} has not finished: {(summary or {}).get('stopped_because', 'no summary')}")
     assert summary is not None, "a finished run has a summary"
     records = list(read_records(folder.metrics))
     training = math.fsum(record.get("seconds/step", 0.0) for record in records)
-    return Result(
+    return RunResult(
         study=study,
         arm=run.cell.arm,
         value=run.cell.value,
@@ -185,7 +185,7 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.{_SIGNIFICANT}g}") if abs(value) < 10**_SIGNIFICANT else round(value)
 
 
-def write_result(result: Result, file: Path) -> None:
+def write_result(result: RunResult, file: Path) -> None:
     """Write a result whole or not at all, one key or curve a line, so that a changed one is a short difference."""
     lines = [f'"schema": {RESULT_SCHEMA}']
     for name, value in vars(result).items():
@@ -202,7 +202,7 @@ def _compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def read_result(file: Path) -> Result:
+def read_result(file: Path) -> RunResult:
     """Read a result; fields of later versions are left out, another schema is refused."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
@@ -211,7 +211,7 @@ def read_result(file: Path) -> Result:
                 f"{file} has schema {values.get('schema')!r} and this version reads {RESULT_SCHEMA}; "
                 "remove it to have the run done again"
             )
-        return Result(**{name: values[name] for name in Result.__dataclass_fields__ if name in values})
+        return RunResult(**{name: values[name] for name in RunResult.__dataclass_fields__ if name in values})
     except (OSError, ValueError, TypeError, AttributeError) as error:
         if isinstance(error, UserError):
             raise

@@ -13,7 +13,7 @@ from scope_rlvr.core.ports import Fault, TeacherReply, TeacherRequest, TextCodec
 from scope_rlvr.core.prompts import fill
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.types import Problem
-from scope_rlvr.servers.client import Answer, BadReply, Client, Question
+from scope_rlvr.servers.client import BadReply, Client, ServerAnswer, ServerQuestion
 from scope_rlvr.store.digests import value_digest
 from scope_rlvr.teachers.prompts import shown_problem
 from scope_rlvr.teachers.settings import PLAIN_PROMPT, AnyInterface, Chat, Completions
@@ -106,7 +106,7 @@ class ServerTeacher:
         answers = self.client.ask(self.interface.path, questions, use_cache=use_cache)
         return [_reply_of(answer) for answer in answers]
 
-    def _question(self, request: TeacherRequest, body: dict[str, Any]) -> Question[TeacherReply]:
+    def _question(self, request: TeacherRequest, body: dict[str, Any]) -> ServerQuestion[TeacherReply]:
         body = {
             name: value for name, value in body.items() if name not in self.interface.leave_out
         } | self.interface.extra
@@ -114,7 +114,7 @@ class ServerTeacher:
         # Of a text, the policy's tokens are a guess; the server's own count takes its place as soon as it is known.
         text = prompt if isinstance(prompt, str) else body["messages"][0]["content"] if prompt is None else ""
         num_prompt_tokens = len(prompt) if isinstance(prompt, list) else len(self.codec.encode(text))
-        return Question(
+        return ServerQuestion(
             body, num_prompt_tokens, self._num_tokens(request), lambda reply: self._read(request, body, reply)
         )
 
@@ -241,7 +241,7 @@ def served_names(models: Any) -> list[str]:
     return [m["id"] for m in data or [] if isinstance(m, dict) and isinstance(m.get("id"), str)]
 
 
-def _reply_of(answer: Answer[TeacherReply]) -> TeacherReply:
+def _reply_of(answer: ServerAnswer[TeacherReply]) -> TeacherReply:
     if answer.value is None:
         return TeacherReply(error=answer.message, fault=answer.fault, effort=answer.effort)
     return replace(answer.value, effort=answer.effort)

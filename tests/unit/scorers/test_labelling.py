@@ -6,7 +6,7 @@ import pytest
 
 from scope_rlvr.core.ports import Continuation, Sampling
 from scope_rlvr.core.steps import StepRule, split_steps
-from scope_rlvr.scorer_lab.labelling import Attempt, Estimate, Labeller
+from scope_rlvr.scorer_lab.labelling import Attempt, Labeller, MonteCarloEstimate
 from tests.doubles import PROBLEM, PROMPT_IDS, CharCodec, ExactVerifier, ScriptedPolicy, sampled
 
 RIGHT, WRONG, UNKNOWN = "answer 7|", "answer 8|", "answer ?|"
@@ -51,10 +51,10 @@ def test_a_response_that_was_cut_off_is_continued_at_its_end_too():
 
 @pytest.mark.parametrize(("right_above", "labels"), [(0.0, [True, True, False]), (0.5, [True, False, False])])
 def test_hard_labels(right_above, labels):
-    estimates = [Estimate(2, 2), Estimate(1, 2), Estimate(0, 2)]
+    estimates = [MonteCarloEstimate(2, 2), MonteCarloEstimate(1, 2), MonteCarloEstimate(0, 2)]
     found = labeller(ScriptedPolicy(), right_above=right_above)
     assert [found.is_right(estimate) for estimate in estimates] == labels
-    assert found.is_right(Estimate(0, 0)) is None
+    assert found.is_right(MonteCarloEstimate(0, 0)) is None
 
 
 def test_a_continuation_has_no_more_room_than_the_context_leaves():
