@@ -14,13 +14,14 @@ import pytest
 from rich.console import Console
 
 from scope_rlvr.core.groups import SalvageOutcome
+from scope_rlvr.core.visible import visible
 from scope_rlvr.report import ReportError, write_report
 from scope_rlvr.report.cases import FailureEntry, Part, case_of, index_failures, spread, spread_over_outcomes
 from scope_rlvr.report.charts import Series, line_chart, smoothed, stacked_chart
 from scope_rlvr.report.live import LiveDisplay, final_table, sparkline
 from scope_rlvr.report.reading import JsonLines, read_run
 from scope_rlvr.report.terminal import show_run
-from scope_rlvr.report.wording import OUTCOME_MEANING, percent, visible
+from scope_rlvr.report.wording import OUTCOME_MEANING, percent
 from scope_rlvr.salvage.settings import SalvageSettings
 from tests.example_run import make_run
 

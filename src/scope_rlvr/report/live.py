@@ -17,8 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from scope_rlvr.core.groups import GroupClass
+from scope_rlvr.core.visible import visible
 from scope_rlvr.report.evaluations import evaluation_tables
-from scope_rlvr.report.wording import GROUP_CLASSES, duration, number, percent, teacher_failures, visible
+from scope_rlvr.report.wording import GROUP_CLASSES, duration, number, percent, teacher_failures
 
 PLAIN_LINE_EVERY = 10
 

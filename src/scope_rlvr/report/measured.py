@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from scope_rlvr.core.visible import visible
 from scope_rlvr.evaluation.evaluate import EvaluationResult
 from scope_rlvr.evaluation.measures import AT_K, Figure, figures
-from scope_rlvr.report.wording import number, percent, plain, visible
+from scope_rlvr.report.wording import number, percent, plain
 
 _SHARES = {*AT_K, "truncated", "effective_groups"}
 

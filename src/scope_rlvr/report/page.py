@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from scope_rlvr.core.visible import visible
 from scope_rlvr.report import charts, wording
 from scope_rlvr.report.cases import (
     Case,
@@ -86,7 +87,7 @@ def _teacher_notes(run: RecordedRun) -> list[str]:
 
 
 def _finalize(value: Any) -> Any:
-    return wording.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def choose_cases(rollouts: JsonLines, found: FailureIndex) -> tuple[list[Case], list[Case]]:

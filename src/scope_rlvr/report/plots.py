@@ -20,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from scope_rlvr.report.wording import visible
+from scope_rlvr.core.visible import visible
 from scope_rlvr.store.files import replacing, write_text
 
 ARM_COLOURS = ("#0153e3", "#cf4b0c", "#01875a", "#af1884", "#1b8fb3", "#8a6d00", "#6b4fd8", "#8a8f98")

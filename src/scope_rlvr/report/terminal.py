@@ -9,6 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from scope_rlvr.core.visible import visible
 from scope_rlvr.report.cases import (
     Case,
     FailureEntry,
@@ -21,7 +22,7 @@ from scope_rlvr.report.cases import (
     spread,
 )
 from scope_rlvr.report.reading import ReportError, method_name, read_run
-from scope_rlvr.report.wording import GROUP_CLASSES, meaning, visible
+from scope_rlvr.report.wording import GROUP_CLASSES, meaning
 
 PART_STYLE = {
     Part.KEPT: "#4f8ff7",

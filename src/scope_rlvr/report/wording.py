@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from scope_rlvr.core.groups import GroupClass, SalvageOutcome
@@ -49,20 +48,6 @@ GROUP_CLASSES = {
     GroupClass.UNUSABLE: "groups/unusable",
 }
 """Group classes in the order in which they are stacked, with the metric that counts each."""
-
-_NOT_SHOWN_AS_IS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
-)
-
-
-def visible(text: str) -> str:
-    """Text in which nothing acts on the screen that shows it: control, direction and broken characters become marks.
-
-    >>> visible("a\\x00b\\x1b[31m")
-    'a⟨U+0000⟩b⟨U+001B⟩[31m'
-    """
-    return _NOT_SHOWN_AS_IS.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", text)
-
 
 def teacher_failures(counts: Mapping[str, float]) -> str:
     """How many questions a teacher did not answer and why, from counts by metric; empty where it answered all.

@@ -11,9 +11,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from scope_rlvr.core.visible import visible
 from scope_rlvr.problems.labelled import LabelledFile
 from scope_rlvr.report.plots import ARM_COLOURS, SOFT, Plot
-from scope_rlvr.report.wording import duration, number, percent, visible
+from scope_rlvr.report.wording import duration, number, percent
 from scope_rlvr.salvage.rules import AnyRule, Calibrated
 from scope_rlvr.scorer_lab.bench import Bench, SetResult
 from scope_rlvr.scorer_lab.bench_command import Throughput

@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from scope_rlvr.report.wording import duration, percent, visible
+from scope_rlvr.core.visible import visible
+from scope_rlvr.report.wording import duration, percent
 from scope_rlvr.study.plan import Cell, Study
 from scope_rlvr.study.runner import RunState, Status
 

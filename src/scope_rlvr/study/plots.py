@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from scope_rlvr.core.visible import visible
 from scope_rlvr.report.plots import ARM_COLOURS, Plot
-from scope_rlvr.report.wording import plain, visible
+from scope_rlvr.report.wording import plain
 from scope_rlvr.study.analysis import Analysis, is_share, measures_after
 from scope_rlvr.study.plan import Cell
 from scope_rlvr.study.statistics import Interval

@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from scope_rlvr.core.errors import UserError
-from scope_rlvr.report.wording import visible
+from scope_rlvr.core.visible import visible
 from scope_rlvr.store.files import write_json, write_text
 from scope_rlvr.study.analysis import Analysis
 from scope_rlvr.study.content import Section, Table, facts, notes, sections
