@@ -26,7 +26,7 @@ from scope_rlvr.scorer_lab.training.run import (
     train_step_scorer,
 )
 from scope_rlvr.scorer_lab.training.settings import ScorerTraining
-from scope_rlvr.scorer_lab.training.trainer import Diverged, Watch, fit
+from scope_rlvr.scorer_lab.training.trainer import TrainingDiverged, Watch, fit
 from scope_rlvr.scorers.families import ScorerSection
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.store.folder import RunFolder
@@ -101,7 +101,7 @@ def test_gradients_that_are_not_numbers_stop_before_the_weights_change(tmp_path:
     with torch.no_grad():
         model.score.weight[0, 0] = torch.nan
     before = {name: tensor.clone() for name, tensor in model.state_dict().items() if name != "score.weight"}
-    with pytest.raises(Diverged, match="step 1 is not a number"):
+    with pytest.raises(TrainingDiverged, match="step 1 is not a number"):
         fitted(RunFolder(tmp_path), model=model)
     assert_same(before, {name: model.state_dict()[name] for name in before})
     assert RunFolder(tmp_path).last_checkpoint() is None

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.scorer_lab.first_error import Answer, harmonic_mean, judge
+from scope_rlvr.scorer_lab.first_error import Prediction, harmonic_mean, judge
 from scope_rlvr.scorer_lab.reliability import LabelledScores, isotonic_map, reliability
-from scope_rlvr.scorer_lab.rule_search import Costs, LevelSearch, ScoredRow, cheapest, mean_cost, rule_kinds
+from scope_rlvr.scorer_lab.rule_search import LevelSearch, MistakeCosts, ScoredRow, cheapest, mean_cost, rule_kinds
 
 indices = st.none() | st.integers(0, 6)
-answers = st.lists(st.builds(Answer, indices, indices, st.booleans()), min_size=1, max_size=30)
+answers = st.lists(st.builds(Prediction, indices, indices, st.booleans()), min_size=1, max_size=30)
 chances = st.floats(0, 1)
 steps = st.lists(st.tuples(chances, st.booleans()), min_size=1, max_size=30)
 
@@ -85,10 +85,10 @@ def test_an_isotonic_map_rises_keeps_the_mean_and_maps_again_to_itself(drawn):
 @given(rows, st.integers(0, 3))
 def test_a_level_does_to_every_row_what_its_rule_does(drawn, which):
     search = LevelSearch(rule_kinds(0.0, 1.0)[which], drawn)
-    costs = Costs(late=4.0, missed=2.0, false_alarm=0.5)
+    costs = MistakeCosts(late=4.0, missed=2.0, false_alarm=0.5)
     for index, total in enumerate(search.totals(costs.of())):
         rule = search.rule(index)
-        found = [Answer(row.first_wrong, rule.first_wrong(row.scores)).finding for row in drawn]
+        found = [Prediction(row.first_wrong, rule.first_wrong(row.scores)).outcome for row in drawn]
         assert total / len(drawn) == pytest.approx(mean_cost(found, costs))
 
 
@@ -105,7 +105,7 @@ def test_a_higher_level_never_finds_a_later_step(drawn):
 
 @given(rows, st.floats(0, 10))
 def test_the_choice_costs_no_more_than_any_rule_that_was_tried(drawn, late):
-    costs, kinds = Costs(late=late), rule_kinds(0.0, 1.0)
+    costs, kinds = MistakeCosts(late=late), rule_kinds(0.0, 1.0)
     choice = cheapest(kinds, drawn, costs, num_resamples=2)
     for kind in kinds:
         assert choice.cost.value <= LevelSearch(kind, drawn).totals(costs.of()).min() / len(drawn) + 1e-6

@@ -11,39 +11,39 @@ from scope_rlvr.problems.labelled import LabelledSolution, read_labelled
 from scope_rlvr.salvage.rules import Threshold
 from scope_rlvr.scorer_lab.baselines import AlwaysNoneScorer, RandomScorer
 from scope_rlvr.scorer_lab.bench import ScoredSet, bench, score_rows
-from scope_rlvr.scorer_lab.first_error import Answer, Finding, harmonic_mean, judge
+from scope_rlvr.scorer_lab.first_error import Prediction, PredictionOutcome, harmonic_mean, judge
 from tests.benchmark_data import benchmark_file
 
 
 @pytest.mark.parametrize(
-    ("first_wrong", "found", "is_scored", "finding", "distance"),
+    ("first_wrong", "found", "is_scored", "outcome", "distance"),
     [
-        (2, 2, True, Finding.EXACT, 0),
-        (2, 0, True, Finding.EARLY, -2),
-        (2, 5, True, Finding.LATE, 3),
-        (2, None, True, Finding.MISSED, None),
-        (2, None, False, Finding.UNSCORED_WRONG, None),
-        (None, None, True, Finding.LEFT_ALONE, None),
-        (None, 0, True, Finding.FALSE_ALARM, None),
-        (None, None, False, Finding.UNSCORED_RIGHT, None),
+        (2, 2, True, PredictionOutcome.EXACT, 0),
+        (2, 0, True, PredictionOutcome.EARLY, -2),
+        (2, 5, True, PredictionOutcome.LATE, 3),
+        (2, None, True, PredictionOutcome.MISSED, None),
+        (2, None, False, PredictionOutcome.UNSCORED_WRONG, None),
+        (None, None, True, PredictionOutcome.LEFT_ALONE, None),
+        (None, 0, True, PredictionOutcome.FALSE_ALARM, None),
+        (None, None, False, PredictionOutcome.UNSCORED_RIGHT, None),
     ],
 )
-def test_what_an_answer_comes_to(first_wrong, found, is_scored, finding, distance):
-    answer = Answer(first_wrong, found, is_scored)
-    assert (answer.finding, answer.distance) == (finding, distance)
+def test_what_an_answer_comes_to(first_wrong, found, is_scored, outcome, distance):
+    prediction = Prediction(first_wrong, found, is_scored)
+    assert (prediction.outcome, prediction.distance) == (outcome, distance)
 
 
 def test_confusion_by_hand():
     # Eight rows with a wrong step: 2 exact, 3 early (by 1, 1, 4), 1 late (by 2), 1 missed, 1 unscored.
     wrong = [
-        *(Answer(1, 1), Answer(0, 0)),
-        *(Answer(3, 2), Answer(1, 0), Answer(5, 1)),
-        Answer(0, 2),
-        Answer(4, None),
-        Answer(2, None, is_scored=False),
+        *(Prediction(1, 1), Prediction(0, 0)),
+        *(Prediction(3, 2), Prediction(1, 0), Prediction(5, 1)),
+        Prediction(0, 2),
+        Prediction(4, None),
+        Prediction(2, None, is_scored=False),
     ]
     # Four without: 3 left alone, 1 false alarm.
-    right = [Answer(None, None)] * 3 + [Answer(None, 0)]
+    right = [Prediction(None, None)] * 3 + [Prediction(None, 0)]
     found = judge(wrong + right)
     assert (found.num_wrong, found.num_right) == (8, 4)
     shares = {name: share.value for name, share in (found.wrong | found.right).items()}
@@ -64,13 +64,13 @@ def test_confusion_by_hand():
 
 
 def test_rows_of_one_sort_leave_the_other_accuracy_and_f1_undefined():
-    found = judge([Answer(1, 1), Answer(2, 0)])
+    found = judge([Prediction(1, 1), Prediction(2, 0)])
     assert found.accuracy_wrong.value == 0.5
     assert (found.accuracy_right.value, found.f1.value, found.f1.interval) == (None, None, None)
 
 
 def test_an_interval_covers_what_a_binomial_would():
-    found = judge([Answer(0, 0)] * 50 + [Answer(1, 0)] * 50)
+    found = judge([Prediction(0, 0)] * 50 + [Prediction(1, 0)] * 50)
     low, high = found.accuracy_wrong.interval
     assert low == pytest.approx(0.5 - 1.96 * 0.05, abs=0.02)
     assert high == pytest.approx(0.5 + 1.96 * 0.05, abs=0.02)
@@ -109,7 +109,8 @@ def assert_random_is_as_derived(rows, num_seeds):
     """The mean over seeds lies within four standard errors of the derived accuracies."""
     on_wrong, on_right = analytic(rows)
     drawn = [
-        judge(scored(RandomScorer(seed), rows).answers(RandomScorer.rule), num_resamples=2) for seed in range(num_seeds)
+        judge(scored(RandomScorer(seed), rows).predictions(RandomScorer.rule), num_resamples=2)
+        for seed in range(num_seeds)
     ]
     for expected, of_rows, read in (
         (on_wrong, [r for r in rows if r.first_wrong is not None], lambda f: f.accuracy_wrong.value),

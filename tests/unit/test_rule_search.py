@@ -7,10 +7,10 @@ import random
 import pytest
 
 from scope_rlvr.salvage.rules import ArgMin, Calibrated, CalibrationMap, Drop, Threshold, TwoInARow
-from scope_rlvr.scorer_lab.first_error import Answer, harmonic_mean, judge
+from scope_rlvr.scorer_lab.first_error import Prediction, harmonic_mean, judge
 from scope_rlvr.scorer_lab.rule_search import (
-    Costs,
     LevelSearch,
+    MistakeCosts,
     ScoredRow,
     best_f1,
     cheapest,
@@ -33,7 +33,7 @@ def random_rows(seed, count=40):
 
 
 def answers(rule, rows):
-    return [Answer(row.first_wrong, rule.first_wrong(row.scores)) for row in rows]
+    return [Prediction(row.first_wrong, rule.first_wrong(row.scores)) for row in rows]
 
 
 def f1_of(rule, rows):
@@ -47,11 +47,11 @@ def f1_of(rule, rows):
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind)
 def test_a_curve_says_what_the_rule_does_at_every_level(rule):
     rows = random_rows(seed=1)
-    costs = Costs(late=5.0, missed=2.0, false_alarm=0.5)
+    costs = MistakeCosts(late=5.0, missed=2.0, false_alarm=0.5)
     search = LevelSearch(kind_of(rule, 0.0, 1.0), rows)
     assert len(search.levels_L) > 15
     for index, total in enumerate(search.totals(costs.of())):
-        found = [answer.finding for answer in answers(search.rule(index), rows)]
+        found = [prediction.outcome for prediction in answers(search.rule(index), rows)]
         assert total / len(rows) == pytest.approx(mean_cost(found, costs)), search.levels_L[index]
 
 
@@ -73,8 +73,8 @@ def test_the_best_threshold_by_hand():
 def test_where_errors_cannot_be_avoided_costs_decide():
     # Below 0.5 the second row is cut too late; above 0.6 the first too early.
     rows = [ScoredRow((0.6, 0.3), 1), ScoredRow((0.7, 0.4), 0)]
-    late_is_dear = cheapest(rule_kinds(0.0, 1.0)[:1], rows * 10, Costs(late=5.0), num_resamples=50)
-    late_is_cheap = cheapest(rule_kinds(0.0, 1.0)[:1], rows * 10, Costs(late=0.2), num_resamples=50)
+    late_is_dear = cheapest(rule_kinds(0.0, 1.0)[:1], rows * 10, MistakeCosts(late=5.0), num_resamples=50)
+    late_is_cheap = cheapest(rule_kinds(0.0, 1.0)[:1], rows * 10, MistakeCosts(late=0.2), num_resamples=50)
     assert late_is_dear.rule.threshold > 0.7
     assert late_is_dear.cost.value == pytest.approx(0.5)
     assert 0.4 < late_is_cheap.rule.threshold <= 0.6
@@ -84,15 +84,19 @@ def test_where_errors_cannot_be_avoided_costs_decide():
 def test_cost_of_missed_and_of_false_alarms():
     rows = [ScoredRow((0.4,), 0), ScoredRow((0.3,), None)]
     kinds = rule_kinds(0.0, 1.0)[:1]
-    assert cheapest(kinds, rows * 5, Costs(late=1, missed=3, false_alarm=1), num_resamples=20).rule.threshold > 0.4
-    assert cheapest(kinds, rows * 5, Costs(late=1, missed=1, false_alarm=3), num_resamples=20).rule.threshold <= 0.3
+    assert (
+        cheapest(kinds, rows * 5, MistakeCosts(late=1, missed=3, false_alarm=1), num_resamples=20).rule.threshold > 0.4
+    )
+    assert (
+        cheapest(kinds, rows * 5, MistakeCosts(late=1, missed=1, false_alarm=3), num_resamples=20).rule.threshold <= 0.3
+    )
 
 
 def test_another_kind_is_chosen_where_it_reads_better():
     # The level of the scores says nothing, their drop everything.
     rows = [ScoredRow((base, base - 0.02, base - 0.3), 2) for base in (0.4, 0.6, 0.8, 0.95)]
     rows += [ScoredRow((base, base - 0.01, base - 0.03), None) for base in (0.15, 0.35, 0.55, 0.9)]
-    choice = cheapest(rule_kinds(0.0, 1.0), rows * 5, Costs(late=5.0), num_resamples=100)
+    choice = cheapest(rule_kinds(0.0, 1.0), rows * 5, MistakeCosts(late=5.0), num_resamples=100)
     assert choice.rule.kind == "drop"
     assert choice.cost.value == pytest.approx(0.0)
     assert choice.rule.drop == pytest.approx(0.15, abs=0.1)
@@ -114,7 +118,7 @@ def noisy_rows(seed, count):
 
 def test_a_choice_on_few_rows_is_less_sure():
     few, many = (
-        cheapest(rule_kinds(0.0, 1.0)[:1], noisy_rows(0, count), Costs(late=3.0), num_resamples=200)
+        cheapest(rule_kinds(0.0, 1.0)[:1], noisy_rows(0, count), MistakeCosts(late=3.0), num_resamples=200)
         for count in (30, 800)
     )
     assert few.level_interval[1] - few.level_interval[0] > many.level_interval[1] - many.level_interval[0]
@@ -124,13 +128,13 @@ def test_a_choice_on_few_rows_is_less_sure():
 
 def test_cost_elsewhere_is_what_new_rows_cost():
     """The cost on the rows chosen on is too good; the other one foretells new rows, on average over draws."""
-    costs, here, elsewhere, fresh = Costs(late=3.0), [], [], []
+    costs, here, elsewhere, fresh = MistakeCosts(late=3.0), [], [], []
     new_rows = noisy_rows(1000, 3000)
     for seed in range(12):
         choice = cheapest(rule_kinds(0.0, 1.0), noisy_rows(seed, 25), costs, num_resamples=60)
         here.append(choice.cost.value)
         elsewhere.append(choice.cost_elsewhere.value)
-        fresh.append(mean_cost([answer.finding for answer in answers(choice.rule, new_rows)], costs))
+        fresh.append(mean_cost([prediction.outcome for prediction in answers(choice.rule, new_rows)], costs))
     mean_here, mean_elsewhere, mean_fresh = (sum(values) / 12 for values in (here, elsewhere, fresh))
     assert mean_here < mean_fresh
     assert abs(mean_elsewhere - mean_fresh) < abs(mean_here - mean_fresh)

@@ -10,7 +10,7 @@ from scope_rlvr.core.ports import StepScorer
 from scope_rlvr.core.toolbox import trusted_scores
 from scope_rlvr.problems.labelled import LabelledSolution
 from scope_rlvr.salvage.rules import AnyRule, Calibrated
-from scope_rlvr.scorer_lab.first_error import Answer, FirstErrorFigures, judge
+from scope_rlvr.scorer_lab.first_error import FirstErrorFigures, Prediction, judge
 from scope_rlvr.scorer_lab.reliability import LabelledScores, Reliability, reliability
 from scope_rlvr.scorer_lab.rule_search import ScoredRow, best_f1, kind_of
 
@@ -34,10 +34,10 @@ class ScoredSet:
         pairs = zip(self.solutions, self.scores, strict=True)
         return [ScoredRow(scores, solution.first_wrong) for solution, scores in pairs if scores is not None]
 
-    def answers(self, rule: AnyRule) -> list[Answer]:
+    def predictions(self, rule: AnyRule) -> list[Prediction]:
         """What a rule makes of the scores, row by row."""
         return [
-            Answer(solution.first_wrong, None if scores is None else rule.first_wrong(scores), scores is not None)
+            Prediction(solution.first_wrong, None if scores is None else rule.first_wrong(scores), scores is not None)
             for solution, scores in zip(self.solutions, self.scores, strict=True)
         ]
 
@@ -75,7 +75,7 @@ class SetResult:
 
 
 @dataclass(frozen=True)
-class Bench:
+class BenchResult:
     """The results of all sets. The tuned rule is the own rule with the level that has the highest F1 on ``tuned_on``.
 
     Where that set has no F1, not having scored rows with and without a wrong step, it is the own rule as it is.
@@ -98,14 +98,14 @@ class Bench:
         return _mean([result.tuned.f1.value for result in self.results if result.name != self.tuned_on])
 
 
-def bench(sets: Sequence[ScoredSet], own_rule: AnyRule, tuned_on: str) -> Bench:
+def bench(sets: Sequence[ScoredSet], own_rule: AnyRule, tuned_on: str) -> BenchResult:
     """Judge a scorer by its scores. ``tuned_on`` is the name of one of the sets."""
     tuning = next(scored for scored in sets if scored.name == tuned_on)
     rows = tuning.rows()
     can_tune = len({row.first_wrong is None for row in rows}) == 2
     tuned_rule = best_f1(kind_of(own_rule, *score_range(sets)), rows) if can_tune else own_rule
     results = tuple(_judged(scored, own_rule, tuned_rule) for scored in sets)
-    return Bench(own_rule, tuned_rule, tuned_on, can_tune, results)
+    return BenchResult(own_rule, tuned_rule, tuned_on, can_tune, results)
 
 
 def score_range(sets: Sequence[ScoredSet]) -> tuple[float, float]:
@@ -115,12 +115,12 @@ def score_range(sets: Sequence[ScoredSet]) -> tuple[float, float]:
 
 
 def _judged(scored: ScoredSet, own_rule: AnyRule, tuned_rule: AnyRule) -> SetResult:
-    answers = scored.answers(own_rule)
-    of_wrong_answers = [a for a, s in zip(answers, scored.solutions, strict=True) if s.is_answer_right is False]
+    predictions = scored.predictions(own_rule)
+    of_wrong_answers = [p for p, s in zip(predictions, scored.solutions, strict=True) if s.is_answer_right is False]
     return SetResult(
         name=scored.name,
-        own=judge(answers),
-        tuned=judge(scored.answers(tuned_rule)),
+        own=judge(predictions),
+        tuned=judge(scored.predictions(tuned_rule)),
         on_wrong_answers=judge(of_wrong_answers) if of_wrong_answers else None,
         reliability=_reliability(scored.labelled_scores(), own_rule),
         num_unscored=sum(scores is None for scores in scored.scores),

@@ -19,7 +19,7 @@ from scope_rlvr.run.config import RunConfig, apply_override, validate_config
 from scope_rlvr.run.sources import family_of
 from scope_rlvr.salvage.rules import AnyRule
 from scope_rlvr.scorer_lab.baselines import BASELINES
-from scope_rlvr.scorer_lab.bench import Bench, ScoredSet, Scores, SetResult, bench, score_rows
+from scope_rlvr.scorer_lab.bench import BenchResult, ScoredSet, Scores, SetResult, bench, score_rows
 from scope_rlvr.scorer_lab.first_error import FirstErrorFigures
 from scope_rlvr.scorer_lab.sources import read_source
 from scope_rlvr.scorers.families import EXACT
@@ -218,13 +218,13 @@ def own_rule(scorer: StepScorer) -> AnyRule:
     return cast(AnyRule, scorer.rule)
 
 
-def judged(sets: Sequence[ScoredSet], scorer: StepScorer, tune_on: str | None) -> Bench:
+def judged(sets: Sequence[ScoredSet], scorer: StepScorer, tune_on: str | None) -> BenchResult:
     """The figures of all sets, the rule tuned on the one of this name, or on the first."""
     return bench(sets, own_rule(scorer), tune_on or sets[0].name)
 
 
 def bench_record(
-    spec: ScorerSpec, files: Sequence[LabelledFile], found: Bench, throughput: Throughput
+    spec: ScorerSpec, files: Sequence[LabelledFile], found: BenchResult, throughput: Throughput
 ) -> dict[str, Any]:
     """The content of ``bench.json``, as docs/formats.md describes it."""
     return {

@@ -14,7 +14,7 @@ from scope_rlvr.scorer_lab.bench import ScoredSet, score_range
 from scope_rlvr.scorer_lab.bench_command import ScorerSpec, figures_record, file_record, interval
 from scope_rlvr.scorer_lab.first_error import FirstErrorFigures, judge
 from scope_rlvr.scorer_lab.reliability import Reliability, calibrated_elsewhere, isotonic_map, reliability
-from scope_rlvr.scorer_lab.rule_search import Choice, Costs, cheapest, mean_cost, rule_kinds
+from scope_rlvr.scorer_lab.rule_search import MistakeCosts, RuleChoice, cheapest, mean_cost, rule_kinds
 from scope_rlvr.store.folder import environment
 
 CALIBRATION_SCHEMA = 1
@@ -27,8 +27,8 @@ class Calibration:
     """A chosen rule with its costs beside those of doing without it, and a calibration map with what it mends."""
 
     scored: ScoredSet
-    costs: Costs
-    choice: Choice
+    costs: MistakeCosts
+    choice: RuleChoice
     own_rule: AnyRule
     own_cost: float
     cost_of_no_cut: float
@@ -38,12 +38,12 @@ class Calibration:
     after: Reliability
 
 
-def make_costs(late: float, missed: float, false_alarm: float) -> Costs:
+def make_costs(late: float, missed: float, false_alarm: float) -> MistakeCosts:
     """The costs; :class:`UserError` for one that is negative or not finite."""
     for name, cost in (("late", late), ("missed", missed), ("false-alarm", false_alarm)):
         if not (math.isfinite(cost) and cost >= 0):
             raise UserError(f"--{name}-cost {cost}: give a number that is 0 or more; one cut too early costs 1")
-    return Costs(late, missed, false_alarm)
+    return MistakeCosts(late, missed, false_alarm)
 
 
 def draw_rows(file: LabelledFile, count: int, seed: int) -> LabelledFile:
@@ -54,13 +54,13 @@ def draw_rows(file: LabelledFile, count: int, seed: int) -> LabelledFile:
     return replace(file, solutions=tuple(file.solutions[i] for i in drawn))
 
 
-def calibrate(scored: ScoredSet, rule: AnyRule, costs: Costs) -> Calibration:
+def calibrate(scored: ScoredSet, rule: AnyRule, costs: MistakeCosts) -> Calibration:
     """Choose rule and level by cost, and fit the map; :class:`UserError` where the rows cannot tell."""
     rows, steps = scored.rows(), scored.labelled_scores()
     _require_enough(scored)
     kinds = rule_kinds(*score_range([scored]))
     choice = cheapest(kinds, rows, costs)
-    findings = [answer.finding for answer in scored.answers(rule) if answer.is_scored]
+    outcomes = [prediction.outcome for prediction in scored.predictions(rule) if prediction.is_scored]
     fitted = isotonic_map([s for row in steps for s in row.scores], [r for row in steps for r in row.is_right])
     are_probabilities = all(0 <= score <= 1 for row in steps for score in row.scores)
     return Calibration(
@@ -68,9 +68,9 @@ def calibrate(scored: ScoredSet, rule: AnyRule, costs: Costs) -> Calibration:
         costs=costs,
         choice=choice,
         own_rule=rule,
-        own_cost=mean_cost(findings, costs),
+        own_cost=mean_cost(outcomes, costs),
         cost_of_no_cut=costs.missed * sum(row.first_wrong is not None for row in rows) / len(rows),
-        figures=judge(scored.answers(choice.rule)),
+        figures=judge(scored.predictions(choice.rule)),
         map=fitted,
         before=reliability(steps) if are_probabilities else None,
         after=reliability(calibrated_elsewhere(steps)),

@@ -16,8 +16,8 @@ import numpy as np
 from scope_rlvr.formulas.estimators import LEVEL, NUM_RESAMPLES, Floats, resamples
 
 
-class Finding(StrEnum):
-    """What a scorer's answer to one row comes to. The first five are of rows with a wrong step, the others of rows without."""
+class PredictionOutcome(StrEnum):
+    """How a prediction compares with the label. The first five are of rows with a wrong step, the others of rows without."""
 
     EXACT = "exact"
     EARLY = "too_early"
@@ -29,17 +29,23 @@ class Finding(StrEnum):
     UNSCORED_RIGHT = "unscored_right"
 
 
-OF_WRONG = (Finding.EXACT, Finding.EARLY, Finding.LATE, Finding.MISSED, Finding.UNSCORED_WRONG)
-OF_RIGHT = (Finding.LEFT_ALONE, Finding.FALSE_ALARM, Finding.UNSCORED_RIGHT)
+OF_WRONG = (
+    PredictionOutcome.EXACT,
+    PredictionOutcome.EARLY,
+    PredictionOutcome.LATE,
+    PredictionOutcome.MISSED,
+    PredictionOutcome.UNSCORED_WRONG,
+)
+OF_RIGHT = (PredictionOutcome.LEFT_ALONE, PredictionOutcome.FALSE_ALARM, PredictionOutcome.UNSCORED_RIGHT)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Prediction:
     """A row's first wrong step and the one that was found: 0-based indices, ``None`` for no wrong step.
 
-    A row that could not be scored is an answer, too: ProcessBench counts a reply that cannot be read as wrong.
+    A row that could not be scored has a prediction, too: ProcessBench counts a reply that cannot be read as wrong.
 
-    >>> Answer(first_wrong=3, found=1).finding.value, Answer(first_wrong=3, found=1).distance
+    >>> Prediction(first_wrong=3, found=1).outcome.value, Prediction(first_wrong=3, found=1).distance
     ('too_early', -2)
     """
 
@@ -48,18 +54,18 @@ class Answer:
     is_scored: bool = True
 
     @property
-    def finding(self) -> Finding:
+    def outcome(self) -> PredictionOutcome:
         if self.first_wrong is None:
             if not self.is_scored:
-                return Finding.UNSCORED_RIGHT
-            return Finding.LEFT_ALONE if self.found is None else Finding.FALSE_ALARM
+                return PredictionOutcome.UNSCORED_RIGHT
+            return PredictionOutcome.LEFT_ALONE if self.found is None else PredictionOutcome.FALSE_ALARM
         if not self.is_scored:
-            return Finding.UNSCORED_WRONG
+            return PredictionOutcome.UNSCORED_WRONG
         if self.found is None:
-            return Finding.MISSED
+            return PredictionOutcome.MISSED
         if self.found == self.first_wrong:
-            return Finding.EXACT
-        return Finding.EARLY if self.found < self.first_wrong else Finding.LATE
+            return PredictionOutcome.EXACT
+        return PredictionOutcome.EARLY if self.found < self.first_wrong else PredictionOutcome.LATE
 
     @property
     def distance(self) -> int | None:
@@ -104,36 +110,36 @@ def harmonic_mean(accuracy_wrong: float, accuracy_right: float) -> float:
     return 2 * accuracy_wrong * accuracy_right / total if total else 0.0
 
 
-def judge(answers: Sequence[Answer], *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> FirstErrorFigures:
+def judge(predictions: Sequence[Prediction], *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> FirstErrorFigures:
     """Every figure of these rows. Intervals are drawn over rows, of both kinds together.
 
-    >>> rows = [Answer(2, 2), Answer(2, 1), Answer(0, None), Answer(1, 1), Answer(None, None), Answer(None, 0)]
+    >>> rows = [Prediction(2, 2), Prediction(2, 1), Prediction(0, None), Prediction(1, 1), Prediction(None, None), Prediction(None, 0)]
     >>> found = judge(rows)
     >>> found.accuracy_wrong.value, found.accuracy_right.value, found.f1.value, found.wrong["missed"].value
     (0.5, 0.5, 0.5, 0.25)
     >>> found.distances
     {-1: 1, 0: 2}
     """
-    findings = [answer.finding for answer in answers]
+    outcomes = [prediction.outcome for prediction in predictions]
     kinds = (*OF_WRONG, *OF_RIGHT)
-    # One column a kind of finding: every figure is a ratio of sums of columns.
-    is_kind_NF = np.array([[finding is kind for kind in kinds] for finding in findings], dtype=float).reshape(
+    # One column for each outcome: every figure is a ratio of sums of columns.
+    is_kind_NF = np.array([[outcome is kind for kind in kinds] for outcome in outcomes], dtype=float).reshape(
         -1, len(kinds)
     )
     drawn_RF = [
-        counts_RN @ is_kind_NF for counts_RN in resamples(len(findings), seed=seed, num_resamples=num_resamples)
+        counts_RN @ is_kind_NF for counts_RN in resamples(len(outcomes), seed=seed, num_resamples=num_resamples)
     ]
     # The first row is the sample itself.
     sums_F = dict(zip(kinds, np.vstack([is_kind_NF.sum(axis=0), *drawn_RF]).T, strict=True))
     wrong = {kind: _ratio(sums_F[kind], sum(sums_F[k] for k in OF_WRONG)) for kind in OF_WRONG}
     right = {kind: _ratio(sums_F[kind], sum(sums_F[k] for k in OF_RIGHT)) for kind in OF_RIGHT}
-    on_wrong, on_right = wrong[Finding.EXACT], right[Finding.LEFT_ALONE]
+    on_wrong, on_right = wrong[PredictionOutcome.EXACT], right[PredictionOutcome.LEFT_ALONE]
     total = on_wrong + on_right
     f1 = np.where(total == 0, 0.0, _ratio(2 * on_wrong * on_right, total))
-    distances = Counter(d for answer in answers if (d := answer.distance) is not None)
+    distances = Counter(d for prediction in predictions if (d := prediction.distance) is not None)
     return FirstErrorFigures(
-        num_wrong=sum(finding in OF_WRONG for finding in findings),
-        num_right=sum(finding in OF_RIGHT for finding in findings),
+        num_wrong=sum(outcome in OF_WRONG for outcome in outcomes),
+        num_right=sum(outcome in OF_RIGHT for outcome in outcomes),
         accuracy_wrong=estimate(on_wrong),
         accuracy_right=estimate(on_right),
         f1=estimate(f1),

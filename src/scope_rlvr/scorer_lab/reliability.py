@@ -20,7 +20,7 @@ _NUM_FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
+class ReliabilityBin:
     """Steps whose score lies in ``[low, high)`` (the last bin has its end, too): how many, their mean score, the share right."""
 
     low: float
@@ -35,7 +35,7 @@ class Reliability:
     """The reliability curve, and the expected calibration error with its interval over rows."""
 
     num_steps: int
-    bins: tuple[Bin, ...]
+    bins: tuple[ReliabilityBin, ...]
     error: Estimate
 
 
@@ -74,7 +74,7 @@ def reliability(
     for counts_RN in resamples(sums_CNB.shape[1], seed=seed, num_resamples=num_resamples):
         errors.append(_error(*(counts_RN @ sums_NB for sums_NB in sums_CNB)))
     bins = [
-        Bin(float(low), float(high), int(n), *((float(s / n), float(r / n)) if n else (None, None)))
+        ReliabilityBin(float(low), float(high), int(n), *((float(s / n), float(r / n)) if n else (None, None)))
         for low, high, n, s, r in zip(edges, edges[1:], num_B, score_B, right_B, strict=False)
     ]
     return Reliability(len(scores), tuple(bins), estimate(np.concatenate(errors)))

@@ -16,22 +16,22 @@ from scope_rlvr.problems.labelled import LabelledFile
 from scope_rlvr.report.plots import ARM_COLOURS, SOFT, Plot
 from scope_rlvr.report.wording import duration, number, percent
 from scope_rlvr.salvage.rules import AnyRule, Calibrated
-from scope_rlvr.scorer_lab.bench import Bench, SetResult
+from scope_rlvr.scorer_lab.bench import BenchResult, SetResult
 from scope_rlvr.scorer_lab.bench_command import Throughput
 from scope_rlvr.scorer_lab.calibrate import Calibration
-from scope_rlvr.scorer_lab.first_error import Estimate, Finding, FirstErrorFigures
+from scope_rlvr.scorer_lab.first_error import Estimate, FirstErrorFigures, PredictionOutcome
 
 _UNSCORED = "  not scored"
 _FIGURES: list[tuple[str, Callable[[FirstErrorFigures], Estimate]]] = [
     ("F1", lambda f: f.f1),
     ("with a wrong step: exact", lambda f: f.accuracy_wrong),
-    ("  too early", lambda f: f.wrong[Finding.EARLY]),
-    ("  too late", lambda f: f.wrong[Finding.LATE]),
-    ("  missed", lambda f: f.wrong[Finding.MISSED]),
-    (_UNSCORED, lambda f: f.wrong[Finding.UNSCORED_WRONG]),
+    ("  too early", lambda f: f.wrong[PredictionOutcome.EARLY]),
+    ("  too late", lambda f: f.wrong[PredictionOutcome.LATE]),
+    ("  missed", lambda f: f.wrong[PredictionOutcome.MISSED]),
+    (_UNSCORED, lambda f: f.wrong[PredictionOutcome.UNSCORED_WRONG]),
     ("without one: left alone", lambda f: f.accuracy_right),
-    ("  false alarm", lambda f: f.right[Finding.FALSE_ALARM]),
-    (_UNSCORED, lambda f: f.right[Finding.UNSCORED_RIGHT]),
+    ("  false alarm", lambda f: f.right[PredictionOutcome.FALSE_ALARM]),
+    (_UNSCORED, lambda f: f.right[PredictionOutcome.UNSCORED_RIGHT]),
 ]
 
 
@@ -49,7 +49,7 @@ def rule_text(rule: AnyRule) -> str:
     return " ".join([rule.kind, *named])
 
 
-def bench_tables(found: Bench) -> Iterator[RenderableType]:
+def bench_tables(found: BenchResult) -> Iterator[RenderableType]:
     """The rules, then one table a file with the scorer's own rule and the tuned one beside each other, then the means."""
     on = visible(found.tuned_on)
     tuned = (
@@ -140,10 +140,10 @@ def calibration_lines(found: Calibration) -> list[str]:
         f"          the scorer's own rule ({rule_text(found.own_rule)}) {number(found.own_cost)}, no cut at all "
         f"{number(found.cost_of_no_cut)}",
         f"found     exact {_percent(found.figures.accuracy_wrong.value)}, "
-        f"too early {_percent(found.figures.wrong[Finding.EARLY].value)}, "
-        f"too late {_percent(found.figures.wrong[Finding.LATE].value)}, "
-        f"missed {_percent(found.figures.wrong[Finding.MISSED].value)}, "
-        f"false alarm {_percent(found.figures.right[Finding.FALSE_ALARM].value)}",
+        f"too early {_percent(found.figures.wrong[PredictionOutcome.EARLY].value)}, "
+        f"too late {_percent(found.figures.wrong[PredictionOutcome.LATE].value)}, "
+        f"missed {_percent(found.figures.wrong[PredictionOutcome.MISSED].value)}, "
+        f"false alarm {_percent(found.figures.right[PredictionOutcome.FALSE_ALARM].value)}",
         f"map       {len(found.map.scores)} points; calibration error {before}{_with_interval(found.after.error, number)} after, "
         "on rows it was not fitted to",
     ]
@@ -164,18 +164,18 @@ def _with_interval(found: Estimate, write: Callable[[float], str]) -> str:
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 _BANDS = {
-    Finding.EXACT: ARM_COLOURS[2],
-    Finding.EARLY: ARM_COLOURS[5],
-    Finding.LATE: ARM_COLOURS[1],
-    Finding.MISSED: ARM_COLOURS[3],
-    Finding.UNSCORED_WRONG: ARM_COLOURS[7],
+    PredictionOutcome.EXACT: ARM_COLOURS[2],
+    PredictionOutcome.EARLY: ARM_COLOURS[5],
+    PredictionOutcome.LATE: ARM_COLOURS[1],
+    PredictionOutcome.MISSED: ARM_COLOURS[3],
+    PredictionOutcome.UNSCORED_WRONG: ARM_COLOURS[7],
 }
 _GROUP = "bench"
 _WIDE = 48
 """Characters that stand side by side in a picture."""
 
 
-def save_plots(found: Bench, folder: Path) -> list[Path]:
+def save_plots(found: BenchResult, folder: Path) -> list[Path]:
     """Write every picture in which there is something to see as SVG and as PNG; returns the files."""
     plots = []
     if any(result.own.num_wrong for result in found.results):
@@ -189,23 +189,23 @@ def save_plots(found: Bench, folder: Path) -> list[Path]:
     return [folder / f"{plot.name}.{kind}" for plot in plots for kind in ("svg", "png")]
 
 
-def _outcomes(found: Bench) -> Plot:
+def _outcomes(found: BenchResult) -> Plot:
     """What became of the rows with a wrong step, file by file."""
     results = [result for result in found.results if result.own.num_wrong]
 
     def draw(axes: Any) -> None:
         names = [_wrapped(result.name, _WIDE // len(results)) for result in results]
         below = [0.0] * len(results)
-        for finding, colour in _BANDS.items():
-            shares = [result.own.wrong[finding].value or 0.0 for result in results]
+        for outcome, colour in _BANDS.items():
+            shares = [result.own.wrong[outcome].value or 0.0 for result in results]
             if any(shares):
-                axes.bar(names, shares, 0.6, bottom=below, color=colour, label=finding.replace("_", " "))
+                axes.bar(names, shares, 0.6, bottom=below, color=colour, label=outcome.replace("_", " "))
                 below = [a + b for a, b in zip(below, shares, strict=True)]
 
     return Plot("outcomes", _GROUP, "Rows with a wrong step, own rule", draw, "", is_share=True)
 
 
-def _distances(found: Bench) -> Plot:
+def _distances(found: BenchResult) -> Plot:
     """How far from the first wrong step the one lies that was found."""
     results = [result for result in found.results if result.own.distances]
 
@@ -221,7 +221,7 @@ def _distances(found: Bench) -> Plot:
     return Plot("distances", _GROUP, "How far off, own rule", draw, label, is_share=True, has_whole_x=True)
 
 
-def _reliability_plot(found: Bench) -> Plot:
+def _reliability_plot(found: BenchResult) -> Plot:
     """The share of right steps over the score; a scorer that means what it says lies on the diagonal."""
 
     def draw(axes: Any) -> None:

@@ -18,12 +18,12 @@ import numpy as np
 
 from scope_rlvr.formulas.estimators import LEVEL, NUM_RESAMPLES, Floats, resamples
 from scope_rlvr.salvage.rules import AnyRule, ArgMin, Calibrated, Drop, Threshold, TwoInARow
-from scope_rlvr.scorer_lab.first_error import Estimate, Finding, estimate
+from scope_rlvr.scorer_lab.first_error import Estimate, PredictionOutcome, estimate
 
-_FINDINGS = tuple(Finding)
+_OUTCOMES = tuple(PredictionOutcome)
 _NARROW = 1e-9
 """Share of the range of levels below which two of them are the same."""
-_CODE = {finding: code for code, finding in enumerate(_FINDINGS)}
+_CODE = {outcome: code for code, outcome in enumerate(_OUTCOMES)}
 
 
 @dataclass(frozen=True)
@@ -99,19 +99,21 @@ class LevelSearch:
     """What becomes of rows at every level of a rule.
 
     Levels lie in the middle between neighbouring levels at which something changes (``widths_L`` is the distance of
-    those two), so that a chosen one keeps away from both. ``base_N`` is a row's finding below all levels, an event a
-    change of one row's finding.
+    those two), so that a chosen one keeps away from both. ``base_N`` is a row's outcome below all levels, an event a
+    change of one row's outcome.
 
     >>> search = LevelSearch(rule_kinds()[0], [ScoredRow((0.9, 0.2), 1), ScoredRow((0.8, 0.6), None)])
     >>> search.levels_L.round(2).tolist()
     [-0.3, 0.4, 0.75, 1.4]
-    >>> search.totals({Finding.EXACT: 1.0, Finding.LEFT_ALONE: 1.0}).tolist()
+    >>> search.totals({PredictionOutcome.EXACT: 1.0, PredictionOutcome.LEFT_ALONE: 1.0}).tolist()
     [1.0, 2.0, 1.0, 0.0]
     """
 
     def __init__(self, kind: RuleKind, rows: Sequence[ScoredRow]) -> None:
         self.kind = kind
-        self.base_N = np.array([_CODE[Finding.LEFT_ALONE if r.first_wrong is None else Finding.MISSED] for r in rows])
+        self.base_N = np.array(
+            [_CODE[PredictionOutcome.LEFT_ALONE if r.first_wrong is None else PredictionOutcome.MISSED] for r in rows]
+        )
         events = [(level, i, *change) for i, row in enumerate(rows) for level, change in _events(kind, row)]
         events.sort(key=lambda event: event[0])
         at_K = np.array([event[0] for event in events], dtype=float)
@@ -119,9 +121,9 @@ class LevelSearch:
         self.levels_L, self.widths_L = _levels(at_K, kind.low, kind.high)
         self._num_before_L = np.searchsorted(at_K, self.levels_L, side="left")
 
-    def totals(self, value_of: Mapping[Finding, float], weights_N: Floats | None = None) -> Floats:
-        """At each level the sum of the rows' values, each times the row's weight; a finding without a value has 0."""
-        values = np.array([value_of.get(finding, 0.0) for finding in _FINDINGS])
+    def totals(self, value_of: Mapping[PredictionOutcome, float], weights_N: Floats | None = None) -> Floats:
+        """At each level the sum of the rows' values, each times the row's weight; an outcome without a value has 0."""
+        values = np.array([value_of.get(outcome, 0.0) for outcome in _OUTCOMES])
         weights_N = np.ones(len(self.base_N)) if weights_N is None else weights_N
         change_K = (values[self._to_K] - values[self._from_K]) * weights_N[self._row_K]
         running = np.concatenate([[0.0], np.cumsum(change_K)])
@@ -137,17 +139,19 @@ class LevelSearch:
 
 
 def _events(kind: RuleKind, row: ScoredRow) -> list[tuple[float, tuple[int, int]]]:
-    """Levels above which a row's finding is another one, with the findings below and above."""
+    """Levels above which a row's outcome is another one, with the outcomes below and above."""
     lowest_S = np.minimum.accumulate(np.asarray(kind.signals(row.scores), dtype=float))
     if row.first_wrong is None:
-        changes = [(lowest_S[-1], (_CODE[Finding.LEFT_ALONE], _CODE[Finding.FALSE_ALARM]))]
+        changes = [(lowest_S[-1], (_CODE[PredictionOutcome.LEFT_ALONE], _CODE[PredictionOutcome.FALSE_ALARM]))]
     else:
         changes = [
-            (lowest_S[-1], (_CODE[Finding.MISSED], _CODE[Finding.LATE])),
-            (lowest_S[row.first_wrong], (_CODE[Finding.LATE], _CODE[Finding.EXACT])),
+            (lowest_S[-1], (_CODE[PredictionOutcome.MISSED], _CODE[PredictionOutcome.LATE])),
+            (lowest_S[row.first_wrong], (_CODE[PredictionOutcome.LATE], _CODE[PredictionOutcome.EXACT])),
         ]
         if row.first_wrong:
-            changes.append((lowest_S[row.first_wrong - 1], (_CODE[Finding.EXACT], _CODE[Finding.EARLY])))
+            changes.append(
+                (lowest_S[row.first_wrong - 1], (_CODE[PredictionOutcome.EXACT], _CODE[PredictionOutcome.EARLY]))
+            )
     return [(float(level), change) for level, change in changes if level < math.inf]
 
 
@@ -169,8 +173,8 @@ def best_f1(kind: RuleKind, rows: Sequence[ScoredRow]) -> AnyRule:
     """The rule of a kind with the highest F1 on these rows, which must be of both sorts."""
     search = LevelSearch(kind, rows)
     num_right = sum(row.first_wrong is None for row in rows)
-    on_wrong_L = search.totals({Finding.EXACT: 1.0}) / max(1, len(rows) - num_right)
-    on_right_L = search.totals({Finding.LEFT_ALONE: 1.0}) / max(1, num_right)
+    on_wrong_L = search.totals({PredictionOutcome.EXACT: 1.0}) / max(1, len(rows) - num_right)
+    on_right_L = search.totals({PredictionOutcome.LEFT_ALONE: 1.0}) / max(1, num_right)
     total_L = on_wrong_L + on_right_L
     f1_L = np.where(total_L > 0, 2 * on_wrong_L * on_right_L / np.where(total_L > 0, total_L, 1.0), 0.0)
     return search.rule(search.best(f1_L))
@@ -180,7 +184,7 @@ def best_f1(kind: RuleKind, rows: Sequence[ScoredRow]) -> AnyRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
+class MistakeCosts:
     """What a mistake costs, in units of one cut that came too early; an exact find and a right row left alone cost nothing.
 
     Too early, right steps are thrown away and the teacher writes what the policy had right. Too late, a wrong step is
@@ -192,17 +196,17 @@ class Costs:
     false_alarm: float = 1.0
     early: float = 1.0
 
-    def of(self) -> dict[Finding, float]:
+    def of(self) -> dict[PredictionOutcome, float]:
         return {
-            Finding.EARLY: self.early,
-            Finding.LATE: self.late,
-            Finding.MISSED: self.missed,
-            Finding.FALSE_ALARM: self.false_alarm,
+            PredictionOutcome.EARLY: self.early,
+            PredictionOutcome.LATE: self.late,
+            PredictionOutcome.MISSED: self.missed,
+            PredictionOutcome.FALSE_ALARM: self.false_alarm,
         }
 
 
 @dataclass(frozen=True)
-class Choice:
+class RuleChoice:
     """The rule with the lowest mean cost a row, and how sure that is.
 
     ``cost`` is its mean cost on the rows that it was chosen on, ``cost_elsewhere`` what rules chosen on resamples of the
@@ -220,15 +224,15 @@ class Choice:
 def cheapest(
     kinds: Sequence[RuleKind],
     rows: Sequence[ScoredRow],
-    costs: Costs,
+    costs: MistakeCosts,
     *,
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
-) -> Choice:
-    """The rule and level of least expected cost, ``mean over rows of cost(finding)``, with a bootstrap over rows.
+) -> RuleChoice:
+    """The rule and level of least expected cost, ``mean over rows of cost(outcome)``, with a bootstrap over rows.
 
     >>> rows = [ScoredRow((0.9, 0.2), 1), ScoredRow((0.8, 0.3, 0.9), 1), ScoredRow((0.8, 0.7), None)] * 5
-    >>> choice = cheapest(rule_kinds(0.0, 1.0)[:1], rows, Costs(late=5.0), num_resamples=100)
+    >>> choice = cheapest(rule_kinds(0.0, 1.0)[:1], rows, MistakeCosts(late=5.0), num_resamples=100)
     >>> choice.rule.threshold, choice.cost.value, choice.cost_elsewhere.value
     (0.5, 0.0, 0.0)
     """
@@ -257,7 +261,7 @@ def cheapest(
                 elsewhere.append(float(searches[which].totals(values, is_out_N)[at] / is_out_N.sum()))
     levels = [level for which, level in picked if which == chosen] or [float(searches[chosen].levels_L[index])]
     low, high = np.quantile(levels, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Choice(
+    return RuleChoice(
         rule=searches[chosen].rule(index),
         cost=estimate(np.array(here)),
         cost_elsewhere=estimate(np.array([np.mean(elsewhere), *elsewhere])) if elsewhere else Estimate(None, None),
@@ -266,11 +270,11 @@ def cheapest(
     )
 
 
-def mean_cost(findings: Sequence[Finding], costs: Costs) -> float:
+def mean_cost(outcomes: Sequence[PredictionOutcome], costs: MistakeCosts) -> float:
     """Mean cost a row.
 
-    >>> mean_cost([Finding.EXACT, Finding.LATE, Finding.MISSED, Finding.EARLY], Costs(late=5.0))
+    >>> mean_cost([PredictionOutcome.EXACT, PredictionOutcome.LATE, PredictionOutcome.MISSED, PredictionOutcome.EARLY], MistakeCosts(late=5.0))
     1.75
     """
     values = costs.of()
-    return math.fsum(values.get(finding, 0.0) for finding in findings) / len(findings)
+    return math.fsum(values.get(outcome, 0.0) for outcome in outcomes) / len(outcomes)

@@ -34,7 +34,7 @@ def held_out_figures(scored: ScoredSet, rule: Threshold) -> dict[str, Any]:
     """
     labelled = [pair for row in scored.labelled_scores() for pair in zip(row.scores, row.is_right, strict=True)]
     num_hits = sum((score >= rule.threshold) == is_right for score, is_right in labelled)
-    found = asdict(judge(scored.answers(rule)))
+    found = asdict(judge(scored.predictions(rule)))
     return (
         {
             "num_solutions": len(scored.solutions),

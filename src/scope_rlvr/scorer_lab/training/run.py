@@ -83,7 +83,7 @@ _BAD_ROWS_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedScorer:
     """How a training ended: by a signal, or with a rule and figures of the held-out solutions."""
 
     interrupted_by: str = ""
@@ -131,7 +131,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [f"{name} was {flat_before.get(name)!r} and is {flat_now[name]!r}" for name in names]
 
 
-def run(plan: ScorerTrainingPlan, out: Path, watch: Watch, *, resume: bool) -> Trained:
+def run(plan: ScorerTrainingPlan, out: Path, watch: Watch, *, resume: bool) -> TrainedScorer:
     """Train (or go on), measure, and write the scorer's folder; :class:`UserError` where the base cannot be used."""
     import torch
 
@@ -168,7 +168,7 @@ def train_step_scorer(
     watch: Watch,
     resume_from: Path | None = None,
     record: dict[str, Any] | None = None,
-) -> Trained:
+) -> TrainedScorer:
     """Train a token classifier on a corpus, choose its threshold, and measure it: what every step scorer is made by.
 
     ``record`` is written into a new folder once nothing can be found wrong any more.
@@ -181,7 +181,7 @@ def train_step_scorer(
         _create(folder, record)
     interrupted_by = fit(model, tokenizer, examples, settings, folder, watch, resume_from)
     if interrupted_by:
-        return Trained(interrupted_by)
+        return TrainedScorer(interrupted_by)
     watch.note("measuring on held-out solutions")
     scorer = TokenClassifierScorer(model, tokenizer, Threshold(), settings.family, settings.micro_rows)
     parts = {"threshold": corpus.threshold, "test": corpus.test}
@@ -190,7 +190,7 @@ def train_step_scorer(
         for name, part in parts.items()
     }
     rule = best_threshold(scored["threshold"])
-    return Trained("", rule, held_out_figures(scored["test"], rule), num_cut, num_too_long)
+    return TrainedScorer("", rule, held_out_figures(scored["test"], rule), num_cut, num_too_long)
 
 
 def _examples(
@@ -226,7 +226,7 @@ def _finish(
     folder: RunFolder,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    trained: Trained,
+    trained: TrainedScorer,
 ) -> None:
     """Write the scorer; the record comes last, and says that all the rest is there."""
     assert trained.rule is not None

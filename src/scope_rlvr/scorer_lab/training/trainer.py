@@ -32,7 +32,7 @@ from scope_rlvr.store.interruption import Interruption, interruptible
 _FIGURES = ("loss", "grad_norm", "learning_rate")
 
 
-class Diverged(RuntimeError):
+class TrainingDiverged(RuntimeError):
     """A gradient is not a number. Raised before the optimiser step; weights are as they were."""
 
 
@@ -83,7 +83,7 @@ class _Journal(TrainerCallback):
     ) -> None:
         norms = [p.grad.norm() for p in kw["model"].parameters() if p.grad is not None]
         if not torch.isfinite(torch.stack(norms)).all():
-            raise Diverged(
+            raise TrainingDiverged(
                 f"a gradient of step {state.global_step + 1} is not a number; a lower learning rate may help. The weights of "
                 "the last checkpoint are sound"
             )
@@ -118,7 +118,7 @@ def fit(
 ) -> str:
     """Train, from the beginning or from a checkpoint on; returns the signal that ended it early, or nothing.
 
-    Raises :class:`Diverged`. Checkpoints and ``metrics.jsonl`` are written into the folder.
+    Raises :class:`TrainingDiverged`. Checkpoints and ``metrics.jsonl`` are written into the folder.
     """
     set_seed(settings.seed)
     steps = num_steps(settings, len(examples))
