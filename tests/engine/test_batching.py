@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from scope_rlvr.scorers.batching import BatchedPasses, Inputs, batches_within, shared_length, side_by_side
-from scope_rlvr.scorers.writing import Written as Row
+from scope_rlvr.scorers.writing import ScorerInput as Row
 
 VOCAB = 50
 

@@ -26,7 +26,7 @@ from scope_rlvr.scorer_lab.training.run import (
     train_step_scorer,
 )
 from scope_rlvr.scorer_lab.training.settings import ScorerTraining
-from scope_rlvr.scorer_lab.training.trainer import TrainingDiverged, Watch, fit
+from scope_rlvr.scorer_lab.training.trainer import ScorerTrainingMonitor, TrainingDiverged, fit
 from scope_rlvr.scorers.families import ScorerSection
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.store.folder import RunFolder
@@ -54,7 +54,13 @@ def fitted(folder, *, resume_from=None, model=None, **settings):
     examples = [make_example(tokenizer, s, settings.family) for s in solutions()]
     losses = []
     signal = fit(
-        model, tokenizer, examples, settings, folder, Watch(step=lambda *heard: losses.append(heard)), resume_from
+        model,
+        tokenizer,
+        examples,
+        settings,
+        folder,
+        ScorerTrainingMonitor(step=lambda *heard: losses.append(heard)),
+        resume_from,
     )
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}, signal, losses
 
@@ -111,7 +117,7 @@ def test_an_interruption_saves_and_the_rest_is_as_if_nothing_had_happened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _, _ = fitted(RunFolder(tmp_path / "whole"))
-    on_step_end = trainer_module._Journal.on_step_end
+    on_step_end = trainer_module._TrainingRecorder.on_step_end
 
     def interrupted(self, args, state, control, **kw) -> TrainerCallback:
         if state.global_step == 3:
@@ -120,7 +126,7 @@ def test_an_interruption_saves_and_the_rest_is_as_if_nothing_had_happened(
 
     folder = RunFolder(tmp_path / "stopped")
     with monkeypatch.context() as patched:
-        patched.setattr(trainer_module._Journal, "on_step_end", interrupted)
+        patched.setattr(trainer_module._TrainingRecorder, "on_step_end", interrupted)
         _, signal, _ = fitted(folder)
     assert signal == "SIGTERM"
     assert folder.last_checkpoint() == folder.checkpoints / "checkpoint-3"
@@ -135,7 +141,7 @@ def test_a_base_learns_where_its_own_rollouts_go_wrong(tmp_path: Path, monkeypat
     corpus = split_corpus(labelled.policy_solutions(900), held_out=0.25, seed=0)
     model, tokenizer = load_base(str(model_path("policy")), "embedded:policy", corpus.train, 0)
     settings = ScorerTraining(steps=140, batch_rows=32, learning_rate=1e-3, checkpoint_every=1000)
-    trained = train_step_scorer(model, tokenizer, corpus, settings, RunFolder(tmp_path), Watch())
+    trained = train_step_scorer(model, tokenizer, corpus, settings, RunFolder(tmp_path), ScorerTrainingMonitor())
     figures = trained.figures
     assert figures is not None
     assert figures["num_wrong"] > 30
@@ -192,7 +198,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_what_was_trained_is_a_scorer_like_any_other(tmp_path: Path, data: Path) -> None:
     plan, out = plan_training(request(data)), tmp_path / "out"
-    trained = run(plan, out, Watch(), resume=False)
+    trained = run(plan, out, ScorerTrainingMonitor(), resume=False)
     assert trained.figures is not None
     scorer = load_scorer(ScorerSection(model=str(out)), problems=[s.problem for s in plan.corpus.test])
     assert scorer.rule == trained.rule
@@ -231,15 +237,20 @@ def test_only_what_was_begun_alike_goes_on(tmp_path: Path, data: Path) -> None:
 def test_solutions_that_do_not_fit_are_counted(tmp_path: Path, data: Path) -> None:
     """The prompt has 4 tokens, the first step 8 with its separator, the second 3."""
     plan = plan_training(request(data, max_tokens=14, steps=1))
-    trained = run(plan, tmp_path / "out", Watch(), resume=False)
+    trained = run(plan, tmp_path / "out", ScorerTrainingMonitor(), resume=False)
     assert trained.num_too_long == 0
     assert trained.num_cut == sum(s.first_wrong != 0 for s in plan.corpus.train)
     with pytest.raises(UserError, match=r"none of the .* within 3 tokens"):
-        run(plan_training(request(data, max_tokens=3, steps=1)), tmp_path / "none", Watch(), resume=False)
+        run(
+            plan_training(request(data, max_tokens=3, steps=1)),
+            tmp_path / "none",
+            ScorerTrainingMonitor(),
+            resume=False,
+        )
     assert not (tmp_path / "none").exists()
 
 
 def test_a_separator_without_a_token_is_refused(tmp_path: Path, data: Path) -> None:
     with pytest.raises(UserError, match=r"no token for the separator '\\n'; name another by --separator"):
-        run(plan_training(request(data, separator="\n")), tmp_path / "out", Watch(), resume=False)
+        run(plan_training(request(data, separator="\n")), tmp_path / "out", ScorerTrainingMonitor(), resume=False)
     assert not (tmp_path / "out").exists()

@@ -19,7 +19,7 @@ from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.study.display import StudyDisplay
 from scope_rlvr.study.folder import StudyFolder
 from scope_rlvr.study.plan import load_study
-from scope_rlvr.study.runner import Runner, RunState, Status, worker_command
+from scope_rlvr.study.runner import RunState, RunStatus, StudyRunner, worker_command
 
 STUDY = """
 name = "pretended"
@@ -59,14 +59,14 @@ class Spy:
     """Looks on and remembers."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[str, Status]] = []
+        self.events: list[tuple[str, RunStatus]] = []
         self.most_at_once = 0
 
     def changed(self, state: RunState) -> None:
         self.events.append((state.run.id, state.status))
 
     def tick(self, states: Sequence[RunState]) -> None:
-        self.most_at_once = max(self.most_at_once, sum(s.status is Status.RUNNING for s in states))
+        self.most_at_once = max(self.most_at_once, sum(s.status is RunStatus.RUNNING for s in states))
 
     def note(self, text: str) -> None: ...
 
@@ -86,7 +86,9 @@ class Stage:
     def run(self, ending: str = "end({}, 'finished', 0)\n", num_at_once: int = 2) -> tuple[dict[str, RunState], Spy]:
         self.script.write_text(PRETENDER + ending)
         spy = Spy()
-        runner = Runner(self.study, self.folder, num_at_once, spy, lambda a: [sys.executable, str(self.script), *a])
+        runner = StudyRunner(
+            self.study, self.folder, num_at_once, spy, lambda a: [sys.executable, str(self.script), *a]
+        )
         return {state.run.id: state for state in runner.run()}, spy
 
     def called(self) -> list[str]:
@@ -104,13 +106,13 @@ def test_every_run_is_done_once_and_kept(stage: Stage) -> None:
     states, spy = stage.run(num_at_once=1)
     order = ["scope-seed1", "grpo-seed1", "scope-seed2", "grpo-seed2"]
     assert stage.called() == [f"start {name}" for name in order]
-    assert [name for name, status in spy.events if status is Status.FINISHED] == order
+    assert [name for name, status in spy.events if status is RunStatus.FINISHED] == order
     assert spy.most_at_once <= 1
     assert all(state.step == 4 and not state.was_kept for state in states.values())
     states, spy = stage.run()
     assert stage.called() == []
     assert spy.events == []
-    assert all(state.status is Status.FINISHED and state.was_kept for state in states.values())
+    assert all(state.status is RunStatus.FINISHED and state.was_kept for state in states.values())
 
 
 def test_a_result_is_enough_without_its_run_and_a_run_without_its_result(stage: Stage) -> None:
@@ -135,10 +137,10 @@ def test_failures_stop_nobody_are_told_and_tried_again(stage: Stage) -> None:
         "end({}, 'finished', 0)\n"
     )
     assert {name: state.status for name, state in states.items()} == {
-        "scope-seed1": Status.FAILED,
-        "grpo-seed1": Status.FAILED,
-        "scope-seed2": Status.FAILED,
-        "grpo-seed2": Status.FINISHED,
+        "scope-seed1": RunStatus.FAILED,
+        "grpo-seed1": RunStatus.FAILED,
+        "scope-seed2": RunStatus.FAILED,
+        "grpo-seed2": RunStatus.FINISHED,
     }
     assert states["scope-seed1"].reason == "exit code 1: Traceback\nline\nOops: no"
     assert states["grpo-seed1"].reason == "nothing could be learned"
@@ -146,12 +148,12 @@ def test_failures_stop_nobody_are_told_and_tried_again(stage: Stage) -> None:
     assert len(stage.called()) == 4
     states, _ = stage.run()
     assert sorted(stage.called()) == ["resume grpo-seed1", "resume scope-seed1", "resume scope-seed2"]
-    assert all(state.status is Status.FINISHED for state in states.values())
+    assert all(state.status is RunStatus.FINISHED for state in states.values())
 
 
 def test_a_run_that_says_it_is_done_and_is_not_has_failed(stage: Stage) -> None:
     states, _ = stage.run("sys.exit(0)\n")
-    assert all(state.status is Status.FAILED for state in states.values())
+    assert all(state.status is RunStatus.FAILED for state in states.values())
     assert "has not finished: no summary" in states["scope-seed1"].reason
 
 
@@ -161,7 +163,7 @@ def test_a_folder_that_was_never_filled_is_begun_anew(stage: Stage) -> None:
     (path / ".config.toml.tmp").write_text("torn")
     states, _ = stage.run()
     assert "start scope-seed1" in stage.called()
-    assert states["scope-seed1"].status is Status.FINISHED
+    assert states["scope-seed1"].status is RunStatus.FINISHED
 
 
 def test_an_interruption_is_handed_on_and_nothing_new_begins(stage: Stage) -> None:
@@ -176,9 +178,14 @@ def test_an_interruption_is_handed_on_and_nothing_new_begins(stage: Stage) -> No
                 os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    runner = Runner(stage.study, stage.folder, 2, Impatient(), lambda a: [sys.executable, str(stage.script), *a])
+    runner = StudyRunner(stage.study, stage.folder, 2, Impatient(), lambda a: [sys.executable, str(stage.script), *a])
     states = runner.run()
-    assert [state.status for state in states] == [Status.STOPPED, Status.STOPPED, Status.WAITING, Status.WAITING]
+    assert [state.status for state in states] == [
+        RunStatus.STOPPED,
+        RunStatus.STOPPED,
+        RunStatus.WAITING,
+        RunStatus.WAITING,
+    ]
     assert runner.interruptions
     assert signal.getsignal(signal.SIGINT) is before
     assert sorted(stage.called()) == ["start grpo-seed1", "start scope-seed1"]
@@ -201,12 +208,12 @@ def test_plain_lines_where_there_is_no_terminal(stage: Stage) -> None:
     display = StudyDisplay(Console(file=text, width=200), stage.study, 2, clock=lambda: now[0])
     states = [RunState(run) for run in stage.study.runs]
     with display:
-        states[0].status, states[0].step, states[0].latest = Status.RUNNING, 1, {"accuracy": 0.25}
+        states[0].status, states[0].step, states[0].latest = RunStatus.RUNNING, 1, {"accuracy": 0.25}
         display.changed(states[0])
         display.tick(states)
         now[0] = 61.0
         display.tick(states)
-        states[0].status, states[0].reason = Status.FAILED, "exit code 1: Oops"
+        states[0].status, states[0].reason = RunStatus.FAILED, "exit code 1: Oops"
         display.changed(states[0])
     lines = text.getvalue().splitlines()
     assert lines[0] == "scope-seed1 started"
@@ -220,8 +227,8 @@ def test_one_table_in_a_terminal(stage: Stage) -> None:
     text = io.StringIO()
     display = StudyDisplay(Console(file=text, width=100, force_terminal=True), stage.study, 2)
     states = [RunState(run) for run in stage.study.runs]
-    states[0].status, states[0].step, states[0].latest = Status.RUNNING, 3, {"accuracy": 0.25}
-    states[1].status = Status.FAILED
+    states[0].status, states[0].step, states[0].latest = RunStatus.RUNNING, 3, {"accuracy": 0.25}
+    states[1].status = RunStatus.FAILED
     with display:
         display.tick(states)
     shown = text.getvalue()

@@ -98,7 +98,7 @@ def _settings(**given: Any) -> ScorerTraining:
 def _run(plan: Any, out: Path, *, resume: bool) -> ExitCode:
     from scope_rlvr.scorer_lab.training.card import figure_rows
     from scope_rlvr.scorer_lab.training.run import run
-    from scope_rlvr.scorer_lab.training.trainer import TrainingDiverged, Watch
+    from scope_rlvr.scorer_lab.training.trainer import ScorerTrainingMonitor, TrainingDiverged
 
     console = open_console()
     go_on = shlex.join(["scope", *sys.argv[1:], *([] if resume else ["--resume"])])
@@ -117,7 +117,7 @@ def _run(plan: Any, out: Path, *, resume: bool) -> ExitCode:
             console.print(text, markup=False, soft_wrap=True)
 
         try:
-            trained = run(plan, out, Watch(on_start, on_step, note), resume=resume)
+            trained = run(plan, out, ScorerTrainingMonitor(on_start, on_step, note), resume=resume)
         except TrainingDiverged as error:
             console.print(f"stopped   {error}", markup=False, soft_wrap=True)
             return ExitCode.TRAINING_STOPPED

@@ -71,23 +71,23 @@ def _print_plan(console: Console, plan: Study, folder: StudyFolder, num_at_once:
 
 def _run(console: Console, plan: Study, folder: StudyFolder, num_at_once: int) -> list[RunState]:
     from scope_rlvr.study.display import StudyDisplay
-    from scope_rlvr.study.runner import Runner
+    from scope_rlvr.study.runner import StudyRunner
 
     with StudyDisplay(console, plan, num_at_once) as display:
-        return Runner(plan, folder, num_at_once, display).run()
+        return StudyRunner(plan, folder, num_at_once, display).run()
 
 
 def _end(console: Console, plan: Study, folder: StudyFolder, states: Sequence[RunState]) -> ExitCode:
     """Say what there is and what is not; the report is written in any case where there is a result."""
-    from scope_rlvr.study.runner import Status
+    from scope_rlvr.study.runner import RunStatus
 
-    failed = [state for state in states if state.status is Status.FAILED]
-    if any(state.status is Status.FINISHED for state in states):
+    failed = [state for state in states if state.status is RunStatus.FAILED]
+    if any(state.status is RunStatus.FINISHED for state in states):
         _report(console, plan, folder, [(state.run.id, state.reason) for state in failed])
     for state in failed:
         console.print(f"failed    {state.run.id}: {state.reason}", markup=False, soft_wrap=True)
         console.print(f"          log {folder.log(state.run, 'err')}", markup=False, soft_wrap=True)
-    num_open = sum(state.status in (Status.WAITING, Status.STOPPED) for state in states)
+    num_open = sum(state.status in (RunStatus.WAITING, RunStatus.STOPPED) for state in states)
     if failed or num_open:
         console.print(
             f"left      {len(failed)} failed, {num_open} unfinished; the same command goes on with them", markup=False

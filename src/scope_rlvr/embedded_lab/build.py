@@ -35,7 +35,7 @@ from scope_rlvr.salvage.rules import Threshold
 from scope_rlvr.scorer_lab.training.corpus import Corpus
 from scope_rlvr.scorer_lab.training.run import train_step_scorer
 from scope_rlvr.scorer_lab.training.settings import ScorerTraining
-from scope_rlvr.scorer_lab.training.trainer import Watch
+from scope_rlvr.scorer_lab.training.trainer import ScorerTrainingMonitor
 from scope_rlvr.scorers.families import ScorerDescription, TokenClassifier
 from scope_rlvr.store.files import write_json
 from scope_rlvr.store.folder import RunFolder
@@ -196,8 +196,8 @@ def build_step_scorer(
             report(f"step scorer: step {step} of {num_steps}, loss {loss:.4f}")
 
     with TemporaryDirectory() as scratch:
-        watch = Watch(step=on_step, note=report)
-        trained = train_step_scorer(scorer, make_tokenizer(), corpus, settings, RunFolder(Path(scratch)), watch)
+        monitor = ScorerTrainingMonitor(step=on_step, note=report)
+        trained = train_step_scorer(scorer, make_tokenizer(), corpus, settings, RunFolder(Path(scratch)), monitor)
     if trained.rule is None:
         raise KeyboardInterrupt
     return scorer, trained.rule

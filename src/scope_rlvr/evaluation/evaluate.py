@@ -39,7 +39,7 @@ class EvaluationSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredProblem:
     """One problem's samples, counted and measured."""
 
     problem: Problem
@@ -55,7 +55,7 @@ class EvaluationResult:
 
     evaluation_set: EvaluationSet
     samples_per_problem: int
-    measured: tuple[Measured, ...]
+    measured: tuple[MeasuredProblem, ...]
     figures: dict[str, Figure]
 
     @property
@@ -84,7 +84,7 @@ class EvaluationResult:
     def num_truncated(self) -> int:
         return sum(measured.num_truncated for measured in self.measured)
 
-    def by_level(self) -> dict[int, list[Measured]]:
+    def by_level(self) -> dict[int, list[MeasuredProblem]]:
         """The problems of each difficulty level, in ascending order; those without a level are left out."""
         levels = sorted({m.problem.level for m in self.measured if m.problem.level is not None})
         return {level: [m for m in self.measured if m.problem.level == level] for level in levels}
@@ -141,11 +141,11 @@ class Evaluator:
             own = replace(self, samples_per_problem=evaluation_set.samples_per_problem)
             return own.evaluate(evaluation_set, names, readers, on_progress)
         names = names_in_a_run(self.samples_per_problem) if names is None else names
-        done: list[Measured] = []
+        done: list[MeasuredProblem] = []
         for samples in self._sampled(evaluation_set.problems, on_progress):
             for sample, values in zip(samples, measure(samples, names, readers), strict=True):
                 counts = (sample.num_right, sample.num_unknown, sample.num_truncated)
-                done.append(Measured(sample.group.problem, *counts, values))
+                done.append(MeasuredProblem(sample.group.problem, *counts, values))
         found = figures([measured.values for measured in done])
         return EvaluationResult(evaluation_set, self.samples_per_problem, tuple(done), found)
 

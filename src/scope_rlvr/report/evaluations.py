@@ -11,7 +11,7 @@ from scope_rlvr.report.wording import number, percent, plain, signed
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class EvaluationMeasure:
     """One measure of one evaluation set, as text; empty where it was not taken. ``trend`` is up, down or even."""
 
     name: str
@@ -28,7 +28,7 @@ class EvaluationTable:
     name: str
     role: str
     size: str
-    measures: tuple[Measure, ...]
+    measures: tuple[EvaluationMeasure, ...]
 
 
 def evaluation_tables(summary: dict[str, Any]) -> list[EvaluationTable]:
@@ -54,22 +54,22 @@ def _evaluation_table(name: str, before: dict[str, Any], after: dict[str, Any]) 
     return EvaluationTable(name, str(known.get("role", "")), size, shown)
 
 
-def _share(key: str, before: dict[str, Any], after: dict[str, Any]) -> Measure:
+def _share(key: str, before: dict[str, Any], after: dict[str, Any]) -> EvaluationMeasure:
     old, new = before.get(key), after.get(key)
     name = re.sub(r"^pass_at_(\d+)$", r"pass@\1", key)
     intervals = (_interval(before), _interval(after)) if key == "accuracy" else (None, None)
     if old is None or new is None:
-        return Measure(name, _text(old, percent), _text(new, percent), "", "even", intervals)
+        return EvaluationMeasure(name, _text(old, percent), _text(new, percent), "", "even", intervals)
     points = round((new - old) * 100, 1)
     trend = "up" if points > 0 else "down" if points < 0 else "even"
-    return Measure(name, percent(old), percent(new), signed(points, " points"), trend, intervals)
+    return EvaluationMeasure(name, percent(old), percent(new), signed(points, " points"), trend, intervals)
 
 
-def _amount(key: str, before: dict[str, Any], after: dict[str, Any]) -> Measure:
+def _amount(key: str, before: dict[str, Any], after: dict[str, Any]) -> EvaluationMeasure:
     """A measure of which more is not always better: its difference has no trend."""
     old, new = before.get(key), after.get(key)
     difference = "" if old is None or new is None else signed(round(new - old, 4))
-    return Measure(plain(key), _text(old, number), _text(new, number), difference, "even")
+    return EvaluationMeasure(plain(key), _text(old, number), _text(new, number), difference, "even")
 
 
 def _text(value: float | None, write: Callable[[float], str]) -> str:

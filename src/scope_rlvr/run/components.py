@@ -23,7 +23,7 @@ from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.sources import family_of, make_verifier
 from scope_rlvr.scorers.families import Ensemble, MonteCarlo
 from scope_rlvr.scorers.loading import load_scorer
-from scope_rlvr.scorers.monte_carlo import Continuations
+from scope_rlvr.scorers.monte_carlo import ContinuationSetup
 from scope_rlvr.servers.client import Client
 from scope_rlvr.teachers.exact import ExactTeacher
 from scope_rlvr.teachers.local import LocalTeacher
@@ -79,7 +79,7 @@ def load_step_scorer(config: RunConfig, problems: list[Problem], policy: LocalMo
     """The step scorer, tested; :class:`UserError` where it cannot be used. ``policy`` may have to continue solutions."""
     continuations = None
     if isinstance(config.scorer.family, MonteCarlo | Ensemble):
-        continuations = Continuations(
+        continuations = ContinuationSetup(
             policy=policy,
             codec=policy.codec,
             verifier=make_verifier(config),

@@ -20,7 +20,7 @@ from scope_rlvr.scorers.batching import Inputs
 from scope_rlvr.scorers.checkpoint import load_causal_scorer
 from scope_rlvr.scorers.families import MathShepherd, ReadOut, RlhFlow
 from scope_rlvr.scorers.local import LocalScorer, hidden_at
-from scope_rlvr.scorers.writing import Escape, Written, chat_text, ids_and_places, plain_ids
+from scope_rlvr.scorers.writing import Escape, ScorerInput, chat_text, ids_and_places, plain_ids
 
 _LABEL = re.compile(r"Step\s+\d+\s*:")
 _LOGITS = 1 << 24
@@ -36,7 +36,7 @@ class MathShepherdWriter:
         self.marker_id = plain_ids(tokenizer, family.marker)[-1]
         self._escape = Escape(tokenizer)
 
-    def write(self, problem: Problem, steps: Sequence[str]) -> list[Written]:
+    def write(self, problem: Problem, steps: Sequence[str]) -> list[ScorerInput]:
         text, ends = f"{self._escape(problem.prompt.strip())} ", []
         for number, step in enumerate(steps, start=1):
             said = self._escape(step.strip())
@@ -59,7 +59,7 @@ class RlhFlowWriter:
         self._escape = Escape(tokenizer)
         self._first, self._next = _frames(tokenizer, family.good)
 
-    def write(self, problem: Problem, steps: Sequence[str]) -> list[Written]:
+    def write(self, problem: Problem, steps: Sequence[str]) -> list[ScorerInput]:
         said = [self._escape(step.strip()) for step in steps]
         said[0] = f"{self._escape(problem.prompt.strip())} {said[0]}".strip()
         text, ends, messages = "", [], []
@@ -73,7 +73,7 @@ class RlhFlowWriter:
             raise ValueError("its chat template writes a turn differently depending on what stands in it")
         # A chat template writes the token that begins a text itself.
         written = ids_and_places(self.tokenizer, text, ends, add_special_tokens=False)
-        return [Written(written.token_ids, [place - 1 for place in written.positions])]
+        return [ScorerInput(written.token_ids, [place - 1 for place in written.positions])]
 
 
 def _turn(said: str, answer: str) -> list[dict[str, str]]:
@@ -104,7 +104,7 @@ class CandidateTokens:
         self.bad_id = bad_id
         self.read_out = read_out
 
-    def read(self, inputs: Inputs, rows: Sequence[Written]) -> list[Tensor]:
+    def read(self, inputs: Inputs, rows: Sequence[ScorerInput]) -> list[Tensor]:
         states = hidden_at(self.model.base_model, inputs, rows)
         return [self._scores(states_SH) for states_SH in states]
 

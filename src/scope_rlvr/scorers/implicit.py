@@ -21,14 +21,14 @@ from scope_rlvr.scorers.batching import Inputs
 from scope_rlvr.scorers.checkpoint import load_causal_scorer
 from scope_rlvr.scorers.families import Implicit
 from scope_rlvr.scorers.local import LocalScorer
-from scope_rlvr.scorers.writing import Escape, Written, chat_text, ids_and_places
+from scope_rlvr.scorers.writing import Escape, ScorerInput, chat_text, ids_and_places
 
 _LOGITS = 1 << 24
 """Logits that are turned into probabilities at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenFrom(Written):
+class ImplicitInput(ScorerInput):
     """A sequence whose log-ratios count from the token ``start`` on."""
 
     start: int
@@ -47,7 +47,7 @@ class ImplicitWriter:
         self.family = family
         self._escape = Escape(tokenizer)
 
-    def write(self, problem: Problem, steps: Sequence[str]) -> list[Written]:
+    def write(self, problem: Problem, steps: Sequence[str]) -> list[ScorerInput]:
         said = [self._escape(step.strip()) for step in steps]
         if self.family.is_numbered:
             said = [f"Step {number}: {step}" for number, step in enumerate(said, start=1)]
@@ -70,7 +70,7 @@ class ImplicitWriter:
         last = len(written.token_ids) - 1
         ahead = [min(place + 2, last) for place in places[:-1]] + [min(places[-1] + 1, last)]
         # An empty last step ends before what the step before it is read at.
-        return [WrittenFrom(written.token_ids, list(accumulate(ahead, max)), token_of[begin - 1])]
+        return [ImplicitInput(written.token_ids, list(accumulate(ahead, max)), token_of[begin - 1])]
 
 
 class LogRatio:
@@ -81,12 +81,12 @@ class LogRatio:
         self.reference = reference
         self.family = family
 
-    def read(self, inputs: Inputs, rows: Sequence[Written]) -> list[Tensor]:
+    def read(self, inputs: Inputs, rows: Sequence[ScorerInput]) -> list[Tensor]:
         ratio_BT = token_logprobs(self.model, inputs) - token_logprobs(self.reference, inputs)
         return [self._rewards(ratio_T, written) for ratio_T, written in zip(ratio_BT, rows, strict=True)]
 
-    def _rewards(self, ratio_T: Tensor, written: Written) -> Tensor:
-        assert isinstance(written, WrittenFrom), "the writer of this family marks where a solution starts"
+    def _rewards(self, ratio_T: Tensor, written: ScorerInput) -> Tensor:
+        assert isinstance(written, ImplicitInput), "the writer of this family marks where a solution starts"
         counted_T = ratio_T.double()
         counted_T[: written.start] = 0.0
         reward_S = self.family.beta * counted_T.cumsum(0)[written.positions]

@@ -47,7 +47,7 @@ from scope_rlvr.scorers.families import (
 )
 from scope_rlvr.scorers.implicit import load_implicit
 from scope_rlvr.scorers.local import LocalScorer
-from scope_rlvr.scorers.monte_carlo import Continuations, MonteCarloScorer
+from scope_rlvr.scorers.monte_carlo import ContinuationSetup, MonteCarloScorer
 from scope_rlvr.scorers.noisy import NoisyScorer
 from scope_rlvr.scorers.origin import model_folder, require_made_for
 from scope_rlvr.scorers.pooling import PoolingScorer, check_pooling
@@ -55,7 +55,7 @@ from scope_rlvr.scorers.qwen import QwenWriter, load_qwen
 from scope_rlvr.scorers.selftest import IN_WORDS, self_test
 from scope_rlvr.scorers.token_classifier import TokenClassifierWriter, load_token_classifier
 from scope_rlvr.scorers.value_head import SkyworkWriter, load_skywork, load_universal
-from scope_rlvr.scorers.writing import Writer
+from scope_rlvr.scorers.writing import InputWriter
 from scope_rlvr.servers.client import Client
 
 _LOADERS: dict[type[ScorerFamily], Callable[[Path, Any, DecisionRule], LocalScorer]] = {
@@ -69,7 +69,7 @@ _LOADERS: dict[type[ScorerFamily], Callable[[Path, Any, DecisionRule], LocalScor
     Universal: load_universal,
 }
 
-_WRITERS: dict[type[ScorerFamily], Callable[[Any, Any], Writer]] = {
+_WRITERS: dict[type[ScorerFamily], Callable[[Any, Any], InputWriter]] = {
     Qwen: QwenWriter,
     MathShepherd: MathShepherdWriter,
     Skywork: SkyworkWriter,
@@ -103,7 +103,7 @@ def load_scorer(
     *,
     problems: Sequence[Problem] = (),
     problem_family: ProblemFamily | None = None,
-    continuations: Continuations | None = None,
+    continuations: ContinuationSetup | None = None,
     seed: int = 0,
 ) -> StepScorer:
     """The step scorer that a configuration names, ready to score and tested.
@@ -113,40 +113,40 @@ def load_scorer(
     """
     if section.calibration is not None:
         require_made_for(section, ChosenRule.read(section.calibration))
-    scorer = _load(section, _World(problems, problem_family, continuations, seed))
+    scorer = _load(section, _LoadingContext(problems, problem_family, continuations, seed))
     return NoisyScorer(scorer, section.noise, seed) if section.noise else scorer
 
 
 @dataclass(frozen=True)
-class _World:
-    """What a scorer may need beside its settings."""
+class _LoadingContext:
+    """What a scorer may need besides its settings."""
 
     problems: Sequence[Problem]
     problem_family: ProblemFamily | None
-    continuations: Continuations | None
+    continuations: ContinuationSetup | None
     seed: int
 
 
-def _load(section: ScorerSection, world: _World) -> StepScorer:
+def _load(section: ScorerSection, context: _LoadingContext) -> StepScorer:
     family = section.family
     if section.model == NONE:
         raise UserError(f"scorer.model = {NONE!r}: a step scorer is needed here; name one")
     if section.model == EXACT:
-        if world.problem_family is None:
+        if context.problem_family is None:
             raise UserError(f"scorer.model = {EXACT!r} knows the problems of a family alone, and none is given here")
-        return ExactScorer(world.problem_family)
+        return ExactScorer(context.problem_family)
     if isinstance(family, MonteCarlo):
-        if world.continuations is None:
+        if context.continuations is None:
             raise UserError("scorer.family = 'monte_carlo' asks the policy to continue, and there is no policy here")
         rule = rule_of(section, family, None)
-        return MonteCarloScorer(world.continuations, family.num_continuations, rule, world.seed)
+        return MonteCarloScorer(context.continuations, family.num_continuations, rule, context.seed)
     if isinstance(family, Ensemble):
-        return _load_ensemble(section, family, world)
+        return _load_ensemble(section, family, context)
     if isinstance(family, Critic):
-        return _load_critic(section, family, world.seed)
+        return _load_critic(section, family, context.seed)
     if isinstance(family, VllmPooling):
-        return _load_pooling(section, family, world)
-    return _load_from_folder(section, world.problems)
+        return _load_pooling(section, family, context)
+    return _load_from_folder(section, context.problems)
 
 
 def _load_from_folder(section: ScorerSection, problems: Sequence[Problem]) -> StepScorer:
@@ -171,11 +171,11 @@ def _load_from_folder(section: ScorerSection, problems: Sequence[Problem]) -> St
     return scorer
 
 
-def _load_ensemble(section: ScorerSection, family: Ensemble, world: _World) -> StepScorer:
+def _load_ensemble(section: ScorerSection, family: Ensemble, context: _LoadingContext) -> StepScorer:
     members = []
     for member in family.members:
         own = ScorerSection(model=member.model, family=member.family, rule=member.rule)
-        scorer = _load(own, world)
+        scorer = _load(own, context)
         scale = getattr(scorer, "family", Qwen())
         if (
             family.combine is not Combine.VOTE
@@ -202,11 +202,11 @@ def _load_critic(section: ScorerSection, family: Critic, seed: int) -> StepScore
     return scorer
 
 
-def _load_pooling(section: ScorerSection, family: VllmPooling, world: _World) -> StepScorer:
+def _load_pooling(section: ScorerSection, family: VllmPooling, context: _LoadingContext) -> StepScorer:
     # vLLM pools beside the paths of the OpenAI interface, not below them.
-    client = Client(section.model.rstrip("/").removesuffix("/v1"), family.server, world.seed)
+    client = Client(section.model.rstrip("/").removesuffix("/v1"), family.server, context.seed)
     tokenizer = _load_tokenizer(family.tokenizer)
-    require_reader(tokenizer, world.problems, f"the tokenizer {family.tokenizer}")
+    require_reader(tokenizer, context.problems, f"the tokenizer {family.tokenizer}")
     name, limit = _served_model(client, "/v1/models", family)
     try:
         writer = _WRITERS[type(family.of)](tokenizer, family.of)

@@ -14,7 +14,7 @@ from scope_rlvr.core.ports import DecisionRule
 from scope_rlvr.core.types import Problem
 from scope_rlvr.scorers.batching import BatchedPasses, Inputs
 from scope_rlvr.scorers.families import LocalFamily, TooLong
-from scope_rlvr.scorers.writing import Writer, Written
+from scope_rlvr.scorers.writing import InputWriter, ScorerInput
 
 _logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class ScoreReader(Protocol):
     @property
     def model(self) -> PreTrainedModel: ...
 
-    def read(self, inputs: Inputs, rows: Sequence[Written]) -> list[Tensor]:
+    def read(self, inputs: Inputs, rows: Sequence[ScorerInput]) -> list[Tensor]:
         """One forward pass: for each row the scores at its positions."""
         ...
 
@@ -40,7 +40,7 @@ class LocalScorer:
 
     def __init__(
         self,
-        writer: Writer,
+        writer: InputWriter,
         reader: ScoreReader,
         tokenizer: PreTrainedTokenizerBase,
         rule: DecisionRule,
@@ -76,7 +76,7 @@ class LocalScorer:
             for part, (_, steps) in zip(written, solutions, strict=True)
         ]
 
-    def _write(self, problem: Problem, steps: Sequence[str]) -> list[Written]:
+    def _write(self, problem: Problem, steps: Sequence[str]) -> list[ScorerInput]:
         """The sequences of a solution, as far as they fit; none where it is not to be scored."""
         if not steps:
             return []
@@ -108,12 +108,12 @@ class LocalScorer:
         return (*scores, *[self.family.highest] * (num_steps - len(scores))) if scores else None
 
 
-def _head(sequence: Written, num_tokens: int) -> Written:
+def _head(sequence: ScorerInput, num_tokens: int) -> ScorerInput:
     positions = [position for position in sequence.positions if position < num_tokens]
     return replace(sequence, token_ids=sequence.token_ids[:num_tokens], positions=positions)
 
 
-def hidden_at(backbone: PreTrainedModel, inputs: Inputs, rows: Sequence[Written]) -> list[Tensor]:
+def hidden_at(backbone: PreTrainedModel, inputs: Inputs, rows: Sequence[ScorerInput]) -> list[Tensor]:
     """For each row the last hidden states at its positions, ``(S, H)``."""
     hidden_BTH = backbone(**inputs).last_hidden_state
     return [hidden_BTH[i, written.positions] for i, written in enumerate(rows)]

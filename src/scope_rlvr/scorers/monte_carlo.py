@@ -15,8 +15,8 @@ from scope_rlvr.core.types import Problem
 
 
 @dataclass(frozen=True)
-class Continuations:
-    """What it takes to continue a solution and to judge the result; ``separator`` stands between steps."""
+class ContinuationSetup:
+    """What continues a solution and judges the result; ``separator`` is the text between steps."""
 
     policy: Policy
     codec: TextCodec
@@ -54,14 +54,14 @@ class MonteCarloScorer:
     not even of the bare prompt, give no scores: there the policy cannot tell. Steps before the one found score 1, the others 0.
     """
 
-    def __init__(self, made_by: Continuations, num_continuations: int, rule: DecisionRule, seed: int) -> None:
-        self.made_by = made_by
+    def __init__(self, setup: ContinuationSetup, num_continuations: int, rule: DecisionRule, seed: int) -> None:
+        self.setup = setup
         self.num_continuations = num_continuations
         self.rule = rule
         self.seed = seed
 
     def score(self, solutions: Sequence[tuple[Problem, Sequence[str]]]) -> list[tuple[float, ...] | None]:
-        verdicts = self.made_by.verifier.verify(
+        verdicts = self.setup.verifier.verify(
             [(problem, self._text(steps, is_whole=True)) for problem, steps in solutions]
         )
         searches: dict[int, _Search] = {}
@@ -92,27 +92,27 @@ class MonteCarloScorer:
         """Whether any continuation of each prefix, of so many steps, is right."""
         if not prefixes:
             return []
-        codec, world = self.made_by.codec, self.made_by
+        setup, codec = self.setup, self.setup.codec
         texts = [self._text(search.steps[:num_steps], is_whole=False) for search, num_steps in prefixes]
         encoded = [codec.encode(text) for text in texts]
         # A prefix that leaves no room for an end cannot be continued, and so does not succeed.
-        fits = [i for i, ids in enumerate(encoded) if len(ids) < world.max_response_tokens]
+        fits = [i for i, ids in enumerate(encoded) if len(ids) < setup.max_response_tokens]
         rows = [i for i in fits for _ in range(self.num_continuations)]
-        written = world.policy.extend(
+        written = setup.policy.extend(
             [(*codec.encode_prompt(prefixes[i][0].problem.prompt), *encoded[i]) for i in rows],
-            world.sampling,
-            max_tokens=[world.max_response_tokens - len(encoded[i]) for i in rows],
+            setup.sampling,
+            max_tokens=[setup.max_response_tokens - len(encoded[i]) for i in rows],
             seed=derive_seed(self.seed, "monte carlo", *names, *texts),
         )
         attempts = [
             (prefixes[i][0].problem, texts[i] + "".join(codec.pieces(continuation.token_ids)))
             for i, continuation in zip(rows, written, strict=True)
         ]
-        right = {i for i, verdict in zip(rows, world.verifier.verify(attempts), strict=True) if verdict.is_right}
+        right = {i for i, verdict in zip(rows, setup.verifier.verify(attempts), strict=True) if verdict.is_right}
         return [i in right for i in range(len(prefixes))]
 
     def _text(self, steps: Sequence[str], *, is_whole: bool) -> str:
         """Steps as they stand in a response: those that bring no separator get one, except the last of a whole solution."""
-        separator = self.made_by.separator
+        separator = self.setup.separator
         closed = [step if step.endswith(separator) else f"{step}{separator}" for step in steps]
         return "".join([*closed[:-1], *steps[-1:]] if is_whole else closed)

@@ -15,7 +15,7 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import DecisionRule, Fault
 from scope_rlvr.core.types import Problem
 from scope_rlvr.scorers.families import MathShepherd, PurePrm, Skywork, VllmPooling
-from scope_rlvr.scorers.writing import Writer, Written
+from scope_rlvr.scorers.writing import InputWriter, ScorerInput
 from scope_rlvr.servers.client import BadReply, Client, ServerAnswer, ServerQuestion
 
 _logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class PoolingScorer:
     is_served = True
 
     def __init__(
-        self, client: Client, name: str, writer: Writer, family: VllmPooling, rule: DecisionRule, limit: int | None
+        self, client: Client, name: str, writer: InputWriter, family: VllmPooling, rule: DecisionRule, limit: int | None
     ) -> None:
         self.client = client
         self.name = name
@@ -50,16 +50,16 @@ class PoolingScorer:
     def ask(self, solutions: Sequence[tuple[Problem, Sequence[str]]]) -> list[ServerAnswer[tuple[float, ...]]]:
         """The scores of each solution, or the reason why there are none."""
         written = [self._written(*solution) for solution in solutions]
-        questions = [self._question(part) for part in written if isinstance(part, Written)]
+        questions = [self._question(part) for part in written if isinstance(part, ScorerInput)]
         answers = iter(self.client.ask("/pooling", questions))
-        found = [next(answers) if isinstance(part, Written) else part for part in written]
+        found = [next(answers) if isinstance(part, ScorerInput) else part for part in written]
         for answer in found:
             if answer.fault is not None and not self._has_complained:
                 self._has_complained = True
                 _logger.warning("a solution gets no scores: %s (said once)", answer.message)
         return found
 
-    def _written(self, problem: Problem, steps: Sequence[str]) -> Written | ServerAnswer[tuple[float, ...]]:
+    def _written(self, problem: Problem, steps: Sequence[str]) -> ScorerInput | ServerAnswer[tuple[float, ...]]:
         try:
             (written,) = self.writer.write(problem, steps)
         except ValueError as error:
@@ -69,11 +69,11 @@ class PoolingScorer:
             return ServerAnswer(fault=Fault.OTHER, message=told)
         return written
 
-    def _question(self, written: Written) -> ServerQuestion[tuple[float, ...]]:
+    def _question(self, written: ScorerInput) -> ServerQuestion[tuple[float, ...]]:
         body = {"model": self.name, "input": written.token_ids}
         return ServerQuestion(body, len(written.token_ids), 0, lambda reply: self._read(reply, written))
 
-    def _read(self, reply: Any, written: Written) -> tuple[float, ...]:
+    def _read(self, reply: Any, written: ScorerInput) -> tuple[float, ...]:
         try:
             (part,), name = reply["data"], reply["model"]
             rows = part["data"]

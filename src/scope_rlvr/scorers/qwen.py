@@ -17,7 +17,7 @@ from scope_rlvr.scorers.batching import Inputs
 from scope_rlvr.scorers.checkpoint import load_backbone, load_head
 from scope_rlvr.scorers.families import Qwen
 from scope_rlvr.scorers.local import LocalScorer, hidden_at
-from scope_rlvr.scorers.writing import Escape, Written, chat_text, ids_and_places
+from scope_rlvr.scorers.writing import Escape, ScorerInput, chat_text, ids_and_places
 
 RIGHT = 1
 
@@ -33,7 +33,7 @@ class QwenWriter:
             raise ValueError(f"its tokenizer has no token {family.marker!r}")
         self._escape = Escape(tokenizer, [family.marker])
 
-    def write(self, problem: Problem, steps: Sequence[str]) -> list[Written]:
+    def write(self, problem: Problem, steps: Sequence[str]) -> list[ScorerInput]:
         marked = [self._escape(step.strip()) + self.family.marker for step in steps]
         answer = "".join(marked)
         messages = [
@@ -62,7 +62,7 @@ class TwoClassHead:
         self.model = model
         self.head = head
 
-    def read(self, inputs: Inputs, rows: Sequence[Written]) -> list[Tensor]:
+    def read(self, inputs: Inputs, rows: Sequence[ScorerInput]) -> list[Tensor]:
         states = hidden_at(self.model, inputs, rows)
         return [self.head(states_SH.float()).softmax(-1)[:, RIGHT] for states_SH in states]
 

@@ -19,7 +19,7 @@ from scope_rlvr.scorers.batching import Inputs
 from scope_rlvr.scorers.families import PurePrm, TokenClassifier
 from scope_rlvr.scorers.local import LocalScorer
 from scope_rlvr.scorers.step_ends import encode_steps
-from scope_rlvr.scorers.writing import Written
+from scope_rlvr.scorers.writing import ScorerInput
 
 WRONG_LABEL, RIGHT_LABEL = 0, 1
 
@@ -31,11 +31,11 @@ class TokenClassifierWriter:
         self.tokenizer = tokenizer
         self.family = family
 
-    def write(self, problem: Problem, steps: Sequence[str]) -> list[Written]:
+    def write(self, problem: Problem, steps: Sequence[str]) -> list[ScorerInput]:
         prompt = problem.prompt + self.family.separator * self.family.after_prompt
         ids, ends = encode_steps(self.tokenizer, prompt, steps, self.family.separator)
         begin = self.tokenizer.bos_token_id if self.family.bos else None
-        return [Written(ids, ends) if begin is None else Written([begin, *ids], [end + 1 for end in ends])]
+        return [ScorerInput(ids, ends) if begin is None else ScorerInput([begin, *ids], [end + 1 for end in ends])]
 
 
 class TokenLabels:
@@ -45,7 +45,7 @@ class TokenLabels:
         self.model = model
         self.is_difference = is_difference
 
-    def read(self, inputs: Inputs, rows: Sequence[Written]) -> list[Tensor]:
+    def read(self, inputs: Inputs, rows: Sequence[ScorerInput]) -> list[Tensor]:
         probs_BTC = self.model(**inputs).logits.float().softmax(-1)
         probs = [probs_BTC[i, written.positions] for i, written in enumerate(rows)]
         return [p[:, RIGHT_LABEL] - p[:, WRONG_LABEL] if self.is_difference else p[:, RIGHT_LABEL] for p in probs]

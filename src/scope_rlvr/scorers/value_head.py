@@ -17,7 +17,7 @@ from scope_rlvr.scorers.batching import Inputs
 from scope_rlvr.scorers.checkpoint import load_backbone, load_head
 from scope_rlvr.scorers.families import Skywork, Universal
 from scope_rlvr.scorers.local import LocalScorer, hidden_at
-from scope_rlvr.scorers.writing import Escape, Written, chat_text, plain_ids
+from scope_rlvr.scorers.writing import Escape, ScorerInput, chat_text, plain_ids
 
 REFERENCE_HEAD = "\n\n###\n\nThe reference answer is: "
 NO_REFERENCE = "There is no reference answer for this question."
@@ -35,7 +35,7 @@ class SkyworkWriter:
         self.end_id = plain_ids(tokenizer, family.step_end)[-1]
         self._escape = Escape(tokenizer)
 
-    def write(self, problem: Problem, steps: Sequence[str]) -> list[Written]:
+    def write(self, problem: Problem, steps: Sequence[str]) -> list[ScorerInput]:
         begin = self.tokenizer.bos_token_id
         ids = [] if begin is None else [begin]
         ids += plain_ids(self.tokenizer, f"{self._escape(problem.prompt.strip())}\n")
@@ -43,7 +43,7 @@ class SkyworkWriter:
         for step in steps:
             ids += [*plain_ids(self.tokenizer, self._escape(step.strip())), self.end_id]
             places.append(len(ids) - 1)
-        return [Written(ids, places)]
+        return [ScorerInput(ids, places)]
 
 
 class UniversalWriter:
@@ -60,7 +60,7 @@ class UniversalWriter:
         self.limit = limit
         self._escape = Escape(tokenizer)
 
-    def write(self, problem: Problem, steps: Sequence[str]) -> list[Written]:
+    def write(self, problem: Problem, steps: Sequence[str]) -> list[ScorerInput]:
         reference = self._escape(problem.reference) if self.family.show_reference else NO_REFERENCE
         messages = [
             {"role": "system", "content": self.family.system},
@@ -75,9 +75,9 @@ class UniversalWriter:
                 break
         return written
 
-    def _prefix(self, question: list[int], answer: str) -> Written:
+    def _prefix(self, question: list[int], answer: str) -> ScorerInput:
         ids = [*question, *self.tokenizer(answer)["input_ids"], self.tokenizer.eos_token_id]
-        return Written(ids, [len(ids) - 1])
+        return ScorerInput(ids, [len(ids) - 1])
 
 
 class ValueHead:
@@ -87,7 +87,7 @@ class ValueHead:
         self.model = model
         self.head = head
 
-    def read(self, inputs: Inputs, rows: Sequence[Written]) -> list[Tensor]:
+    def read(self, inputs: Inputs, rows: Sequence[ScorerInput]) -> list[Tensor]:
         states = hidden_at(self.model, inputs, rows)
         return [self.head(states_SH.float()).squeeze(-1).sigmoid() for states_SH in states]
 

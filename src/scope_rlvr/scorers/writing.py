@@ -23,7 +23,7 @@ _SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ScorerInput:
     """A sequence of token ids, and the positions in it, in rising order, at which scores are read."""
 
     token_ids: list[int]
@@ -38,10 +38,10 @@ class Written:
         )
 
 
-class Writer(Protocol):
+class InputWriter(Protocol):
     """How the solutions of a family are written."""
 
-    def write(self, problem: Problem, steps: Sequence[str]) -> list[Written]:
+    def write(self, problem: Problem, steps: Sequence[str]) -> list[ScorerInput]:
         """One or more sequences whose positions together are one for each step, in order; ``steps`` is not empty.
 
         Raises :class:`ValueError` where the tokenizer cannot write a solution so that every step has its place.
@@ -87,7 +87,7 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 def ids_and_places(
     tokenizer: PreTrainedTokenizerBase, text: str, characters: Sequence[int], *, add_special_tokens: bool
-) -> Written:
+) -> ScorerInput:
     """Ids of a text, and the token that each of some characters lies in; of several such tokens, the last.
 
     ``characters`` are indices into ``text`` in rising order.
@@ -112,7 +112,7 @@ def ids_and_places(
                 raise ValueError(f"the tokenizer writes {text[character]!r} at character {character} without a token")
             found = token - 1
         places.append(found)
-    return Written(list(encoded["input_ids"]), places)
+    return ScorerInput(list(encoded["input_ids"]), places)
 
 
 def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, str]], *, asks: bool = False) -> str:

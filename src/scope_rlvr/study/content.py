@@ -13,7 +13,7 @@ from scope_rlvr.study.statistics import EXACT_SIGN_FLIPS, Interval
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """Cells of text; the first column names the row."""
 
     title: str
@@ -22,13 +22,13 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A heading with a sentence or two and the tables below."""
 
     id: str
     title: str
     lead: str
-    tables: tuple[Table, ...]
+    tables: tuple[TextTable, ...]
 
 
 def facts(analysis: Analysis) -> list[tuple[str, str]]:
@@ -69,7 +69,7 @@ def _packages(versions: Mapping[str, str]) -> dict[str, str]:
     return {name: version for name, version in versions.items() if name != "code"}
 
 
-def sections(analysis: Analysis) -> list[Section]:
+def sections(analysis: Analysis) -> list[ReportSection]:
     """Every part of the report that there is something to say in."""
     parts = (_after, _differences, _equal_tokens, _steps_to_reach, _budgets, _other_differences, _diversity)
     return [section for part in parts if (section := part(analysis)) is not None]
@@ -78,7 +78,7 @@ def sections(analysis: Analysis) -> list[Section]:
 # --- parts ----------------------------------------------------------------------------------------------------------
 
 
-def _after(analysis: Analysis) -> Section | None:
+def _after(analysis: Analysis) -> ReportSection | None:
     measures = [m for s in analysis.sets for m in analysis.measures_of(s) if is_share(m)]
     table = analysis.table(measures_after)
     tables = [
@@ -89,10 +89,10 @@ def _after(analysis: Analysis) -> Section | None:
         "At equal optimiser steps: the policy after its last step, never its best one, on held-out test problems and "
         "without help. Mean over seeds with its 95 % t interval."
     )
-    return Section("result", "After the last step", lead, tuple(tables))
+    return ReportSection("result", "After the last step", lead, tuple(tables))
 
 
-def _differences(analysis: Analysis) -> Section | None:
+def _differences(analysis: Analysis) -> ReportSection | None:
     """The comparison that decides, with every test."""
     found = analysis.comparisons(analysis.study.primary)
     if not found:
@@ -119,10 +119,10 @@ def _differences(analysis: Analysis) -> Section | None:
         "rows of this table, the only one that is tested."
     )
     title = f"Is the reference different? {measure_title(analysis.study.primary)}"
-    return Section("differences", title, lead, (Table("", header, tuple(rows)),))
+    return ReportSection("differences", title, lead, (TextTable("", header, tuple(rows)),))
 
 
-def _other_differences(analysis: Analysis) -> Section | None:
+def _other_differences(analysis: Analysis) -> ReportSection | None:
     measures = [m for m in analysis.headlines if m != analysis.study.primary]
     table = _comparison_table(
         analysis, measures, lambda c: _spread(c.difference.interval, _difference_writer(c.measure))
@@ -130,10 +130,10 @@ def _other_differences(analysis: Analysis) -> Section | None:
     if table is None:
         return None
     lead = "Reference − arm, mean of the paired differences with its 95 % t interval. Not corrected for being many: read them together."
-    return Section("other-differences", "Other differences", lead, (table,))
+    return ReportSection("other-differences", "Other differences", lead, (table,))
 
 
-def _diversity(analysis: Analysis) -> Section | None:
+def _diversity(analysis: Analysis) -> ReportSection | None:
     table = analysis.table(measures_after)
     tables = []
     for name, about in _set_words(analysis).items():
@@ -147,10 +147,10 @@ def _diversity(analysis: Analysis) -> Section | None:
         "Of the policy's own samples after the last step. The relative change is exp(mean ln(reference / arm)) − 1 over pairs of equal "
         "seeds. All measures but the distinct right solutions fall when fewer kinds of mistakes are made: read them beside the accuracy."
     )
-    return Section("diversity", "Diversity", lead, tuple(tables)) if tables else None
+    return ReportSection("diversity", "Diversity", lead, tuple(tables)) if tables else None
 
 
-def _equal_tokens(analysis: Analysis) -> Section | None:
+def _equal_tokens(analysis: Analysis) -> ReportSection | None:
     budget = analysis.common_tokens(analysis.sampling_cells)
     if budget is None:
         return None
@@ -163,16 +163,16 @@ def _equal_tokens(analysis: Analysis) -> Section | None:
         spread = _spread(c.difference.interval, _difference_writer(primary))
         rows.append((_against(c), str(c.difference.interval.num_seeds), _count(c.tokens or 0), spread))
     header = ("arm", "pairs", "tokens", "reference − arm")
-    tables += [Table(f"{measure_title(primary)}, at as many as both came to", header, tuple(rows))] if rows else []
+    tables += [TextTable(f"{measure_title(primary)}, at as many as both came to", header, tuple(rows))] if rows else []
     lead = (
         "Evaluations during training, on development problems, read straight between two of them where runs had sampled equally many "
         "tokens (rollouts and continuations): as many as every run came to, and for differences as many as both arms came to. An arm that "
         "sampled nothing is not compared here."
     )
-    return Section("equal-tokens", "At equal sampled tokens", lead, tuple(tables))
+    return ReportSection("equal-tokens", "At equal sampled tokens", lead, tuple(tables))
 
 
-def _steps_to_reach(analysis: Analysis) -> Section | None:
+def _steps_to_reach(analysis: Analysis) -> ReportSection | None:
     reached = analysis.steps_to_reach(analysis.study.primary)
     if len(reached) < 2:
         return None
@@ -184,11 +184,11 @@ def _steps_to_reach(analysis: Analysis) -> Section | None:
         f"another (a column) ends; {measure_title(analysis.study.primary)}, development problems. Nothing is "
         "known before the first evaluation."
     )
-    table = Table("", ("arm", *(f"reaches {cell.title}" for cell in cells)), tuple(rows))
-    return Section("reach", "Steps to reach another arm's final accuracy", lead, (table,))
+    table = TextTable("", ("arm", *(f"reaches {cell.title}" for cell in cells)), tuple(rows))
+    return ReportSection("reach", "Steps to reach another arm's final accuracy", lead, (table,))
 
 
-def _budgets(analysis: Analysis) -> Section | None:
+def _budgets(analysis: Analysis) -> ReportSection | None:
     table = analysis.table(budgets)
     writers: dict[str, tuple[str, Callable[[float], str]]] = {
         "steps": ("optimiser steps", number),
@@ -208,7 +208,7 @@ def _budgets(analysis: Analysis) -> Section | None:
         f"after corrections. Time is that of training steps alone, without evaluation and loading.{shared}"
     )
     header = ("arm", *(writers[key][0] for key in known))
-    return Section("budgets", "What it cost", lead, (Table("", header, tuple(rows)),))
+    return ReportSection("budgets", "What it cost", lead, (TextTable("", header, tuple(rows)),))
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------
@@ -221,14 +221,14 @@ def _cell_table(
     table: Mapping[Cell, Mapping[str, Interval]],
     *,
     with_set: bool = False,
-) -> Table:
+) -> TextTable:
     """One row a cell, one column a measure."""
     names = [measure_title(m) if with_set else measure_title(m).partition(", ")[2] for m in measures]
     rows = [
         (cell.title, str(len(analysis.results[cell])), *(_spread_of(table[cell].get(m), m) for m in measures))
         for cell in analysis.cells
     ]
-    return Table(title, ("arm", "seeds", *names), tuple(rows))
+    return TextTable(title, ("arm", "seeds", *names), tuple(rows))
 
 
 def _comparison_table(
@@ -236,7 +236,7 @@ def _comparison_table(
     measures: Sequence[str],
     write: Callable[[Comparison], str],
     title: str = "",
-) -> Table | None:
+) -> TextTable | None:
     """One row for each arm that the reference is compared with, one column a measure."""
     by_measure = {m: {_against(c): write(c) for c in analysis.comparisons(m)} for m in measures}
     names = list(dict.fromkeys(name for found in by_measure.values() for name in found))
@@ -245,7 +245,7 @@ def _comparison_table(
     several = len({m.partition("/")[0] for m in measures}) > 1
     header = [measure_title(m) if several else measure_title(m).partition(", ")[2] for m in measures]
     rows = [(name, *(by_measure[m].get(name, "–") for m in measures)) for name in names]
-    return Table(title, ("arm", *header), tuple(rows))
+    return TextTable(title, ("arm", *header), tuple(rows))
 
 
 def _set_words(analysis: Analysis) -> dict[str, str]:

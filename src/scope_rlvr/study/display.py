@@ -17,7 +17,7 @@ from rich.text import Text
 from scope_rlvr.core.visible import visible
 from scope_rlvr.report.wording import duration, percent
 from scope_rlvr.study.plan import Cell, Study
-from scope_rlvr.study.runner import RunState, Status
+from scope_rlvr.study.runner import RunState, RunStatus
 
 PLAIN_LINE_SECONDS = 60.0
 
@@ -49,11 +49,11 @@ class StudyDisplay:
 
     def changed(self, state: RunState) -> None:
         """A line where there is no terminal; a failure is told in any case."""
-        if state.status is Status.FAILED:
+        if state.status is RunStatus.FAILED:
             self.note(f"{state.run.id} failed: {state.reason}")
         elif not self._console.is_terminal:
-            again = " (resumed)" if state.status is Status.RUNNING and state.is_resumed else ""
-            self.note(f"{state.run.id} {_STARTED if state.status is Status.RUNNING else state.status}{again}")
+            again = " (resumed)" if state.status is RunStatus.RUNNING and state.is_resumed else ""
+            self.note(f"{state.run.id} {_STARTED if state.status is RunStatus.RUNNING else state.status}{again}")
 
     def tick(self, states: Sequence[RunState]) -> None:
         self._states = states
@@ -71,8 +71,10 @@ class StudyDisplay:
 
     def _progress(self) -> str:
         counts = Counter(state.status for state in self._states)
-        words = [f"{counts[s]} {s.value}" for s in (Status.RUNNING, Status.FAILED, Status.STOPPED) if counts[s]]
-        done = f"{counts[Status.FINISHED]} of {len(self._states)} runs finished"
+        words = [
+            f"{counts[s]} {s.value}" for s in (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.STOPPED) if counts[s]
+        ]
+        done = f"{counts[RunStatus.FINISHED]} of {len(self._states)} runs finished"
         gone = self._clock() - self._started
         left = self.seconds_left
         ahead = "" if left is None else f", about {duration(round(left))} left"
@@ -83,7 +85,7 @@ class StudyDisplay:
         """What is left at the pace so far, in steps; ``None`` before the first steps of this session."""
         ours = [state for state in self._states if not state.was_kept]
         done = sum(state.step for state in ours)
-        left = sum(s.run.config.run.steps - s.step for s in ours if s.status in (Status.WAITING, Status.RUNNING))
+        left = sum(s.run.config.run.steps - s.step for s in ours if s.status in (RunStatus.WAITING, RunStatus.RUNNING))
         return (self._clock() - self._started) / done * left if done else None
 
     def _view(self) -> RenderableType:
@@ -99,10 +101,10 @@ class StudyDisplay:
 
     def _row(self, cell: Cell) -> tuple[str, ...]:
         states = [state for state in self._states if state.run.cell == cell]
-        finished = sum(state.status is Status.FINISHED for state in states)
+        finished = sum(state.status is RunStatus.FINISHED for state in states)
         running = [f"seed {s.run.seed}: {s.step}/{s.run.config.run.steps}" for s in states if _runs(s)]
         accuracy = [state.latest["accuracy"] for state in states if "accuracy" in state.latest]
-        failed = [f"seed {state.run.seed}" for state in states if state.status is Status.FAILED]
+        failed = [f"seed {state.run.seed}" for state in states if state.status is RunStatus.FAILED]
         latest = percent(round(fmean(accuracy), 3)) if accuracy else ""
         return visible(cell.title), f"{finished}/{len(states)}", "\n".join(running), latest, ", ".join(failed)
 
@@ -111,4 +113,4 @@ _STARTED = "started"
 
 
 def _runs(state: RunState) -> bool:
-    return state.status is Status.RUNNING
+    return state.status is RunStatus.RUNNING

@@ -15,7 +15,7 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.visible import visible
 from scope_rlvr.store.files import write_json, write_text
 from scope_rlvr.study.analysis import Analysis
-from scope_rlvr.study.content import Section, Table, facts, notes, sections
+from scope_rlvr.study.content import ReportSection, TextTable, facts, notes, sections
 from scope_rlvr.study.folder import StudyFolder
 from scope_rlvr.study.plan import Study
 from scope_rlvr.study.plots import GROUPS, Plot, plots_of
@@ -88,14 +88,14 @@ def markdown(analysis: Analysis, drawings: Sequence[Drawing]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown_tables(section: Section) -> list[str]:
+def _markdown_tables(section: ReportSection) -> list[str]:
     lines: list[str] = []
     for table in section.tables:
         lines += ["", *([f"**{table.title}**", ""] if table.title else []), *_markdown_rows(table)]
     return lines
 
 
-def _markdown_rows(table: Table) -> list[str]:
+def _markdown_rows(table: TextTable) -> list[str]:
     rows = [table.header, ("---", *("---:" for _ in table.header[1:])), *table.rows]
     return [f"| {' | '.join(_inert(cell) for cell in row)} |" for row in rows]
 

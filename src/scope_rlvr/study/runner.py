@@ -29,7 +29,7 @@ _REASON_CHARS = 400
 _LOG_TAIL_BYTES = 1 << 16
 
 
-class Status(StrEnum):
+class RunStatus(StrEnum):
     """Where a run of a study stands."""
 
     WAITING = "waiting"
@@ -44,7 +44,7 @@ class RunState:
     """A run as the study sees it. ``was_kept``: it had finished before."""
 
     run: PlannedRun
-    status: Status = Status.WAITING
+    status: RunStatus = RunStatus.WAITING
     step: int = 0
     latest: dict[str, float] = field(default_factory=dict)
     reason: str = ""
@@ -52,16 +52,17 @@ class RunState:
     is_resumed: bool = False
 
 
-class Onlooker(Protocol):
-    """Somebody who watches a study."""
+class StudyMonitor(Protocol):
+    """Is told how a study goes while it runs."""
 
     def changed(self, state: RunState) -> None:
         """A run has begun or ended."""
 
     def tick(self, states: Sequence[RunState]) -> None:
-        """Time has passed."""
+        """Called several times a second with the states of all runs."""
 
-    def note(self, text: str) -> None: ...
+    def note(self, text: str) -> None:
+        """Something that a person should read."""
 
 
 Command = Callable[[Sequence[str]], list[str]]
@@ -74,13 +75,13 @@ def worker_command(arguments: Sequence[str]) -> list[str]:
 
 
 @dataclass
-class Runner:
+class StudyRunner:
     """Works through a study. ``run`` returns the states in which the runs were left."""
 
     study: Study
     folder: StudyFolder
     num_at_once: int
-    onlooker: Onlooker
+    monitor: StudyMonitor
     command: Command = worker_command
     interruptions: int = 0
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -88,7 +89,7 @@ class Runner:
     def run(self) -> list[RunState]:
         """Do what is left to do; after an interruption, wait until what is running has saved itself."""
         states = [self._found(run) for run in self.study.runs]
-        waiting = [state for state in states if state.status is Status.WAITING]
+        waiting = [state for state in states if state.status is RunStatus.WAITING]
         running: list[RunState] = []
         try:
             with self._interruptible():
@@ -97,7 +98,7 @@ class Runner:
                         running.append(waiting.pop(0))
                         self._start(running[-1])
                     running = [state for state in running if not self._has_ended(state)]
-                    self.onlooker.tick(states)
+                    self.monitor.tick(states)
                     time.sleep(_POLL_SECONDS)
         finally:
             for process in self.processes.values():
@@ -108,7 +109,7 @@ class Runner:
         """A run as the folder has it: with a result, finished without one, or still to be done."""
         state = RunState(run)
         if self.folder.result_file(run).is_file():
-            state.status, state.was_kept, state.step = Status.FINISHED, True, run.config.run.steps
+            state.status, state.was_kept, state.step = RunStatus.FINISHED, True, run.config.run.steps
         elif is_finished(self.folder.run(run), run.config):
             self._finish(state)
             state.was_kept = True
@@ -134,8 +135,8 @@ class Runner:
                 # Ctrl-C in a terminal reaches this process alone, which hands it on once.
                 start_new_session=True,
             )
-        state.status = Status.RUNNING
-        self.onlooker.changed(state)
+        state.status = RunStatus.RUNNING
+        self.monitor.changed(state)
 
     def _has_ended(self, state: RunState) -> bool:
         process = self.processes[state.run.id]
@@ -150,10 +151,10 @@ class Runner:
         if code == ExitCode.OK:
             self._finish(state)
         elif code == ExitCode.INTERRUPTED or self.interruptions:
-            state.status, state.reason = Status.STOPPED, "interrupted"
+            state.status, state.reason = RunStatus.STOPPED, "interrupted"
         else:
-            state.status, state.reason = Status.FAILED, self._reason(state.run, code)
-        self.onlooker.changed(state)
+            state.status, state.reason = RunStatus.FAILED, self._reason(state.run, code)
+        self.monitor.changed(state)
         return True
 
     def _finish(self, state: RunState) -> None:
@@ -163,9 +164,9 @@ class Runner:
             result = condense(run, self.folder.run(run), self.study.name, self.num_at_once)
             write_result(result, self.folder.result_file(run))
         except (UserError, OSError, KeyError) as error:
-            state.status, state.reason = Status.FAILED, f"its result cannot be read or written: {error}"
+            state.status, state.reason = RunStatus.FAILED, f"its result cannot be read or written: {error}"
             return
-        state.status, state.step = Status.FINISHED, result.steps
+        state.status, state.step = RunStatus.FINISHED, result.steps
 
     def _reason(self, run: PlannedRun, code: int) -> str:
         """Why a run failed, in its own words."""

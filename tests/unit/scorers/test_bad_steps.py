@@ -36,7 +36,7 @@ from scope_rlvr.scorers.pooling import PoolingScorer
 from scope_rlvr.scorers.qwen import QwenWriter
 from scope_rlvr.scorers.token_classifier import TokenClassifierWriter
 from scope_rlvr.scorers.value_head import SkyworkWriter, UniversalWriter
-from scope_rlvr.scorers.writing import Writer
+from scope_rlvr.scorers.writing import InputWriter
 from scope_rlvr.servers.client import Client
 from tests.tokenizers_zoo import KINDS, LOSSLESS, tokenizer_of
 from tests.unit.scorers import tiny
@@ -45,7 +45,7 @@ from tests.unit.scorers.test_other_families import SEVEN, Walker, monte_carlo, s
 from tests.unit.scorers.test_server_families import NAME, careful, entries
 from tests.unit.scorers.tiny import PROBLEM, STEPS
 
-WRITERS: dict[str, Callable[[PreTrainedTokenizerFast], Writer]] = {
+WRITERS: dict[str, Callable[[PreTrainedTokenizerFast], InputWriter]] = {
     "token_classifier": lambda tokenizer: TokenClassifierWriter(tokenizer, TokenClassifier()),
     "trl": lambda tokenizer: TokenClassifierWriter(tokenizer, Trl()),
     "pure": lambda tokenizer: TokenClassifierWriter(tokenizer, PurePrm()),

@@ -18,7 +18,7 @@ from scope_rlvr.salvage.rules import Calibrated, CalibrationMap, Threshold
 from scope_rlvr.scorers.ensemble import EnsembleScorer
 from scope_rlvr.scorers.families import Combine, Ensemble, Implicit, MonteCarlo, ScorerSection
 from scope_rlvr.scorers.loading import load_scorer
-from scope_rlvr.scorers.monte_carlo import Continuations, MonteCarloScorer
+from scope_rlvr.scorers.monte_carlo import ContinuationSetup, MonteCarloScorer
 from tests.doubles import PROBLEM as SEVEN
 from tests.doubles import CharCodec, Continuation, ExactVerifier, sampled
 from tests.unit.scorers import tiny
@@ -124,7 +124,7 @@ class Codec(CharCodec):
 
 
 def monte_carlo(policy: Any, num_continuations: int = 4, max_response_tokens: int = 500) -> MonteCarloScorer:
-    made_by = Continuations(policy, Codec(), ExactVerifier(), Sampling(), max_response_tokens)
+    made_by = ContinuationSetup(policy, Codec(), ExactVerifier(), Sampling(), max_response_tokens)
     return MonteCarloScorer(made_by, num_continuations, Threshold(threshold=0.5), seed=0)
 
 
@@ -177,7 +177,7 @@ def test_steps_without_separators_get_them():
 
 
 def test_the_policy_is_named_as_a_scorer():
-    made_by = Continuations(Walker(1), Codec(), ExactVerifier(), Sampling(), 500)
+    made_by = ContinuationSetup(Walker(1), Codec(), ExactVerifier(), Sampling(), 500)
     section = ScorerSection(model="policy", family=MonteCarlo(num_continuations=4))
     scorer = load_scorer(section, continuations=made_by)
     assert scorer.score([(SEVEN, steps_of(4))]) == [(1.0, 0.0, 0.0, 0.0)]

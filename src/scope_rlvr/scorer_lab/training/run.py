@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from scope_rlvr.scorer_lab.training.examples import Example
-    from scope_rlvr.scorer_lab.training.trainer import Watch
+    from scope_rlvr.scorer_lab.training.trainer import ScorerTrainingMonitor
 
 REQUEST = "request.json"
 RECORD = "training.json"
@@ -131,7 +131,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [f"{name} was {flat_before.get(name)!r} and is {flat_now[name]!r}" for name in names]
 
 
-def run(plan: ScorerTrainingPlan, out: Path, watch: Watch, *, resume: bool) -> TrainedScorer:
+def run(plan: ScorerTrainingPlan, out: Path, monitor: ScorerTrainingMonitor, *, resume: bool) -> TrainedScorer:
     """Train (or go on), measure, and write the scorer's folder; :class:`UserError` where the base cannot be used."""
     import torch
 
@@ -143,9 +143,9 @@ def run(plan: ScorerTrainingPlan, out: Path, watch: Watch, *, resume: bool) -> T
     folder = RunFolder(out)
     checkpoint = folder.last_checkpoint() if resume else None
     if resume:
-        watch.note(f"resume    from step {step_of(checkpoint)}; later steps are done again")
+        monitor.note(f"resume    from step {step_of(checkpoint)}; later steps are done again")
     record = None if resume else plan.record()
-    trained = train_step_scorer(model, tokenizer, plan.corpus, settings, folder, watch, checkpoint, record)
+    trained = train_step_scorer(model, tokenizer, plan.corpus, settings, folder, monitor, checkpoint, record)
     if trained.figures is not None:
         _finish(plan, folder, model, tokenizer, trained)
     return trained
@@ -165,7 +165,7 @@ def train_step_scorer(
     corpus: Corpus,
     settings: ScorerTraining,
     folder: RunFolder,
-    watch: Watch,
+    monitor: ScorerTrainingMonitor,
     resume_from: Path | None = None,
     record: dict[str, Any] | None = None,
 ) -> TrainedScorer:
@@ -179,10 +179,10 @@ def train_step_scorer(
     examples, num_cut, num_too_long = _examples(model, tokenizer, corpus.train, settings)
     if record is not None:
         _create(folder, record)
-    interrupted_by = fit(model, tokenizer, examples, settings, folder, watch, resume_from)
+    interrupted_by = fit(model, tokenizer, examples, settings, folder, monitor, resume_from)
     if interrupted_by:
         return TrainedScorer(interrupted_by)
-    watch.note("measuring on held-out solutions")
+    monitor.note("measuring on held-out solutions")
     scorer = TokenClassifierScorer(model, tokenizer, Threshold(), settings.family, settings.micro_rows)
     parts = {"threshold": corpus.threshold, "test": corpus.test}
     scored = {

@@ -37,9 +37,9 @@ class TrainingDiverged(RuntimeError):
 
 
 @dataclass
-class Watch:
-    """Who looks on: ``start`` hears how many steps there will be, ``step`` of every step, how many there are and the
-    loss, ``note`` of whatever else happens."""
+class ScorerTrainingMonitor:
+    """Is told how a training goes: ``start`` with the number of steps, ``step`` after every step with its number, the
+    number of all steps and the loss, ``note`` with anything else that a person should read."""
 
     start: Callable[[int], None] = lambda num_steps: None
     step: Callable[[int, int, float], None] = lambda step, num_steps, loss: None
@@ -71,11 +71,12 @@ def step_end_loss(outputs: Any, labels_BT: Tensor, num_items_in_batch: Tensor | 
 
 
 @dataclass
-class _Journal(TrainerCallback):
-    """Writes every step down, guards the weights, marks checkpoints, and hears of an interruption."""
+class _TrainingRecorder(TrainerCallback):
+    """Writes the metrics of every step, stops before a gradient that is not finite, marks checkpoints, and saves and stops
+    after an interruption."""
 
     folder: RunFolder
-    watch: Watch
+    monitor: ScorerTrainingMonitor
     interruption: Interruption = field(default_factory=Interruption)
 
     def on_pre_optimizer_step(
@@ -94,7 +95,7 @@ class _Journal(TrainerCallback):
         if "loss" in logs:
             figures = {name: logs[name] for name in _FIGURES if name in logs}
             self.folder.append(self.folder.metrics, [{"step": state.global_step, **figures}])
-            self.watch.step(state.global_step, state.max_steps, logs["loss"])
+            self.monitor.step(state.global_step, state.max_steps, logs["loss"])
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any
@@ -113,7 +114,7 @@ def fit(
     examples: Sequence[Example],
     settings: ScorerTraining,
     folder: RunFolder,
-    watch: Watch,
+    monitor: ScorerTrainingMonitor,
     resume_from: Path | None = None,
 ) -> str:
     """Train, from the beginning or from a checkpoint on; returns the signal that ended it early, or nothing.
@@ -122,14 +123,14 @@ def fit(
     """
     set_seed(settings.seed)
     steps = num_steps(settings, len(examples))
-    watch.start(steps)
+    monitor.start(steps)
     folder.forget_after(step_of(resume_from))
     if resume_from is not None and step_of(resume_from) >= steps:
         # The Trainer would do one step more before it looked at the number of steps.
         load_model(model, resume_from / "model.safetensors")
         return ""
     order = training_order([len(e.ids) for e in examples], steps, settings.batch_rows, settings.seed)
-    journal = _Journal(folder, watch)
+    recorder = _TrainingRecorder(folder, monitor)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     trainer = Trainer(
@@ -139,12 +140,12 @@ def fit(
         data_collator=partial(collate, pad_id=tokenizer.pad_token_id or 0),
         processing_class=tokenizer,
         compute_loss_func=step_end_loss,
-        callbacks=[journal],
+        callbacks=[recorder],
     )
     trainer.remove_callback(PrinterCallback)
-    with interruptible(journal.interruption, watch.note):
+    with interruptible(recorder.interruption, monitor.note):
         trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
-    return journal.interruption.by if trainer.state.global_step < steps else ""
+    return recorder.interruption.by if trainer.state.global_step < steps else ""
 
 
 def _arguments(settings: ScorerTraining, steps: int, folder: RunFolder) -> TrainingArguments:
