@@ -1,4 +1,5 @@
-"""The architecture as the imports have it: rooms on their floors, circles, upward imports, long functions, long files.
+"""The architecture as the source has it: rooms on their floors, circles, upward imports, names that several classes have,
+long functions, long files.
 
     python tools/house.py
 
@@ -108,6 +109,16 @@ class House:
         return floors
 
     @cached_property
+    def repeated_classes(self) -> list[str]:
+        """Every public name that two classes have, with the files that define them."""
+        found: dict[str, list[str]] = {}
+        for file in self.files:
+            for node in ast.parse(file.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    found.setdefault(node.name, []).append(str(file.relative_to(self.source)))
+        return [f"{name} in {', '.join(files)}" for name, files in found.items() if len(files) > 1]
+
+    @cached_property
     def long_functions(self) -> list[str]:
         return [
             f"{file.relative_to(self.source)}:{node.lineno} {node.name} ({node.end_lineno - node.lineno + 1} lines)"
@@ -158,6 +169,7 @@ def main() -> int:
     counted = {
         "circle": house.circles,
         "import upwards": house.upward,
+        "name of several classes": house.repeated_classes,
         f"function over {MAX_FUNCTION_LINES} lines": house.long_functions,
         f"file over {MAX_FILE_LINES} lines": house.long_files,
     }

@@ -107,5 +107,9 @@ def test_every_import_goes_down():
     assert not House().upward
 
 
+def test_a_class_name_means_one_thing():
+    assert not House().repeated_classes
+
+
 def test_there_are_few_floors():
     assert max(House().floors.values()) <= 12

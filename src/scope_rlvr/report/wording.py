@@ -49,6 +49,7 @@ GROUP_CLASSES = {
 }
 """Group classes in the order in which they are stacked, with the metric that counts each."""
 
+
 def teacher_failures(counts: Mapping[str, float]) -> str:
     """How many questions a teacher did not answer and why, from counts by metric; empty where it answered all.
 
