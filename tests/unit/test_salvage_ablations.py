@@ -161,6 +161,16 @@ def test_the_answer_may_be_written_where_the_policy_wrote_one(num_steps, failure
     assert record.outcome is (SalvageOutcome.ANSWER_LEAK if is_leak else SalvageOutcome.ADMITTED)
 
 
+def test_in_a_second_round_too_the_answer_may_be_written_where_the_policy_wrote_one():
+    policy = ScriptedPolicy(["bad 4\n\nanswer 1|"])
+    teacher = ScriptedTeacher(["good a\n\n", "good b\n\n", "good c\n\n", "answer 7|"])
+    text, record = attempt_of(
+        tools=toolbox(policy=policy, teacher=teacher), mode={"kind": "step", "num_steps": 2}, max_rounds=2
+    )
+    assert record.outcome is SalvageOutcome.ADMITTED
+    assert text == "good 1\n\n/good a\n\n/good b\n\n/good c\n\n/answer 7|"
+
+
 def test_a_refused_second_step_refuses_the_salvage():
     teacher = ScriptedTeacher(["good a\n\n", "bad b\n\n"])
     _, record = attempt_of(tools=toolbox(teacher=teacher), mode={"kind": "step", "num_steps": 2})

@@ -23,7 +23,7 @@ def correct(chosen: list[Failure], settings: SalvageSettings, tools: Toolbox) ->
         _one_round(trying, settings.mode, settings, replace(tools, seed=derive_seed(tools.seed, number)))
         trying = [failure for failure in trying if failure.outcome is SalvageOutcome.STILL_WRONG]
         if number + 1 < settings.max_rounds and trying:
-            trying = relocate(trying, tools)
+            trying = relocate(trying, settings, tools)
     if settings.fallback is Fallback.SUFFIX and not isinstance(settings.mode, Suffix):
         hopeless = [f for f in chosen if f.outcome is not SalvageOutcome.ADMITTED]
         for failure in hopeless:
