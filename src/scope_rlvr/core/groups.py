@@ -33,7 +33,7 @@ class StepScores:
 
 
 class SalvageOutcome(StrEnum):
-    """What became of a failure: why it was not tried, why the attempt was given up, or that it was admitted."""
+    """How the salvage of a failure ended: why it was not attempted, why the attempt was rejected, or that it was admitted."""
 
     GROUP_NOT_MARKED = "group not marked"
     TRUNCATED = "truncated"
@@ -55,7 +55,7 @@ class SalvageOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """One thing that a teacher wrote: where (response token ``at_token``), what, and how the scorer liked it."""
+    """What a teacher wrote in one place: its text, from response token ``at_token`` on, and the scorer's score of it."""
 
     at_token: int
     text: str
@@ -65,13 +65,15 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class SalvageRecord:
-    """All that happened to one failure. ``attempt`` is the last rollout put together, admitted or not, and ``verdict``
-    the word on it, ``None`` where it never came before the verifier.
+    """All that the salvage did with one failure.
+
+    ``attempt`` is the last rollout that was put together, admitted or not. ``verdict`` is the verdict on it, ``None`` if it
+    was not verified.
 
     ``steps`` and ``step_scores_S`` belong to the original failure. Of the two 0-based indices into ``steps``,
     ``first_wrong_step`` is what the step scorer said, and ``cut_step`` is the step at or inside which the failure was cut,
-    before ``cut_back_steps`` and ``cut_back_tokens`` moved the cut. They are equal where the scorer chose the cut;
-    ``first_wrong_step`` is ``None`` where it was not asked.
+    before ``cut_back_steps`` and ``cut_back_tokens`` moved the cut. They are equal if the scorer chose the cut;
+    ``first_wrong_step`` is ``None`` if the scorer was not asked.
     """
 
     outcome: SalvageOutcome
@@ -98,12 +100,12 @@ class SalvageRecord:
 
     @property
     def was_attempted(self) -> bool:
-        """Whether the teacher was asked, or the policy without one."""
+        """Whether the teacher was asked or, without a teacher, the policy."""
         return bool(self.corrections) or self.passed_guards or self.outcome is SalvageOutcome.TEACHER_FAILED
 
     @property
     def passed_guards(self) -> bool:
-        """Whether a rollout was put together and continued, or put before the verifier as it was, in any round."""
+        """Whether an attempt was continued or verified, in any round."""
         return self.num_continuations > 0 or self.verdict is not None
 
     @property

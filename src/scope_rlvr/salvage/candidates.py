@@ -1,4 +1,4 @@
-"""Which failures are salvaged: those of marked groups, and the best of each group."""
+"""Choose the failures to salvage: those of marked groups, and the best of each group."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scope_rlvr.salvage.settings import SalvageSettings
 
 
 def collect(groups: Sequence[Group], settings: SalvageSettings) -> list[Failure]:
-    """All failures; those that may not be salvaged already carry the reason."""
+    """All wrong rollouts; each that must not be salvaged already has its outcome."""
     failures = []
     for number, group in enumerate(groups):
         known = [member.verdict for member in group.members if member.verdict.is_known]
@@ -31,7 +31,7 @@ def collect(groups: Sequence[Group], settings: SalvageSettings) -> list[Failure]
 
 
 def choose(failures: list[Failure], settings: SalvageSettings, seed: int) -> None:
-    """Leave open the first ``max_salvages`` of each group."""
+    """Leave the ``max_salvages`` failures of each group that rank first; all others are ``NOT_CHOSEN``."""
     rng = random.Random(derive_seed(seed, "ranking"))
     by_group: dict[int, list[Failure]] = {}
     for failure in failures:

@@ -16,7 +16,7 @@ from scope_rlvr.salvage.settings import Admission, Fallback, Mode, NoTeacher, On
 
 
 def correct(chosen: list[Failure], settings: SalvageSettings, tools: Toolbox) -> None:
-    """Rounds of: the teacher writes, the policy continues, the verifier decides; then the fallback."""
+    """In each round the teacher writes, the policy continues and the verifier decides. The fallback comes last."""
     first_cuts = {id(failure): (failure.prefix, failure.rejected_step, failure.own_next) for failure in chosen}
     trying = chosen
     for number in range(settings.max_rounds):
@@ -25,10 +25,10 @@ def correct(chosen: list[Failure], settings: SalvageSettings, tools: Toolbox) ->
         if number + 1 < settings.max_rounds and trying:
             trying = relocate(trying, settings, tools)
     if settings.fallback is Fallback.SUFFIX and not isinstance(settings.mode, Suffix):
-        hopeless = [f for f in chosen if f.outcome is not SalvageOutcome.ADMITTED]
-        for failure in hopeless:
+        failed = [f for f in chosen if f.outcome is not SalvageOutcome.ADMITTED]
+        for failure in failed:
             failure.prefix, failure.rejected_step, failure.own_next = first_cuts[id(failure)]
-        _one_round(hopeless, Suffix(), settings, replace(tools, seed=derive_seed(tools.seed, "fallback")))
+        _one_round(failed, Suffix(), settings, replace(tools, seed=derive_seed(tools.seed, "fallback")))
     if settings.admission is Admission.ALWAYS:
         for failure in chosen:
             if failure.outcome is SalvageOutcome.STILL_WRONG:
@@ -36,7 +36,7 @@ def correct(chosen: list[Failure], settings: SalvageSettings, tools: Toolbox) ->
 
 
 def _one_round(failures: list[Failure], mode: Mode, settings: SalvageSettings, tools: Toolbox) -> None:
-    """One correction for each failure; each gets the outcome of this round."""
+    """Correct each failure once. Its outcome is then that of this round."""
     for failure in failures:
         assert failure.prefix is not None, "only what can be cut comes here"
         failure.outcome, failure.draft = None, replace(failure.prefix, is_truncated=True)
@@ -53,7 +53,8 @@ def _one_round(failures: list[Failure], mode: Mode, settings: SalvageSettings, t
 def _ask_teacher(
     failures: list[Failure], step_tokens: int | None, settings: SalvageSettings, tools: Toolbox, *names: int
 ) -> None:
-    """Append what the teacher writes to each draft: one step, or with ``step_tokens`` of ``None`` the rest."""
+    """Append what the teacher writes to each draft: one step of at most ``step_tokens`` tokens, or all the rest if that is
+    ``None``. ``names`` seed the draw."""
     drafts = [(f, f.draft) for f in failures if f.draft is not None]
     requests = [
         request_after(
@@ -85,7 +86,7 @@ def _ask_teacher(
 
 
 def _continue(failures: list[Failure], settings: SalvageSettings, tools: Toolbox) -> None:
-    """The policy continues unfinished attempts; the first right continuation counts, else the first one."""
+    """The policy continues the drafts that are not finished. The first right continuation counts, or else the first."""
     drafts = [(f, f.draft) for f in failures if f.draft is not None]
     starts = [draft for draft in drafts if draft[1].is_truncated for _ in range(settings.num_continuations)]
     rollouts = tools.extend([start for _, start in starts], "continuation")

@@ -1,4 +1,4 @@
-"""Reasons to refuse what a teacher wrote."""
+"""Refuse bad teacher steps before the policy continues them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scope_rlvr.salvage.settings import SalvageSettings
 
 
 def guard(failures: list[Failure], settings: SalvageSettings, tools: Toolbox) -> None:
-    """Refuse steps that the guards refuse."""
+    """Set the outcome of each failure whose last correction a guard refuses."""
     guards = settings.guards
     if guards.repeated:
         for failure in failures:
@@ -24,7 +24,7 @@ def guard(failures: list[Failure], settings: SalvageSettings, tools: Toolbox) ->
 
 
 def _guard_leak(failures: list[Failure], tools: Toolbox) -> None:
-    """A step may state the right answer only where the policy's own next step stated an answer, too."""
+    """A correction may state the right answer only if the policy's own steps in its place stated an answer, too."""
     stated = tools.verify_texts([(f.problem, f.corrections[-1].text) for f in failures])
     right = [failure for failure, verdict in zip(failures, stated, strict=True) if verdict.is_right]
     own_next = tools.verify_texts([(f.problem, f.own_next) for f in right])
@@ -34,7 +34,7 @@ def _guard_leak(failures: list[Failure], tools: Toolbox) -> None:
 
 
 def _guard_score(failures: list[Failure], tools: Toolbox) -> None:
-    """The scorer must accept the step that the correction ends in."""
+    """The scorer must accept the last step of the correction."""
     steps_of = [tools.split(failure.draft) for failure in failures if failure.draft is not None]
     scores = tools.score([(f.problem, steps) for f, steps in zip(failures, steps_of, strict=True)])
     for failure, step_scores_S in zip(failures, scores, strict=True):

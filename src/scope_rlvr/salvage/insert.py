@@ -1,4 +1,4 @@
-"""Put admitted rollouts into their groups."""
+"""Insert salvaged rollouts into their groups."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from scope_rlvr.core.groups import Group, Member, Role, SalvageOutcome
 from scope_rlvr.salvage.failure import Failure
-from scope_rlvr.salvage.settings import Insertion, SalvageSettings
+from scope_rlvr.salvage.settings import Insertion
 
 
-def insert(groups: Sequence[Group], failures: list[Failure], settings: SalvageSettings) -> list[Group]:
-    """Put admitted rollouts into their groups and every record beside its failure."""
+def insert(groups: Sequence[Group], failures: list[Failure], insertion: Insertion) -> list[Group]:
+    """The groups with the admitted rollouts in them, and the record of its salvage on every failure."""
     by_group: dict[int, list[Failure]] = {}
     for failure in failures:
         by_group.setdefault(failure.group_index, []).append(failure)
-    return [_edit(group, by_group.get(i, []), settings.insertion) for i, group in enumerate(groups)]
+    return [_edit(group, by_group.get(i, []), insertion) for i, group in enumerate(groups)]
 
 
 def _edit(group: Group, failures: list[Failure], insertion: Insertion) -> Group:

@@ -1,7 +1,7 @@
 """Decision rules: from the scores of a rollout's steps to its first wrong step.
 
-A decision rule leads from the scores of a rollout's steps to its first wrong step. A rule is kept apart from the scorer
-because the same score means different things for different scorers: each family of scorers has a default rule of its own.
+A rule is separate from the scorer, because equal scores of two scorers mean different things. Each family of scorers has
+its own default rule.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
 
 
 class Threshold(Settings):
-    """The first step whose score is below ``threshold`` is the first wrong one: ``k* = min{k : s_k < threshold}``.
+    """The first step with a score below ``threshold``: ``k* = min{k : s_k < threshold}``.
 
-    A larger threshold never finds a later step. This is the meaning of "first wrong step" in ProcessBench; later
-    steps often score high again, so the minimum over steps would be another step.
+    A larger threshold never finds a later step. ProcessBench defines the first wrong step in this way. The step with the
+    lowest score may be another one, and steps after the first wrong one often score high again.
 
     >>> Threshold(threshold=0.5).first_wrong([0.9, 0.2, 0.1, 0.8])
     1
@@ -41,8 +41,9 @@ class Threshold(Settings):
 class Drop(Settings):
     """The first step that scores more than ``drop`` below the step before it: ``k* = min{k : s_k < s_(k-1) − drop}``.
 
-    For scorers whose level means little. The first step has none before it: it is wrong below ``first_below``, and never
-    where that is ``None``. Source: PRMBench reads Skywork's scores by their change, valid above −0.05.
+    For scorers whose absolute scores mean little. The first step has no step before it: it is wrong if it scores below
+    ``first_below``, and never if that is ``None``. Source: PRMBench reads Skywork's scores by their change; above −0.05 a
+    step is valid.
 
     >>> Drop(drop=0.2).first_wrong([0.5, 0.45, 0.1, 0.9])
     2
@@ -65,9 +66,9 @@ class Drop(Settings):
 
 
 class ArgMin(Settings):
-    """The step with the lowest score, the earliest of equals, where that is below ``below``; ``None`` is no bound.
+    """The step with the lowest score, the earliest of equals, if that score is below ``below``.
 
-    Without a bound there is a wrong step in every solution, also in a right one.
+    With ``below`` of ``None`` every solution has a wrong step, even a right one.
 
     >>> ArgMin().first_wrong([0.9, 0.4, 0.2, 0.8])
     2
@@ -85,16 +86,17 @@ class ArgMin(Settings):
         return lowest if self.below is None or step_scores_S[lowest] < self.below else None
 
     def accepts(self, step_scores_S: Sequence[float]) -> bool:
-        """Without a bound, a step passes that does not score below all steps before it; a first step always."""
+        """Without ``below``, a step passes unless it scores below all steps before it; a first step always passes."""
         if self.below is not None and step_scores_S[-1] < self.below:
             return False
         return self.below is not None or len(step_scores_S) == 1 or step_scores_S[-1] >= min(step_scores_S[:-1])
 
 
 class TwoInARow(Settings):
-    """The first of two neighbouring steps that both score below ``threshold``: one low score alone is taken for noise.
+    """The first of two neighbouring steps that both score below ``threshold``; one low score alone counts as noise.
 
-    The last step has none after it and needs no second one. Never finds an earlier step than :class:`Threshold`.
+    The last step has no step after it, so its own low score is enough. Never finds an earlier step than
+    :class:`Threshold`.
 
     >>> TwoInARow(threshold=0.5).first_wrong([0.9, 0.2, 0.8, 0.3, 0.1])
     3
@@ -114,9 +116,9 @@ class TwoInARow(Settings):
 
 
 class CalibrationMap(Settings):
-    """A monotone map from scores to probabilities that the step is right: straight lines between its points.
+    """A monotone map from a score to the probability that the step is right: straight lines between its points.
 
-    Outside the points the nearest one counts.
+    A score outside the points gets the probability of the nearest point.
 
     >>> CalibrationMap(scores=(0.2, 0.6), probabilities=(0.1, 0.9)).probability(0.3)
     0.3
@@ -148,7 +150,7 @@ class CalibrationMap(Settings):
 class Calibrated(Settings):
     """The first step whose calibrated probability of being right is below ``threshold``.
 
-    Without ``map`` the ``calibration`` in the scorer's own ``scorer.json`` counts.
+    Without ``map``, the ``calibration`` in the scorer's own ``scorer.json`` is used.
 
     >>> map = CalibrationMap(scores=(0.70, 0.74), probabilities=(0.0, 1.0))
     >>> Calibrated(map=map, threshold=0.5).first_wrong([0.735, 0.73, 0.71])

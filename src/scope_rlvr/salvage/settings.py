@@ -1,4 +1,4 @@
-"""The settings of the salvage."""
+"""The settings of the salvage, and the rules that they choose between."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from scope_rlvr.salvage.failure import Failure
 
 
 class AnyFailure(Settings):
-    """Every group with a failure is helped: the method's motive (wasted good prefixes) is not tied to hard groups."""
+    """Mark every group with a failure: good prefixes are wasted in easy groups, too.
+
+    >>> AnyFailure().marks(num_right=3, num_known=4)
+    True
+    """
 
     kind: Literal["any_failure"] = "any_failure"
 
@@ -25,7 +29,11 @@ class AnyFailure(Settings):
 
 
 class AllFail(Settings):
-    """Only groups without a single right rollout are helped, as AMPO, GHPO and Guide do."""
+    """Mark only groups without a single right rollout, as AMPO, GHPO and Guide do.
+
+    >>> AllFail().marks(num_right=0, num_known=4), AllFail().marks(num_right=1, num_known=4)
+    (True, False)
+    """
 
     kind: Literal["all_fail"] = "all_fail"
 
@@ -34,7 +42,11 @@ class AllFail(Settings):
 
 
 class RateBelow(Settings):
-    """Groups whose share of right rollouts is below ``rate`` are helped."""
+    """Mark groups in which the share of right rollouts is below ``rate``.
+
+    >>> RateBelow(rate=0.5).marks(num_right=1, num_known=4), RateBelow(rate=0.5).marks(num_right=2, num_known=4)
+    (True, False)
+    """
 
     kind: Literal["rate_below"] = "rate_below"
     rate: float = Field(0.5, gt=0, le=1)
@@ -44,19 +56,25 @@ class RateBelow(Settings):
 
 
 GroupRule = Annotated[AnyFailure | AllFail | RateBelow, BY_KIND, BARE_NAME]
-
-# --- where to cut -------------------------------------------------------------------------------------------------
+"""Every rule that marks the groups to salvage, by the numbers of right rollouts and of known verdicts."""
 
 
 class NoErrorRule(StrEnum):
-    """What to do with a wrong answer in which the scorer finds no wrong step."""
+    """What to do with a wrong answer in which the scorer finds no wrong step.
+
+    ``SKIP``: leave the failure as it is. ``LAST_STEP``: cut at the last step. ``ARGMIN``: cut at the step with the lowest
+    score, the earliest of equals.
+
+    >>> [rule.first_wrong([0.9, 0.6, 0.7]) for rule in NoErrorRule]
+    [None, 2, 1]
+    """
 
     SKIP = "skip"
     LAST_STEP = "last_step"
     ARGMIN = "argmin"
 
     def first_wrong(self, step_scores_S: Sequence[float]) -> int | None:
-        """The step to take for the first wrong one, ``None`` to leave the rollout alone."""
+        """The step that counts as the first wrong one; ``None`` leaves the failure as it is."""
         if self is NoErrorRule.SKIP or not step_scores_S:
             return None
         if self is NoErrorRule.LAST_STEP:
@@ -65,10 +83,10 @@ class NoErrorRule(StrEnum):
 
 
 class Ranking(StrEnum):
-    """Which of a group's eligible failures come first when there are more than ``max_salvages``.
+    """Which eligible failures of a group come first if there are more than ``max_salvages``.
 
-    ``LONGEST_PREFIX``: largest share of tokens kept, then mean score of the kept steps. ``LATEST_STEP``: most steps
-    kept. ``SHORTEST``: shortest response. ``RANDOM``: a seeded draw.
+    ``LONGEST_PREFIX``: the largest share of tokens kept, then the best mean score of the steps before the cut.
+    ``LATEST_STEP``: the latest cut, in steps. ``SHORTEST``: the shortest response. ``RANDOM``: a seeded draw.
     """
 
     LONGEST_PREFIX = "longest_prefix"
@@ -77,7 +95,7 @@ class Ranking(StrEnum):
     RANDOM = "random"
 
     def key(self, failure: Failure, rng: random.Random) -> tuple[float, ...]:
-        """Sorts ascending: the smallest key is salvaged first. Ties keep the order in the group."""
+        """The failure with the smallest key comes first. Of equals, the first in the group does."""
         num_kept_steps = failure.cut_step or 0
         kept_scores = failure.step_scores_S[:num_kept_steps]
         return {
@@ -88,12 +106,8 @@ class Ranking(StrEnum):
         }[self]
 
 
-# --- what the teacher writes --------------------------------------------------------------------------------------
-
-
 class OneStep(Settings):
-    """The teacher writes the corrected step and ``num_steps`` − 1 further ones, each of at most ``max_tokens`` tokens; the
-    policy continues."""
+    """The teacher writes ``num_steps`` steps, each of at most ``max_tokens`` tokens; the policy continues."""
 
     kind: Literal["step"] = "step"
     num_steps: int = Field(1, ge=1)
@@ -101,32 +115,33 @@ class OneStep(Settings):
 
 
 class Suffix(Settings):
-    """The teacher finishes the solution; nothing is left for the policy to continue."""
+    """The teacher writes the rest of the solution; the policy continues nothing."""
 
     kind: Literal["suffix"] = "suffix"
 
 
 class WholeTrace(Settings):
-    """Nothing is kept: the teacher writes the whole solution, as whole-trajectory guidance does."""
+    """The teacher writes the whole solution and nothing of the failure is kept, as in whole-trajectory guidance."""
 
     kind: Literal["whole_trace"] = "whole_trace"
 
 
 class NoTeacher(Settings):
-    """Nobody writes: the policy tries again from where it went wrong."""
+    """No teacher: the policy itself tries again from the cut."""
 
     kind: Literal["no_teacher"] = "no_teacher"
 
 
 Mode = Annotated[OneStep | Suffix | WholeTrace | NoTeacher, BY_KIND, BARE_NAME]
+"""How much the teacher writes."""
 
 
 class Guards(Settings):
-    """Reasons to refuse a teacher's step before anything is spent on continuing it.
+    """Reasons to refuse a teacher's step before the policy spends tokens on continuing it.
 
-    ``repeated``: it says what the rejected step said. ``answer_leak``: it states the right final answer although the
-    policy's own next step would not have stated any. ``low_score``: the scorer calls it wrong, too. An empty step or
-    one that does not end within its budget is always refused.
+    ``repeated``: it repeats the rejected step. ``answer_leak``: it states the right final answer, and the policy's own
+    steps in its place stated no answer. ``low_score``: the scorer calls it wrong. An empty step, and one that does not
+    end within its budget, is always refused.
     """
 
     repeated: bool = True
@@ -135,14 +150,15 @@ class Guards(Settings):
 
 
 class Fallback(StrEnum):
-    """What to try when all rounds have failed: nothing, or let the teacher finish from the first cut."""
+    """What to try if all rounds fail: nothing, or let the teacher finish the solution from the first cut."""
 
     NONE = "none"
     SUFFIX = "suffix"
 
 
 class Admission(StrEnum):
-    """``VERIFIED``: only what the verifier calls right joins the group. ``ALWAYS``: also what all rounds left wrong."""
+    """What joins the group. ``VERIFIED``: only attempts with the verdict right. ``ALWAYS``: also attempts that are still
+    wrong after all rounds."""
 
     VERIFIED = "verified"
     ALWAYS = "always"
@@ -151,8 +167,8 @@ class Admission(StrEnum):
 class Insertion(StrEnum):
     """How a salvaged rollout joins its group.
 
-    ``REPLACE``: in the place of the failure. ``APPEND``: beside it. ``PAIR``: beside it, with the shared prefix left out
-    of both, so that what remains is the contrast between the rejected step and its correction.
+    ``REPLACE``: in place of the failure. ``APPEND``: in addition to it. ``PAIR``: in addition to it, and the shared prefix
+    trains in neither, so that only the contrast between the rejected step and its correction is left.
     """
 
     REPLACE = "replace"
@@ -161,24 +177,26 @@ class Insertion(StrEnum):
 
 
 class SalvageSettings(Settings):
-    """All that the paper's abstract leaves open about the salvage itself; each default is argued in docs/method.md."""
+    """How to salvage. The paper's abstract leaves all of this open; docs/method.md gives the reason for each default."""
 
     max_salvages: int = Field(1, ge=0, description="salvages attempted per group; 0 is plain outcome training")
     group_rule: GroupRule = AnyFailure()
     cut: Cut = FirstWrong()
     no_error_rule: NoErrorRule = NoErrorRule.SKIP
-    min_prefix_steps: int = Field(1, ge=0, description="steps that must be left to keep")
-    min_prefix_ratio: float = Field(0.1, ge=0, le=1, description="share of the tokens that must be left to keep")
+    min_prefix_steps: int = Field(1, ge=0, description="whole steps that must be kept")
+    min_prefix_ratio: float = Field(0.1, ge=0, le=1, description="share of the tokens that must be kept")
     include_truncated: bool = False
     ranking: Ranking = Ranking.LONGEST_PREFIX
     cut_back_steps: int = Field(
-        0, description="right steps given up before the first wrong one; negative: wrong ones kept"
+        0,
+        description="steps given up before the step of the cut; a negative number keeps wrong ones; without effect where `cut` "
+        "is `high_entropy`",
     )
     cut_back_tokens: int = Field(0, ge=0, description="tokens given up before the cut")
     mode: Mode = OneStep()
     max_rounds: int = Field(1, ge=1, description="corrections per rollout")
     num_continuations: int = Field(
-        1, ge=1, description="continuations tried after a correction; the first right counts"
+        1, ge=1, description="continuations tried after a correction; the first right one counts"
     )
     guards: Guards = Guards()
     fallback: Fallback = Fallback.NONE
@@ -189,12 +207,13 @@ class SalvageSettings(Settings):
 
     @property
     def needs_step_scorer(self) -> bool:
-        """Whether anything that is asked for here is for the step scorer to say."""
+        """Whether these settings ask the step scorer anything."""
         locates = self.cut.needs_step_scorer or self.max_rounds > 1
         guards = self.guards.low_score and isinstance(self.mode, OneStep)
         return self.max_salvages > 0 and (locates or guards)
 
     @property
     def needs_teacher(self) -> bool:
+        """Whether these settings ask the teacher anything."""
         writes = not isinstance(self.mode, NoTeacher) or self.fallback is Fallback.SUFFIX
         return self.max_salvages > 0 and writes

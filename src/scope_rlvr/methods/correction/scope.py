@@ -19,17 +19,17 @@ from scope_rlvr.salvage.settings import Insertion, SalvageSettings
 
 
 class FullPrefix(Settings):
-    """The kept prefix gets the rollout's advantage, as any token that led to success."""
+    """The kept prefix gets the rollout's advantage, like every token that led to success."""
 
     kind: Literal["full"] = "full"
 
     def credit(self, advantage: float) -> tuple[float, float]:
-        """Advantage and weight of a prefix token."""
+        """Advantage and weight of a token of the prefix."""
         return advantage, 1.0
 
 
 class MaskedPrefix(Settings):
-    """The kept prefix does not train and counts nowhere (PrefixRL, CURE, R3L)."""
+    """The kept prefix does not train and is not counted in a normaliser (PrefixRL, CURE, R3L)."""
 
     kind: Literal["masked"] = "masked"
 
@@ -38,7 +38,7 @@ class MaskedPrefix(Settings):
 
 
 class FractionOfPrefix(Settings):
-    """The kept prefix gets a share of the advantage: it led to success only with help (VPPO uses 0.5)."""
+    """The kept prefix gets a share of the advantage, because it led to success only with help (VPPO uses 0.5)."""
 
     kind: Literal["fraction"] = "fraction"
     share: float = Field(0.5, ge=0, le=1)
@@ -48,7 +48,7 @@ class FractionOfPrefix(Settings):
 
 
 class PositivePrefix(Settings):
-    """The kept prefix gets the advantage where that is positive, else nothing."""
+    """The kept prefix gets the advantage if that is positive, and otherwise 0."""
 
     kind: Literal["positive_only"] = "positive_only"
 
@@ -60,7 +60,10 @@ PrefixCredit = Annotated[FullPrefix | MaskedPrefix | FractionOfPrefix | Positive
 
 
 class FailureCredit(StrEnum):
-    """Who pays for a failure that was not salvaged: every token, or only those from the first wrong step on."""
+    """Which tokens of a failure that was not salvaged get its negative advantage.
+
+    ``UNIFORM``: all. ``SPARE_PREFIX``: those from the first wrong step on, if the step scorer found one.
+    """
 
     UNIFORM = "uniform"
     SPARE_PREFIX = "spare_prefix"
@@ -69,11 +72,11 @@ class FailureCredit(StrEnum):
 class Scope(SalvageSettings, GuidedMethod):
     """Salvage failures at their first wrong step, then train on the edited groups.
 
-    With prefix u, teacher step z and continuation v of a salvaged rollout, and ``Â_i = r_i − mean(r)`` over the edited
-    group: tokens of u and v get the clipped on-policy surrogate (u as ``prefix_credit`` says), tokens of z get
-    the ``teacher_term``, by default ``−teacher_weight · Â · log π``, only where ``Â > 0`` and without a clip. Nothing
-    salvaged: exactly GRPO. Source: arXiv 2602.24110 (abstract); every open point is an option, argued in
-    docs/method.md.
+    A salvaged rollout is a prefix u, a teacher step z and a continuation v. The advantage is ``Â_i = r_i − mean(r)`` over
+    the edited group. Tokens of u and v get the clipped on-policy surrogate, those of u with their ``prefix_credit``.
+    Tokens of z get the ``teacher_term``, by default ``−teacher_weight · Â · log π``, only if ``Â > 0`` and without a clip.
+    If nothing is salvaged, this is exactly GRPO. Source: arXiv 2602.24110 (abstract). Every open point is an option;
+    docs/method.md gives the reasons.
 
     >>> Scope(max_salvages=2, teacher_term="plain", mode={"kind": "step", "max_tokens": 50}).teacher_term.kind
     'plain'
@@ -97,7 +100,7 @@ class Scope(SalvageSettings, GuidedMethod):
         return salvage(groups, self, tools)
 
     def credit_member(self, member: Member, advantage: float) -> Streams:
-        """Spread the advantage over kept prefix, teacher step and continuation as the options say."""
+        """The advantage over kept prefix, teacher step and continuation, as the options say."""
         streams = super().credit_member(member, advantage)
         if member.role is Role.SALVAGED:
             return _with_start(streams, member, _num_kept(member), *self.prefix_credit.credit(advantage))
@@ -107,18 +110,18 @@ class Scope(SalvageSettings, GuidedMethod):
 
 
 def _num_kept(member: Member) -> int:
-    """Tokens of a salvaged rollout that the failure already had."""
+    """Tokens of a salvaged rollout that it shares with the failure."""
     return 0 if member.salvage is None else member.salvage.num_kept_tokens
 
 
 def _num_right(member: Member) -> int:
-    """Tokens of a failure before its first wrong step by the step scorer; 0 where that is not known."""
+    """Tokens of a failure before its first wrong step; 0 if the step scorer found none or was not asked."""
     record = member.salvage
     return 0 if record is None or record.first_wrong_step is None else record.steps[record.first_wrong_step].start
 
 
 def _with_start(streams: Streams, member: Member, num_tokens: int, advantage: float, weight: float) -> Streams:
-    """Other credit for the first ``num_tokens`` tokens, those aside that do not train here at all."""
+    """Other credit for the first ``num_tokens`` tokens, without those that another rollout trains."""
     own = range(member.num_shared_tokens, num_tokens)
     return replace(
         streams,
