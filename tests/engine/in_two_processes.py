@@ -40,6 +40,7 @@ from scope_rlvr.methods import METHODS, Method, Scope
 from scope_rlvr.models.local import TokenizerCodec
 from scope_rlvr.problems import families
 from scope_rlvr.run.config import dump_config, load_config
+from scope_rlvr.run.data import read_data
 from scope_rlvr.run.train import train
 from scope_rlvr.salvage.rules import Threshold
 from scope_rlvr.scorers.families import TokenClassifier
@@ -48,7 +49,7 @@ from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.teachers.local import LocalTeacher
 from tests import fake_vllm
 from tests.engine.conftest import grpo_config, load_policy
-from tests.engine.test_run import Nobody
+from tests.engine.test_run import RecordingDisplay
 
 ROWS = 24
 """Rows of a step in all processes: four groups of six, of which one row is reserved."""
@@ -347,11 +348,11 @@ def shared_work(folder: Path) -> dict[str, str]:
 # --- whole runs -------------------------------------------------------------------------------------------------------
 
 
-def run(path: Path, *overrides: str) -> tuple[Any, Nobody]:
-    processes, watcher = meet(), Nobody()
+def run(path: Path, *overrides: str) -> tuple[Any, RecordingDisplay]:
+    processes, display = meet(), RecordingDisplay()
     config = load_config(None, [*SMALL_RUN, *overrides])
     processes.once("making the folder", lambda: RunFolder.create(path, dump_config(config)).path)
-    return train(config, RunFolder(path, is_read_only=not processes.is_main), watcher), watcher
+    return train(config, read_data(config), RunFolder(path, is_read_only=not processes.is_main), display), display
 
 
 def whole_run(folder: Path) -> dict[str, Any]:
@@ -381,8 +382,8 @@ def flat_run(folder: Path) -> dict[str, Any]:
     )
     source = meet().once("naming the file", lambda: str(file))
     overrides = ("method.name=grpo", f"problems.source='{source}'", "run.flat_steps_limit=2", "evaluation.before=false")
-    outcome, watcher = run(folder / "flat", *overrides)
-    return {"exit_code": outcome.exit_code, "message": outcome.message, "notes": watcher.notes}
+    outcome, display = run(folder / "flat", *overrides)
+    return {"exit_code": outcome.exit_code, "message": outcome.message, "notes": display.notes}
 
 
 def run_on_other_problems(folder: Path) -> str:
@@ -392,7 +393,9 @@ def run_on_other_problems(folder: Path) -> str:
     rows = [json.dumps({"prompt": f"reduce {i + number} 3 4\n\n", "answer": "7"}) + "\n" for i in range(9)]
     file.write_text("".join(rows))
     config = load_config(None, [*SMALL_RUN, f"problems.source='{file}'"])
-    return told_of(lambda: train(config, RunFolder(folder / "other", is_read_only=True), Nobody()))
+    return told_of(
+        lambda: train(config, read_data(config), RunFolder(folder / "other", is_read_only=True), RecordingDisplay())
+    )
 
 
 def not_a_number(folder: Path) -> str:

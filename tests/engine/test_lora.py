@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import load_file
 
+from scope_rlvr.check.inputs import check_inputs
 from scope_rlvr.check.longest_step import run_longest_step
 from scope_rlvr.cli import train as cli_train
 from scope_rlvr.core.errors import ExitCode, UserError
@@ -21,14 +22,16 @@ from scope_rlvr.models.lora import LoraSection, adapted_layers, adapter_config, 
 from scope_rlvr.run.components import load_components
 from scope_rlvr.run.components import load_policy as load_policy_of
 from scope_rlvr.run.config import dump_config, load_config
-from scope_rlvr.run.sources import check_sources, training_problems
-from scope_rlvr.run.train import RunOutcome, _Progress, train
+from scope_rlvr.run.data import read_data, training_problems
+from scope_rlvr.run.metrics import Totals
+from scope_rlvr.run.monitor import TrainingMonitor
+from scope_rlvr.run.train import RunOutcome, train
 from scope_rlvr.run.trainer import make_trainer as run_trainer
 from scope_rlvr.store import packages
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.journal import read_records
 from tests.engine.conftest import MakeTrainer, first_batch, load_policy
-from tests.engine.test_run import Killed, Killer, Nobody
+from tests.engine.test_run import Killed, Killer, RecordingDisplay, resumed
 
 SMALL = (
     "run.steps=3",
@@ -51,10 +54,10 @@ SMALL = (
 )
 
 
-def run(path: Path, *overrides: str, watcher: Any = None) -> tuple[RunFolder, RunOutcome]:
+def run(path: Path, *overrides: str, display: Any = None) -> tuple[RunFolder, RunOutcome]:
     config = load_config(None, [*SMALL, *overrides])
     folder = RunFolder.create(path, dump_config(config))
-    return folder, train(config, folder, watcher or Nobody())
+    return folder, train(config, read_data(config), folder, display or RecordingDisplay())
 
 
 def evaluation_of(model: Path) -> EvaluationPlan:
@@ -98,12 +101,12 @@ def test_only_what_was_asked_for_is_changed_and_by_a_low_rank(whole: RunFolder, 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(whole: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        run(tmp_path / "killed", watcher=Killer())
+        run(tmp_path / "killed", display=Killer())
     folder = RunFolder.open(tmp_path / "killed")
     checkpoint = folder.last_checkpoint()
     assert checkpoint is not None
     folder.forget_after(2)
-    outcome = train(load_config(folder.path / "config.toml"), folder, Nobody(), checkpoint)
+    outcome = resumed(folder)
     assert outcome.exit_code is ExitCode.OK
     assert weights(folder) == weights(whole)
     assert folder.rollouts.read_bytes() == whole.rollouts.read_bytes()
@@ -112,8 +115,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(whole: RunFolder, tmp_p
 def test_a_run_killed_in_its_last_evaluation_is_completed_without_another_step(whole: RunFolder) -> None:
     before, records = weights(whole), whole.rollouts.read_bytes()
     (whole.model / "model.safetensors").unlink()
-    checkpoint = whole.last_checkpoint()
-    outcome = train(load_config(whole.path / "config.toml"), whole, Nobody(), checkpoint)
+    outcome = resumed(whole)
     assert outcome.exit_code is ExitCode.OK
     assert weights(whole) == before
     assert whole.rollouts.read_bytes() == records
@@ -156,7 +158,7 @@ def test_the_reference_is_the_policy_without_its_adapters(whole: RunFolder, make
 
 def test_the_longest_step_trains_adapters(make_trainer: MakeTrainer) -> None:
     config = load_config(None, [*SMALL, "sampling.max_response_tokens=24"])
-    problems = training_problems(config)
+    problems = training_problems(config).problems
     policy = load_policy_of(config, problems)
     run_longest_step(config, policy, problems[:2])
     trained = {name for name, parameter in policy.model.named_parameters() if parameter.requires_grad}
@@ -167,10 +169,10 @@ def test_the_longest_step_trains_adapters(make_trainer: MakeTrainer) -> None:
 def test_equal_seeds_begin_with_equal_adapters_whatever_was_loaded_before(tmp_path: Path) -> None:
     def adapter(*overrides: str) -> dict[str, torch.Tensor]:
         config = load_config(None, [*SMALL, *overrides])
-        problems = training_problems(config)
+        problems = training_problems(config).problems
         components = load_components(config, problems)
-        progress = _Progress(RunFolder(tmp_path), config, components, Nobody(), {}, [])
-        trainer = run_trainer(config, RunFolder(tmp_path), components, problems, progress)
+        monitor = TrainingMonitor(RunFolder(tmp_path), config, components, RecordingDisplay(), Totals())
+        trainer = run_trainer(config, RunFolder(tmp_path), components, problems, monitor)
         return {name: p.detach() for name, p in trainer.model.named_parameters() if p.requires_grad}
 
     grpo, scope, other = adapter("method.name=grpo"), adapter(), adapter("run.seed=1")
@@ -229,7 +231,7 @@ def test_a_target_that_names_no_layer_is_refused_before_anything_is_written(tmp_
 
 def test_a_checkpoint_of_adapters_is_no_model(whole: RunFolder) -> None:
     folder = whole.checkpoints / "checkpoint-3"
-    for read in (lambda: check_sources(load_config(None, [f"model.policy='{folder}'"])), lambda: evaluation_of(folder)):
+    for read in (lambda: check_inputs(load_config(None, [f"model.policy='{folder}'"])), lambda: evaluation_of(folder)):
         with pytest.raises(UserError, match="holds adapters and not the model"):
             read()
 
@@ -243,8 +245,8 @@ def test_numbers_that_make_no_adapter_are_refused(override: str) -> None:
 def test_without_peft_it_is_said_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'scope-rlvr\[lora\]'"):
-        check_sources(load_config(None, ["model.lora.rank=4"]))
-    check_sources(load_config())
+        check_inputs(load_config(None, ["model.lora.rank=4"]))
+    check_inputs(load_config())
 
 
 def test_adapters_of_weights_in_16_bits_stay_in_float32_and_lose_nothing_when_merged(make_trainer: MakeTrainer) -> None:

@@ -20,12 +20,11 @@ from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.types import Outcome
 from scope_rlvr.methods import METHODS, Scope
 from scope_rlvr.run.config import load_config
-from scope_rlvr.run.train import train
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.journal import read_records
 from tests.engine import in_two_processes as acts
 from tests.engine.in_two_processes import LOSSES, MUTATED, make_trainer
-from tests.engine.test_run import Nobody
+from tests.engine.test_run import resumed
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 500
@@ -291,7 +290,7 @@ def test_a_killed_run_goes_on_in_as_many_processes_or_in_fewer(
 
     alone = RunFolder.open(tmp_path / "alone")
     alone.forget_after(2)
-    outcome = train(load_config(alone.path / "config.toml"), alone, Nobody(), alone.last_checkpoint())
+    outcome = resumed(alone)
     assert outcome.summary["steps"] == 4
     assert [record["step"] for record in read_records(alone.metrics)] == [1, 2, 3, 4]
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.methods import Grpo
 from scope_rlvr.run.config import dump_config, load_config
+from scope_rlvr.run.data import read_data
 from scope_rlvr.run.train import RunOutcome, train
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.journal import read_records
@@ -30,8 +31,8 @@ SMALL = (
 )
 
 
-class Nobody:
-    """Looks on and remembers."""
+class RecordingDisplay:
+    """Keeps what it is told to show."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
@@ -44,10 +45,16 @@ class Nobody:
         self.notes.append(text)
 
 
-def run(path: Path, *overrides: str, watcher: Any = None) -> tuple[RunFolder, RunOutcome]:
+def run(path: Path, *overrides: str, display: Any = None) -> tuple[RunFolder, RunOutcome]:
     config = load_config(None, [*SMALL, *overrides])
     folder = RunFolder.create(path, dump_config(config))
-    return folder, train(config, folder, watcher or Nobody())
+    return folder, train(config, read_data(config), folder, display or RecordingDisplay())
+
+
+def resumed(folder: RunFolder) -> RunOutcome:
+    """What comes of the run from its last checkpoint on."""
+    config = load_config(folder.path / "config.toml")
+    return train(config, read_data(config), folder, RecordingDisplay(), folder.last_checkpoint())
 
 
 def weights(folder: RunFolder) -> bytes:
@@ -59,8 +66,8 @@ def without(records: Sequence[dict[str, Any]], *prefixes: str) -> list[dict[str,
 
 
 def test_a_run_leaves_a_model_a_summary_and_every_rollout(tmp_path: Path) -> None:
-    watcher = Nobody()
-    folder, outcome = run(tmp_path / "run", "evaluation.every=2", watcher=watcher)
+    display = RecordingDisplay()
+    folder, outcome = run(tmp_path / "run", "evaluation.every=2", display=display)
     assert outcome.exit_code is ExitCode.OK
     assert outcome.summary["steps"] == 4
     assert outcome.summary["stopped_because"] == "finished"
@@ -73,7 +80,7 @@ def test_a_run_leaves_a_model_a_summary_and_every_rollout(tmp_path: Path) -> Non
     metrics = list(read_records(folder.metrics))
     assert [record["step"] for record in metrics] == [1, 2, 3, 4]
     assert ["eval/reduction-6/accuracy" in record for record in metrics] == [False, True, False, True]
-    assert [m["step"] for m in watcher.steps] == [1, 2, 3, 4]
+    assert [m["step"] for m in display.steps] == [1, 2, 3, 4]
     model = AutoModelForCausalLM.from_pretrained(folder.model)
     tokenizer = AutoTokenizer.from_pretrained(folder.model)
     text = "reduce 1 2 3\n\n"
@@ -118,7 +125,7 @@ class Killed(BaseException):
     """Stands for a process that is gone."""
 
 
-class Killer(Nobody):
+class Killer(RecordingDisplay):
     """Ends the process in the third step, after its rollouts were written and before any checkpoint of it."""
 
     def update(self, metrics: dict[str, float]) -> None:
@@ -129,7 +136,7 @@ class Killer(Nobody):
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     whole, _ = run(tmp_path / "whole")
     with pytest.raises(Killed):
-        run(tmp_path / "killed", watcher=Killer())
+        run(tmp_path / "killed", display=Killer())
     folder = RunFolder.open(tmp_path / "killed")
     with folder.rollouts.open("a") as file:
         file.write('{"step": 3, "torn')
@@ -137,7 +144,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
     assert checkpoint is not None
     assert checkpoint.name == "checkpoint-2"
     folder.forget_after(2)
-    outcome = train(load_config(folder.path / "config.toml"), folder, Nobody(), checkpoint)
+    outcome = resumed(folder)
     assert outcome.exit_code is ExitCode.OK
     assert weights(folder) == weights(whole)
     assert folder.rollouts.read_bytes() == whole.rollouts.read_bytes()
@@ -153,14 +160,14 @@ def test_a_run_that_learns_nothing_stops_and_says_why(tmp_path: Path) -> None:
     problems.write_text(
         "".join(json.dumps({"prompt": f"reduce {i} {i + 1} 3\n\n", "answer": "77"}) + "\n" for i in range(9))
     )
-    watcher = Nobody()
+    display = RecordingDisplay()
     overrides = ("method.name=grpo", f"problems.source='{problems}'", "run.flat_steps_limit=2")
-    folder, outcome = run(tmp_path / "run", *overrides, watcher=watcher)
+    folder, outcome = run(tmp_path / "run", *overrides, display=display)
     assert outcome.exit_code is ExitCode.TRAINING_STOPPED
     assert "every rollout is wrong" in outcome.message
     assert outcome.summary["steps"] == 2
     assert outcome.summary["stopped_because"] == outcome.message
-    assert any("no gradient in this step" in note for note in watcher.notes)
+    assert any("no gradient in this step" in note for note in display.notes)
     assert folder.last_checkpoint() is not None
 
 
@@ -199,7 +206,7 @@ def test_a_run_killed_in_its_last_evaluation_is_completed_without_another_step(t
     whole, outcome = run(tmp_path / "whole", *overrides)
     (whole.path / "summary.json").unlink()
     expected = weights(whole)
-    again = train(load_config(whole.path / "config.toml"), whole, Nobody(), whole.last_checkpoint())
+    again = resumed(whole)
     assert again.summary["steps"] == 3
     assert [record["step"] for record in read_records(whole.metrics)] == [1, 2, 3]
     assert weights(whole) == expected
@@ -207,13 +214,13 @@ def test_a_run_killed_in_its_last_evaluation_is_completed_without_another_step(t
 
 
 def test_stops_and_checkpoints_wait_for_the_last_pass_over_the_same_rollouts(tmp_path: Path) -> None:
-    class Impatient(Nobody):
+    class Impatient(RecordingDisplay):
         def update(self, metrics: dict[str, float]) -> None:
             if metrics["step"] == 3:
                 os.kill(os.getpid(), signal.SIGINT)
 
     folder, outcome = run(
-        tmp_path / "run", "run.steps=8", "run.checkpoint_every=4", "objective.updates_per_batch=2", watcher=Impatient()
+        tmp_path / "run", "run.steps=8", "run.checkpoint_every=4", "objective.updates_per_batch=2", display=Impatient()
     )
     assert outcome.exit_code is ExitCode.INTERRUPTED
     assert outcome.summary["steps"] == 4

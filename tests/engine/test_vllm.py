@@ -15,7 +15,8 @@ import trl
 from packaging.version import Version
 from trl import GRPOConfig, GRPOTrainer
 
-from scope_rlvr.check.check import quick_findings
+from scope_rlvr.check.inputs import check_inputs
+from scope_rlvr.check.quick import quick_check
 from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.core.findings import Severity
 from scope_rlvr.core.ports import Sampling
@@ -27,7 +28,7 @@ from scope_rlvr.formulas.losses import SamplerCorrection, sampler_weights
 from scope_rlvr.methods import Grpo, Scope
 from scope_rlvr.models.lora import LoraSection, adapter_config
 from scope_rlvr.run.config import dump_config, load_config
-from scope_rlvr.run.sources import check_sources
+from scope_rlvr.run.data import read_data, training_problems
 from scope_rlvr.run.train import train
 from scope_rlvr.run.trainer import trl_config
 from scope_rlvr.store import packages
@@ -35,7 +36,7 @@ from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.journal import read_records
 from tests import fake_vllm
 from tests.engine.conftest import MakeTrainer, first_batch
-from tests.engine.test_run import Nobody
+from tests.engine.test_run import RecordingDisplay
 
 SAMPLERS = {
     "vllm": VllmSampler(
@@ -107,14 +108,14 @@ def test_batches_are_vllms_own() -> None:
 def test_without_vllm_it_is_said_before_any_work(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=rf"'{kind}' needs the package vllm.*pip install 'trl\[vllm\]'"):
-        check_sources(load_config(None, [f"sampling.sampler={kind}"]))
+        check_inputs(load_config(None, [f"sampling.sampler={kind}"]))
 
 
 def test_processes_that_cannot_share_a_model_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "find_spec", lambda name: SimpleNamespace(name=name))
     config = load_config(None, [*SMALL, "method.name=grpo", "sampling.sampler={kind='vllm', tensor_parallel=2}"])
     for num_processes in (1, 2):
-        findings = list(quick_findings(config, tmp_path / "run", num_processes))
+        findings = quick_check(config, tmp_path / "run", num_processes).findings
         told = [f.message for f in findings if f.severity is Severity.ERROR]
         expected = "sampling.sampler.tensor_parallel = 2 does not divide 1 process(es)"
         assert told == ([expected] if num_processes == 1 else [])
@@ -349,11 +350,11 @@ SMALL = (
 def test_a_run_from_its_configuration(tmp_path: Path, vllm: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "find_spec", lambda name: SimpleNamespace(name=name))
     config = load_config(None, [*SMALL, "sampling.sampler={kind='vllm', correction='token_truncate'}"])
-    check_sources(config)
+    check_inputs(config)
     assert config.plan()[2].endswith("; sampled by vllm")
     folder = RunFolder.create(tmp_path / "run", dump_config(config))
     assert load_config(folder.path / "config.toml") == config
-    outcome = train(config, folder, Nobody())
+    outcome = train(config, read_data(config), folder, RecordingDisplay())
     assert outcome.exit_code is ExitCode.OK
     assert outcome.summary["salvage"]["admitted"] > 0
     copy = fake_vllm.LLM.made.copy
@@ -365,10 +366,9 @@ def test_a_run_from_its_configuration(tmp_path: Path, vllm: None, monkeypatch: p
 def test_the_longest_step_ends_no_response(tmp_path: Path, vllm: None) -> None:
     from scope_rlvr.check.longest_step import run_longest_step
     from scope_rlvr.run.components import load_policy
-    from scope_rlvr.run.sources import training_problems
 
     config = load_config(None, [*SMALL, "sampling.sampler=vllm"])
-    problems = training_problems(config)
+    problems = training_problems(config).problems
     run_longest_step(config, load_policy(config, problems), problems[:2])
     (call,) = fake_vllm.LLM.made.copy.calls
     assert (call["num_prompts"], call["max_tokens"], call["ignore_eos"]) == (6, 48, True)
@@ -386,4 +386,4 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path, vllm: None, monkeyp
     with pytest.raises(
         UserError, match=r"sampling.sampler.url = 'http://elsewhere:9000': The vLLM server can't be reached"
     ):
-        train(config, folder, Nobody())
+        train(config, read_data(config), folder, RecordingDisplay())

@@ -16,8 +16,9 @@ from scope_rlvr.core.errors import ExitCode
 from scope_rlvr.core.groups import Role, SalvageOutcome
 from scope_rlvr.core.ports import Fault
 from scope_rlvr.methods import METHODS
-from scope_rlvr.run.config import RunConfig, load_config
-from scope_rlvr.run.train import _RENAMED, SUMMARY_SCHEMA
+from scope_rlvr.run.config import load_config
+from scope_rlvr.run.metrics import NAMES_OF_TRL
+from scope_rlvr.run.train import SUMMARY_SCHEMA
 from scope_rlvr.store.records import SCHEMA_VERSION
 from scope_rlvr.study.analysis import TABLE_SCHEMA
 from scope_rlvr.study.plan import _StudyFile, load_study
@@ -102,7 +103,7 @@ def test_every_metric_says_how_to_read_it() -> None:
 
 def test_names_in_trl_are_documented() -> None:
     renamed = rows_of(doc("metrics.md"), "| here | in TRL's log |\n|---|---|")
-    for theirs, ours in _RENAMED.items():
+    for theirs, ours in NAMES_OF_TRL.items():
         assert renamed[ours] == f"`{theirs}`"
 
 
@@ -137,14 +138,14 @@ EXAMPLES = [*examples("cli.md"), *examples("configuration.md")]
 def test_examples_reach_the_start_of_training(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: Callable[..., Any]
 ) -> None:
-    started: list[RunConfig] = []
+    started: list[Any] = []
 
-    def start(settings: RunConfig, *_: Any, **__: Any) -> ExitCode:
-        started.append(settings)
+    def start(run: Any, *_: Any, **__: Any) -> ExitCode:
+        started.append(run)
         return ExitCode.OK
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("scope_rlvr.cli.train._run", start)
+    monkeypatch.setattr("scope_rlvr.cli.train._carry_out", start)
     for name in ("my.toml", "my-run.toml"):
         (tmp_path / name).write_text('[run]\nsteps = 7\n[method]\nteacher_term = "trust"\n')
     ended = scope(*shlex.split(line, comments=True)[1:])

@@ -12,8 +12,16 @@ from typing import Any
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
-from scope_rlvr.check.check import prompt_tokens_of
-from scope_rlvr.check.memory import GIB, KNOWN_SHAPES, ModelShape, estimate, room_beside_vllm, shape_of
+from scope_rlvr.check.inputs import check_inputs
+from scope_rlvr.check.memory import (
+    GIB,
+    KNOWN_SHAPES,
+    ModelShape,
+    estimate,
+    memory_beside_vllm,
+    prompt_tokens_of,
+    shape_of,
+)
 from scope_rlvr.core.processes import launched_zero_stage
 from scope_rlvr.methods import METHODS
 from scope_rlvr.models.lora import LoraSection
@@ -21,7 +29,8 @@ from scope_rlvr.problems import sources
 from scope_rlvr.problems.benchmarks import BENCHMARKS
 from scope_rlvr.problems.rows import Row
 from scope_rlvr.run.config import RunConfig, load_config
-from scope_rlvr.run.sources import check_sources, evaluation_sets, make_verifier, run_data
+from scope_rlvr.run.data import evaluation_sets, read_data
+from scope_rlvr.run.verifier import make_verifier
 from scope_rlvr.store import packages
 
 ROOT = Path(__file__).parent.parent.parent
@@ -76,8 +85,8 @@ def test_a_recipe_is_whole(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # What only some recipes need may be missing here.
     monkeypatch.setattr(packages, "find_spec", lambda name: name)
     config = load_config(file)
-    check_sources(config)
-    data = run_data(config)
+    check_inputs(config)
+    data = read_data(config)
     assert len(data.training.problems) >= config.run.problems_per_step
     assert not data.training.left_out
 
@@ -120,7 +129,7 @@ def test_the_page_says_what_a_recipe_needs(file: Path) -> None:
     needed, *left = (float(number) for number in re.findall(r"\d+\.\d", said))
     assert needed == pytest.approx(memory_of(file.stem, config), abs=0.05)
     card = re.search(r"cards? of (\d+) GB", hardware)
-    room = room_beside_vllm(config, int(card[1]) * 1e9 / GIB) if card is not None else needed / 0.9
+    room = memory_beside_vllm(config, int(card[1]) * 1e9 / GIB) if card is not None else needed / 0.9
     assert needed <= 0.9 * room
     assert left == ([pytest.approx(room, abs=0.05)] if file.stem in LAUNCHED else [])
 

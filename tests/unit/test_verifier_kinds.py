@@ -15,7 +15,7 @@ from scope_rlvr.grading.math_answer import MathVerifier
 from scope_rlvr.grading.settings import KINDS, ChoiceKind, FunctionKind, MathKind, PatternKind, pattern_of, verifier_of
 from scope_rlvr.grading.simple import ChoiceVerifier, ExactVerifier, NumericVerifier
 from scope_rlvr.run.config import RunConfig, dump_config, load_config, validate_config
-from scope_rlvr.run.sources import answer_pattern, make_verifier
+from scope_rlvr.run.verifier import answer_pattern, make_verifier
 
 FUNCTIONS = "tests.unit.grading_functions"
 

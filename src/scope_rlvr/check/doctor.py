@@ -9,8 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scope_rlvr.check.check import device_memory, prompt_tokens_of
-from scope_rlvr.check.memory import GIB, estimate, room_beside_vllm, shape_of
+from scope_rlvr.check.memory import GIB, memory_fit, shape_of
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.findings import Finding, error, ok, warning
 from scope_rlvr.run.config import RunConfig, load_config
@@ -85,15 +84,16 @@ def _fits(name: str, config: RunConfig) -> Finding:
                 f"{name}: the shape of {config.model.policy} is not known here",
                 "download the model and name its folder; scope check then measures",
             )
-        device, whole = device_memory()
-        room = room_beside_vllm(config, whole)
-        needed = estimate(config, shape, prompt_tokens_of(config), on_gpu=device != "cpu")
+        fit = memory_fit(config, shape)
     except UserError as found:
         return error("recipe", f"{name}: {found}")
-    said = f"{name}: about {needed.total / GIB:.1f} of {room / GIB:.1f} GiB ({', '.join(needed.lines()) or 'little'})"
-    if needed.total > room:
+    needed = fit.needed
+    said = f"{name}: about {needed.total / GIB:.1f} of {fit.available / GIB:.1f} GiB ({', '.join(needed.lines()) or 'little'})"
+    if not fit.fits:
         return warning(
             "recipe", f"{said}: does not fit here", "take a larger machine, or less at a time; see docs/recipes.md"
         )
-    slow = "; without a graphics processor it would take very long" if device == "cpu" and needed.weights > GIB else ""
+    slow = (
+        "; without a graphics processor it would take very long" if fit.device == "cpu" and needed.weights > GIB else ""
+    )
     return ok("recipe", f"{said}: fits{slow}")

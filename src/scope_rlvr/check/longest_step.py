@@ -6,6 +6,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ class LongestStep:
     where: str
 
 
-def run_longest_step(config: RunConfig, policy: LocalModel, problems: list[Problem]) -> LongestStep:
+def run_longest_step(config: RunConfig, policy: LocalModel, problems: Sequence[Problem]) -> LongestStep:
     """Sample, judge, train: one step as the run does it, except that no response ends before its budget.
 
     Every row of the run's step is sampled, also those that its method would reserve. The policy is no longer what it was
@@ -68,7 +69,7 @@ def run_longest_step(config: RunConfig, policy: LocalModel, problems: list[Probl
     return LongestStep(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo, "this process's memory")
 
 
-def _trainer(config: RunConfig, policy: LocalModel, problems: list[Problem], folder: Path) -> ScopeTrainer:
+def _trainer(config: RunConfig, policy: LocalModel, problems: Sequence[Problem], folder: Path) -> ScopeTrainer:
     """The run's trainer for one step of GRPO, whose rows need no helper."""
     args = trl_config(config, RunFolder(folder))
     args.max_steps, args.save_strategy, args.report_to = 1, "no", []

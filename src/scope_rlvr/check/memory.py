@@ -22,6 +22,8 @@ GIB = 2**30
 
 _FLOAT, _HALF = 4, 2
 _ADAM_MOMENTS = 2
+_GUESSED_PROMPT_TOKENS = 1024
+_CPU = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +174,7 @@ def estimate(
     # Of weights that are stored in 16 bits autocast makes no copies.
     frozen_bytes = 0 if lora is None else shape.stored_bytes if on_gpu else _FLOAT
     num_cast = num_trained + (num_parameters if frozen_bytes == _FLOAT else 0)
-    response = config.sampling.max_response_tokens
-    rows, tokens = config.share(num_processes).micro_batch_rows, prompt_tokens + response
-    inner = 34 * shape.width + 8 * shape.inner_width
-    if config.run.gradient_checkpointing:
-        activations = rows * tokens * (shape.layers * _FLOAT * shape.width + inner)
-    else:
-        activations = rows * tokens * shape.layers * inner
+    response, rows = config.sampling.max_response_tokens, config.share(num_processes).micro_batch_rows
     token_cache = 2 * _FLOAT * shape.layers * shape.key_heads * shape.head_width
     memory = Memory(
         weights=_FLOAT * num_trained + frozen_bytes * num_parameters,
@@ -187,7 +183,7 @@ def estimate(
         half_copies=_HALF * num_cast if on_gpu else 0,
         reference=_FLOAT * num_parameters if config.objective.kl and lora is None else 0,
         helpers=_helpers(config) * (_HALF if on_gpu else _FLOAT),
-        activations=activations,
+        activations=_activations(config, shape, rows * (prompt_tokens + response)),
         logits=rows * response * shape.vocabulary * 3 * _FLOAT,
         cache=token_cache * max(_sampled_tokens(config, prompt_tokens, num_processes)),
     )
@@ -202,15 +198,23 @@ def estimate(
     )
 
 
-def room_beside_vllm(config: RunConfig, room: float) -> float:
+def _activations(config: RunConfig, shape: ModelShape, tokens: int) -> int:
+    """Bytes that the backward pass over so many tokens needs."""
+    inner = 34 * shape.width + 8 * shape.inner_width
+    if config.run.gradient_checkpointing:
+        return tokens * (shape.layers * _FLOAT * shape.width + inner)
+    return tokens * shape.layers * inner
+
+
+def memory_beside_vllm(config: RunConfig, whole: float) -> float:
     """What a vLLM that stays awake on the same card leaves of its memory.
 
     >>> from scope_rlvr.run.config import load_config
-    >>> room_beside_vllm(load_config(overrides=["sampling.sampler={kind='vllm', memory_share=0.25}"]), 80)
+    >>> memory_beside_vllm(load_config(overrides=["sampling.sampler={kind='vllm', memory_share=0.25}"]), 80)
     60.0
     """
     sampler = config.sampling.sampler
-    return room * (1 - sampler.memory_share) if isinstance(sampler, VllmSampler) and not sampler.sleep else room
+    return whole * (1 - sampler.memory_share) if isinstance(sampler, VllmSampler) and not sampler.sleep else whole
 
 
 def _sampled_tokens(config: RunConfig, prompt_tokens: int, num_processes: int) -> tuple[int, int]:
@@ -237,3 +241,44 @@ def _helpers(config: RunConfig) -> int:
         named += [(name, key) for key, name in config.scorer.folders]
     shapes = [shape_of(name, key) for name, key in named if name not in _NO_MODELS]
     return sum(shape.num_parameters for shape in shapes if shape is not None)
+
+
+def prompt_tokens_of(config: RunConfig) -> int:
+    """The longest prompt that arithmetic counts with: the limit, else a guess."""
+    return config.problems.max_prompt_tokens or min(_GUESSED_PROMPT_TOKENS, config.sampling.max_response_tokens)
+
+
+def _device_memory() -> tuple[str, int]:
+    """The device that a run would use, and its memory in bytes."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        return properties.name, int(properties.total_memory)
+    return _CPU, int(psutil.virtual_memory().total)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFit:
+    """What a run needs by arithmetic, beside what a process of it has on this machine, in bytes."""
+
+    needed: Memory
+    available: float
+    device: str
+    is_beside_vllm: bool
+
+    @property
+    def fits(self) -> bool:
+        return self.needed.total <= self.available
+
+
+def memory_fit(config: RunConfig, shape: ModelShape, num_processes: int = 1, zero_stage: int = 0) -> MemoryFit:
+    """The arithmetic against this machine; without a graphics processor, processes share the machine's memory."""
+    device, whole = _device_memory()
+    on_gpu = device != _CPU
+    available = memory_beside_vllm(config, whole)
+    needed = estimate(
+        config, shape, prompt_tokens_of(config), on_gpu=on_gpu, num_processes=num_processes, zero_stage=zero_stage
+    )
+    return MemoryFit(needed, available / (1 if on_gpu else num_processes), device, is_beside_vllm=available < whole)

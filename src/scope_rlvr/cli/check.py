@@ -32,16 +32,20 @@ def check(
 
     import torch
 
-    from scope_rlvr.check.check import is_passed, model_findings, quick_findings
+    from scope_rlvr.check.quick import quick_check
+    from scope_rlvr.core.findings import is_passed
     from scope_rlvr.models.quiet import quiet_libraries
     from scope_rlvr.report.findings import findings_table
 
     quiet_libraries(settings.model_names)
     torch.set_num_threads(settings.run.num_threads)
-    findings = list(quick_findings(settings, out or Path("runs") / "check", processes, zero_stage))
+    checked = quick_check(settings, out or Path("runs") / "check", processes, zero_stage)
+    findings = checked.findings
     is_complete = not quick and is_passed(findings)
-    if is_complete:
-        findings += model_findings(settings)
+    if is_complete and checked.data is not None:
+        from scope_rlvr.check.with_models import model_findings
+
+        findings += model_findings(settings, checked.data)
     passed = is_passed(findings)
     if as_json:
         record = {

@@ -21,8 +21,8 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON in the place of the table")] = False,
 ) -> None:
     """Look at this machine: versions, devices, memory, which recipes fit. Loads and writes nothing."""
-    from scope_rlvr.check.check import is_passed
     from scope_rlvr.check.doctor import doctor_findings
+    from scope_rlvr.core.findings import is_passed
     from scope_rlvr.report.findings import findings_table
 
     findings = list(doctor_findings(configs or ()))

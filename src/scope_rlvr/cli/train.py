@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from scope_rlvr.check.inputs import check_inputs
 from scope_rlvr.cli.console import open_console
 from scope_rlvr.core.errors import ExitCode, UserError
+from scope_rlvr.core.findings import Severity
 from scope_rlvr.core.processes import Processes, launched_zero_stage
 from scope_rlvr.engines.processes import leave, meet
 from scope_rlvr.run.config import RunConfig, dump_config, load_config
-from scope_rlvr.run.sources import check_sources
+from scope_rlvr.run.data import RunData
 from scope_rlvr.store.folder import RunFolder, step_of
 
 if TYPE_CHECKING:
@@ -38,25 +41,21 @@ def train(
     overrides = list(set_ or [])
     overrides += [f"run.steps={steps}"] if steps is not None else []
     overrides += [f"evaluation.every={eval_every}"] if eval_every is not None else []
-
-    def prepared() -> tuple[RunConfig, Path, list[str]]:
-        if resume is None:
-            return _new(load_config(config, overrides, method), out, processes.count)
-        if any(given is not None for given in (config, set_ or None, method, steps, eval_every, out)):
-            raise UserError("--resume goes on with a run as it was configured; give no other argument with it")
-        return _resumed(resume, processes.count)
-
-    settings, path, found = processes.once("preparing the run", prepared)
-    folder = RunFolder(path, is_read_only=not processes.is_main)
+    if resume is None:
+        run = _new(config, overrides, method, out, processes)
+    elif any(given is not None for given in (config, set_ or None, method, steps, eval_every, out)):
+        raise UserError("--resume goes on with a run as it was configured; give no other argument with it")
+    else:
+        run = _resumed(resume, processes)
     try:
-        exit_code = _run(settings, folder, found, processes, is_resumed=resume is not None)
+        exit_code = _carry_out(run, processes, is_resumed=resume is not None)
     except UserError:
         if resume is None and processes.is_main:
-            folder.discard_unused()
+            run.folder.discard_unused()
         raise
     except KeyboardInterrupt:
         open_console(stderr=True, quiet=not processes.is_main).print(
-            f"scope: interrupted; go on with: scope train --resume {folder.path}", markup=False, soft_wrap=True
+            f"scope: interrupted; go on with: scope train --resume {run.folder.path}", markup=False, soft_wrap=True
         )
         exit_code = ExitCode.INTERRUPTED
     else:
@@ -64,40 +63,70 @@ def train(
     raise typer.Exit(exit_code)
 
 
-def _new(settings: RunConfig, out: Path | None, num_processes: int) -> tuple[RunConfig, Path, list[str]]:
-    """A new run folder for this configuration, and what was found when it was looked at."""
-    check_sources(settings)
-    out = out or Path("runs") / f"{settings.method.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    found = _checked(settings, out, num_processes)
-    RunFolder.create(out, dump_config(settings))
-    return settings, out, found
+@dataclass(frozen=True)
+class _Run:
+    """A run that can start, and what a person should know of it before."""
+
+    config: RunConfig
+    data: RunData
+    folder: RunFolder
+    lines: list[str]
 
 
-def _resumed(path: Path, num_processes: int) -> tuple[RunConfig, Path, list[str]]:
+def _new(file: Path | None, overrides: list[str], method: str | None, out: Path | None, processes: Processes) -> _Run:
+    """A new run folder for a configuration in which nothing wrong could be found without loading a model."""
+    config = processes.once("reading the configuration", lambda: load_config(file, overrides, method))
+    named = Path("runs") / f"{config.method.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path = processes.once("naming the run folder", lambda: out or named)
+    data = _inputs(config, processes)
+
+    def create() -> list[str]:
+        lines = _findings(config, data, path, processes.count)
+        RunFolder.create(path, dump_config(config))
+        return lines
+
+    lines = processes.once("making the run folder", create)
+    return _Run(config, data, RunFolder(path, is_read_only=not processes.is_main), lines)
+
+
+def _resumed(path: Path, processes: Processes) -> _Run:
     """A run folder whose run is not finished."""
-    folder = RunFolder.open(path)
-    settings = load_config(folder.path / "config.toml")
-    check_sources(settings)
-    settings.share(num_processes)
-    _require_unfinished(settings, folder)
-    return settings, path, []
+
+    def opened() -> RunConfig:
+        folder = RunFolder.open(path)
+        config = load_config(folder.path / "config.toml")
+        config.share(processes.count)
+        _require_unfinished(config, folder)
+        return config
+
+    config = processes.once("opening the run folder", opened)
+    data = _inputs(config, processes)
+    return _Run(config, data, RunFolder(path, is_read_only=not processes.is_main), [])
 
 
-def _require_unfinished(settings: RunConfig, folder: RunFolder) -> None:
+def _inputs(config: RunConfig, processes: Processes) -> RunData:
+    """The problems of the run, read once by each process, and looked at together with all else that it names."""
+    with processes.as_one("looking at what the configuration names"):
+        return check_inputs(config)
+
+
+def _require_unfinished(config: RunConfig, folder: RunFolder) -> None:
     summary = folder.read_json("summary.json")
-    if summary is not None and summary["after"] is not None and summary["steps"] >= settings.run.steps:
+    if summary is not None and summary["after"] is not None and summary["steps"] >= config.run.steps:
         raise UserError(
-            f"{folder.path} has done its {settings.run.steps} steps and is finished; there is nothing left to resume. "
+            f"{folder.path} has done its {config.run.steps} steps and is finished; there is nothing left to resume. "
             "Train a new run with more steps instead"
         )
 
 
-def _checked(settings: RunConfig, out: Path, num_processes: int) -> list[str]:
+def _findings(config: RunConfig, data: RunData, out: Path, num_processes: int) -> list[str]:
     """What the quick part of ``scope check`` has to say before the run starts; its errors end the command."""
-    from scope_rlvr.check.check import quick_findings
-    from scope_rlvr.core.findings import Severity
+    from scope_rlvr.check.quick import input_findings, setup_findings
 
-    findings = list(quick_findings(settings, out, num_processes, launched_zero_stage()))
+    findings = [
+        *setup_findings(config, out, num_processes),
+        *input_findings(config, data, out, num_processes, launched_zero_stage()),
+    ]
     errors = [
         f"{f.subject}: {f.message}{f'; {f.remedy}' if f.remedy else ''}"
         for f in findings
@@ -105,16 +134,15 @@ def _checked(settings: RunConfig, out: Path, num_processes: int) -> list[str]:
     ]
     if errors:
         raise UserError("; ".join(errors))
-    data = [f"data      {f.message}" for f in findings if f.subject == "data" and f.severity is Severity.OK]
+    read = [f"data      {f.message}" for f in findings if f.subject == "data" and f.severity is Severity.OK]
     warned = [f for f in findings if f.severity is Severity.WARNING]
-    return [*data, *(f"warning   {f.subject}: {f.message}; {f.remedy}" for f in warned)]
+    return [*read, *(f"warning   {f.subject}: {f.message}; {f.remedy}" for f in warned)]
 
 
-def _run(
-    settings: RunConfig, folder: RunFolder, found: list[str], processes: Processes, *, is_resumed: bool
-) -> ExitCode:
+def _carry_out(run: _Run, processes: Processes, *, is_resumed: bool) -> ExitCode:
+    config, folder = run.config, run.folder
     console = open_console(quiet=not processes.is_main)
-    for line in [*settings.plan(processes.count), *found]:
+    for line in [*config.plan(processes.count), *run.lines]:
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"run       {folder.path}", markup=False, soft_wrap=True)
     checkpoint = processes.once("looking for a checkpoint", folder.last_checkpoint) if is_resumed else None
@@ -127,9 +155,9 @@ def _run(
     from scope_rlvr.report.live import LiveDisplay
     from scope_rlvr.run.train import train as run_training
 
-    quiet_libraries(settings.model_names)
-    with LiveDisplay(console, settings.run.steps, []) as display:
-        outcome = run_training(settings, folder, display, checkpoint)
+    quiet_libraries(config.model_names)
+    with LiveDisplay(console, config.run.steps, []) as display:
+        outcome = run_training(config, run.data, folder, display, checkpoint)
     if processes.is_main:
         _conclude(outcome, folder, console)
     return outcome.exit_code

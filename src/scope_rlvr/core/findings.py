@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -32,6 +33,11 @@ class Finding:
     def record(self) -> dict[str, Any]:
         """As it stands in JSON."""
         return asdict(self) | {"severity": self.severity.value}
+
+
+def is_passed(findings: Iterable[Finding]) -> bool:
+    """Whether nothing was found that would stop the run."""
+    return not any(finding.severity is Severity.ERROR for finding in findings)
 
 
 def ok(subject: str, message: str) -> Finding:

@@ -29,9 +29,10 @@ from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.problems.family import Split
 from scope_rlvr.problems.sources import is_family
 from scope_rlvr.run.config import RunConfig, load_config
-from scope_rlvr.run.context import Room
+from scope_rlvr.run.context import ContextFit, MeasuredPrompts
+from scope_rlvr.run.data import evaluation_set, evaluation_sets, rows_left_out
 from scope_rlvr.run.sections import EvaluationSetSection
-from scope_rlvr.run.sources import answer_pattern, evaluation_set, evaluation_sets, make_verifier, rows_left_out
+from scope_rlvr.run.verifier import answer_pattern, make_verifier
 from scope_rlvr.store.digests import file_digest
 from scope_rlvr.store.folder import RunFolder, environment
 
@@ -302,7 +303,7 @@ def prepare(plan: EvaluationPlan) -> Measurement:
     # By default as a run holds its policy, so that the figures are the run's.
     local = load_causal(plan.source, "MODEL", getattr(torch, plan.request.dtype), plan.config.prompt)
     require_reader(local.codec.tokenizer, plan.problems, f"the model {plan.request.model}")
-    _require_room(plan, local)
+    _require_fit(plan, local)
     components = Components(local.model, local.codec, make_verifier(plan.config), None, None)
     evaluator = make_evaluator(plan.config, components)
     readers: list[SampleReader] = []
@@ -328,11 +329,12 @@ def _text_reader(name: str, problems: list[Problem]) -> TextReader:
     return reader
 
 
-def _require_room(plan: EvaluationPlan, local: LocalModel) -> None:
+def _require_fit(plan: EvaluationPlan, local: LocalModel) -> None:
     """Refuse problems that leave a response no room in the model's context."""
-    room = Room.of(local.model, local.codec, plan.problems, plan.config.evaluation.max_response_tokens)
-    if not room.is_enough:
-        raise UserError(f"{room} of {plan.request.model}; lower --max-tokens, or take problems that are shorter")
+    prompts = MeasuredPrompts.of(plan.problems, local.codec)
+    fit = ContextFit.of(local.model, prompts, plan.config.evaluation.max_response_tokens)
+    if not fit.fits:
+        raise UserError(f"{fit} of {plan.request.model}; lower --max-tokens, or take problems that are shorter")
 
 
 def _identity(source: str, local: LocalModel) -> dict[str, Any]:

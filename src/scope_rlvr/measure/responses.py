@@ -16,7 +16,7 @@ from scope_rlvr.grading.plain import plainly_equal
 from scope_rlvr.problems.files import read_file
 from scope_rlvr.problems.rows import answer_text, shown
 from scope_rlvr.run.config import RunConfig, load_config
-from scope_rlvr.run.sources import make_verifier
+from scope_rlvr.run.verifier import make_verifier
 from scope_rlvr.store.folder import environment
 
 GRADES_SCHEMA = 1

@@ -50,7 +50,7 @@ from scope_rlvr.problems.rows import shown as shown_complaints
 from scope_rlvr.problems.sources import Wanted, load_problems
 from scope_rlvr.run.components import load_causal, load_step_scorer, load_teacher
 from scope_rlvr.run.config import RunConfig, load_config
-from scope_rlvr.run.sources import make_verifier
+from scope_rlvr.run.verifier import make_verifier
 from scope_rlvr.salvage.salvage import salvage
 from scope_rlvr.salvage.settings import Fallback, Insertion, SalvageSettings, Suffix, WholeTrace
 from scope_rlvr.scorers.families import EXACT, NONE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,7 @@ from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.models.lora import adapted_layers
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.run.sources import family_of, make_verifier
+from scope_rlvr.run.verifier import family_of, make_verifier
 from scope_rlvr.scorers.families import Ensemble, MonteCarlo
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.monte_carlo import ContinuationSetup
@@ -46,7 +46,9 @@ class Components:
     teacher: Teacher | None
 
 
-def load_components(config: RunConfig, problems: list[Problem], spent: Mapping[str, float] | None = None) -> Components:
+def load_components(
+    config: RunConfig, problems: Sequence[Problem], spent: Mapping[str, float] | None = None
+) -> Components:
     """Load what the configuration names; :class:`UserError` where a model cannot be used for these problems, or a server
     does not answer.
 
@@ -59,7 +61,7 @@ def load_components(config: RunConfig, problems: list[Problem], spent: Mapping[s
     return Components(policy.model, policy.codec, verifier, scorer, teacher)
 
 
-def load_policy(config: RunConfig, problems: list[Problem]) -> LocalModel:
+def load_policy(config: RunConfig, problems: Sequence[Problem]) -> LocalModel:
     """The policy; :class:`UserError` where it cannot be loaded, or cannot read these problems."""
     lora = config.model.lora
     # Trained weights stay in float32, also where a GPU computes in bfloat16: small updates would be rounded away. Those
@@ -75,7 +77,7 @@ def load_policy(config: RunConfig, problems: list[Problem]) -> LocalModel:
     return policy
 
 
-def load_step_scorer(config: RunConfig, problems: list[Problem], policy: LocalModel) -> StepScorer:
+def load_step_scorer(config: RunConfig, problems: Sequence[Problem], policy: LocalModel) -> StepScorer:
     """The step scorer, tested; :class:`UserError` where it cannot be used. ``policy`` may have to continue solutions."""
     continuations = None
     if isinstance(config.scorer.family, MonteCarlo | Ensemble):
@@ -133,7 +135,7 @@ def load_causal(name: str, key: str, dtype: Dtype, prompt: PromptSection | None 
 
 
 def load_teacher(
-    config: RunConfig, policy: LocalModel, problems: list[Problem], spent: Mapping[str, float] | None = None
+    config: RunConfig, policy: LocalModel, problems: Sequence[Problem], spent: Mapping[str, float] | None = None
 ) -> Teacher:
     """The teacher; :class:`UserError` where it cannot be loaded or reached. ``spent`` as in :func:`load_components`."""
     section, teacher = config.teacher, _plain_teacher(config, policy, problems, spent or {})
@@ -141,7 +143,7 @@ def load_teacher(
 
 
 def _plain_teacher(
-    config: RunConfig, policy: LocalModel, problems: list[Problem], spent: Mapping[str, float]
+    config: RunConfig, policy: LocalModel, problems: Sequence[Problem], spent: Mapping[str, float]
 ) -> Teacher:
     section = config.teacher
     if section.model == EXACT:
@@ -158,7 +160,7 @@ def _plain_teacher(
 
 
 def _server_teacher(
-    config: RunConfig, policy: LocalModel, problems: list[Problem], spent: Mapping[str, float]
+    config: RunConfig, policy: LocalModel, problems: Sequence[Problem], spent: Mapping[str, float]
 ) -> Teacher:
     section = config.teacher
     assert section.name is not None, "the configuration asks for the name of a server's model"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +22,11 @@ from scope_rlvr.run.config import RunConfig
 from scope_rlvr.store.folder import RunFolder
 
 if TYPE_CHECKING:
-    from scope_rlvr.run.train import _Progress
+    from scope_rlvr.run.monitor import TrainingMonitor
 
 
 def make_trainer(
-    config: RunConfig, folder: RunFolder, components: Components, problems: list[Problem], progress: _Progress
+    config: RunConfig, folder: RunFolder, components: Components, problems: Sequence[Problem], monitor: TrainingMonitor
 ) -> ScopeTrainer:
     """The trainer that a configuration describes."""
     lora = config.model.lora
@@ -47,12 +47,12 @@ def make_trainer(
             step_rule=config.steps,
             prompt=config.prompt,
             sampling_rows=config.sampling.batch_rows,
-            args=trl_config(config, folder, progress.processes.count),
+            args=trl_config(config, folder, monitor.processes.count),
             train_dataset=Dataset.from_list(rows),
             processing_class=components.codec.tokenizer,
             peft_config=None if lora is None else adapter_config(lora),
-            on_groups=progress.on_groups,
-            callbacks=[progress],
+            on_groups=monitor.on_groups,
+            callbacks=[monitor],
         )
     # It would print every figure a second time.
     trainer.remove_callback(PrinterCallback)

@@ -16,7 +16,7 @@ from scope_rlvr.formulas.estimators import LEVEL, NUM_RESAMPLES
 from scope_rlvr.problems.family import ProblemFamily
 from scope_rlvr.problems.labelled import LabelledFile, LabelledSolution
 from scope_rlvr.run.config import RunConfig, apply_override, validate_config
-from scope_rlvr.run.sources import family_of
+from scope_rlvr.run.verifier import family_of
 from scope_rlvr.salvage.rules import AnyRule
 from scope_rlvr.scorer_lab.baselines import BASELINES
 from scope_rlvr.scorer_lab.bench import BenchResult, ScoredSet, Scores, SetResult, bench, score_rows

@@ -18,7 +18,7 @@ from scope_rlvr.core.types import Problem
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.run.config import RunConfig, load_config
-from scope_rlvr.run.sources import make_verifier
+from scope_rlvr.run.verifier import make_verifier
 from scope_rlvr.scorer_lab.labelling import Attempt, Labeller, MonteCarloEstimate
 from scope_rlvr.store.digests import file_digest
 from scope_rlvr.store.files import write_json

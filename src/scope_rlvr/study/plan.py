@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 
+from scope_rlvr.check.inputs import check_inputs
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.settings import Settings
 from scope_rlvr.run.config import RunConfig, apply_override, validate_config
-from scope_rlvr.run.sources import check_sources, evaluation_sets
+from scope_rlvr.run.data import evaluation_sets
 
 Value = bool | int | float | str
 """A value of the swept option."""
@@ -283,7 +284,7 @@ def _resolve(
     sources += f"{config.method.needs_teacher} {config.method.needs_step_scorer}"
     if sources not in checked:
         try:
-            check_sources(config)
+            check_inputs(config)
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
         checked.add(sources)
