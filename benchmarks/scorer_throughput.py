@@ -34,8 +34,8 @@ from scope_rlvr.embedded import model_path
 from scope_rlvr.embedded.labelled import sample_texts
 from scope_rlvr.problems.reduction import SEPARATOR, Reduction
 from scope_rlvr.salvage.rules import Threshold
-from scope_rlvr.scorers.families import ScorerSection
 from scope_rlvr.scorers.loading import load_scorer
+from scope_rlvr.scorers.settings import ScorerSection
 from scope_rlvr.scorers.token_classifier import RIGHT_LABEL, TokenClassifierScorer
 
 LEVELS = (4, 5, 6, 7, 8, 9, 10, 10)

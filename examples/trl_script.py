@@ -18,8 +18,8 @@ from scope_rlvr.grading.reward import RewardVerifier
 from scope_rlvr.methods import Scope
 from scope_rlvr.models.local import TokenizerCodec
 from scope_rlvr.problems import families
-from scope_rlvr.scorers.families import ScorerSection
 from scope_rlvr.scorers.loading import load_scorer
+from scope_rlvr.scorers.settings import ScorerSection
 from scope_rlvr.teachers.local import LocalTeacher
 
 

@@ -27,8 +27,8 @@ from scope_rlvr.scorer_lab.training.run import (
 )
 from scope_rlvr.scorer_lab.training.settings import ScorerTraining
 from scope_rlvr.scorer_lab.training.trainer import ScorerTrainingMonitor, TrainingDiverged, fit
-from scope_rlvr.scorers.families import ScorerSection
 from scope_rlvr.scorers.loading import load_scorer
+from scope_rlvr.scorers.settings import ScorerSection
 from scope_rlvr.store.folder import RunFolder
 
 TEACHER = str(model_path("teacher"))

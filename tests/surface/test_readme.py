@@ -16,8 +16,8 @@ from datasets import Dataset
 from scope_rlvr.cli.main import main
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
-from scope_rlvr.scorers.families import ScorerSection
 from scope_rlvr.scorers.loading import load_scorer
+from scope_rlvr.scorers.settings import ScorerSection
 from scope_rlvr.teachers.local import LocalTeacher
 from tests.engine.conftest import grpo_config, load_policy
 

@@ -11,7 +11,8 @@ from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.data import RunData, read_data
 from scope_rlvr.run.verifier import family_of
-from scope_rlvr.scorers.families import EXACT, NONE, ChosenRule
+from scope_rlvr.scorers.description import ChosenRule
+from scope_rlvr.scorers.settings import EXACT, NONE
 from scope_rlvr.store.packages import is_installed
 from scope_rlvr.teachers.settings import SOLUTIONS, THE_POLICY
 

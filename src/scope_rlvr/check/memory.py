@@ -15,7 +15,7 @@ from scope_rlvr.engines.samplers import LocalSampler, VllmSampler
 from scope_rlvr.models.lora import LoraSection
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.scorers.families import EXACT, NONE
+from scope_rlvr.scorers.settings import EXACT, NONE
 from scope_rlvr.teachers.settings import SOLUTIONS, THE_POLICY
 
 GIB = 2**30

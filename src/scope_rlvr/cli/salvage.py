@@ -36,7 +36,8 @@ def salvage(
 ) -> None:
     """Salvage the failures among saved rollouts, without training: for SFT, for DPO, for replay."""
     from scope_rlvr.models.quiet import quiet_libraries
-    from scope_rlvr.offline.command import OfflineSalvage, SalvageRequest, TeacherFailed, plan_salvage
+    from scope_rlvr.offline.command import OfflineSalvage, TeacherFailed
+    from scope_rlvr.offline.plan import SalvageRequest, plan_salvage
 
     tables = {"parquet": parquet, "sft": sft, "dpo": dpo}
     request = SalvageRequest(

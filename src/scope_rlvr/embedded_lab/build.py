@@ -36,7 +36,8 @@ from scope_rlvr.scorer_lab.training.corpus import Corpus
 from scope_rlvr.scorer_lab.training.run import train_step_scorer
 from scope_rlvr.scorer_lab.training.settings import ScorerTraining
 from scope_rlvr.scorer_lab.training.trainer import ScorerTrainingMonitor
-from scope_rlvr.scorers.families import ScorerDescription, TokenClassifier
+from scope_rlvr.scorers.description import ScorerDescription
+from scope_rlvr.scorers.families import TokenClassifier
 from scope_rlvr.store.files import write_json
 from scope_rlvr.store.folder import RunFolder
 

@@ -29,7 +29,7 @@ from scope_rlvr.run.sections import (
     RunSection,
     SamplingSection,
 )
-from scope_rlvr.scorers.families import NONE, ScorerSection
+from scope_rlvr.scorers.settings import NONE, ScorerSection
 from scope_rlvr.teachers.settings import TeacherSection
 
 

@@ -22,7 +22,7 @@ from scope_rlvr.scorer_lab.baselines import BASELINES
 from scope_rlvr.scorer_lab.bench import BenchResult, ScoredSet, Scores, SetResult, bench, score_rows
 from scope_rlvr.scorer_lab.first_error import FirstErrorFigures
 from scope_rlvr.scorer_lab.sources import read_source
-from scope_rlvr.scorers.families import EXACT
+from scope_rlvr.scorers.settings import EXACT
 from scope_rlvr.store.digests import bytes_digest, file_digest
 from scope_rlvr.store.folder import environment
 from scope_rlvr.store.journal import append_records, read_records, rewrite_records

@@ -1,38 +1,20 @@
 """The families of step scorers as settings: what a scorer's input looks like, what its scores mean, how they are read.
 
-No model library is needed here: a configuration can be checked without one. A scorer's folder may hold a ``scorer.json``,
-written and read here, that names its family, its decision rule and its calibration.
+No model library is needed here: a configuration can be checked without one.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
-from scope_rlvr.salvage.rules import AnyRule, Calibrated, CalibrationMap, Drop, Threshold
+from scope_rlvr.salvage.rules import AnyRule, Drop, Threshold
 from scope_rlvr.servers.settings import ServerSettings
-from scope_rlvr.store.files import write_json
-
-NONE = "none"
-"""As a model name: no such helper."""
-
-EXACT = "exact"
-"""As a step scorer's name: the problem family's own exact checker."""
-
-THE_POLICY = "policy"
-"""As a step scorer's name: the policy itself, whose continuations decide."""
-
-MEMBERS = "ensemble"
-"""As a step scorer's name: the members that the family names."""
-
-DESCRIPTION = "scorer.json"
 
 
 class ScorerFamily(Settings):
@@ -330,162 +312,3 @@ AnyFamily = Annotated[
     BY_KIND,
 ]
 """Every family of scorers, told apart by ``kind``."""
-
-
-class ScorerSection(Settings):
-    """The step scorer of a run."""
-
-    model: str = "embedded:step_scorer"
-    family: AnyFamily = Auto()
-    rule: AnyRule | None = None
-    calibration: Path | None = None
-    noise: float = Field(
-        0.0, ge=0, le=1, description="share of the solutions whose first wrong step is moved at random"
-    )
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> ScorerSection:
-        require_fitting(self.model, self.family)
-        if self.model == EXACT and (self.rule is not None or self.calibration is not None):
-            given = "rule" if self.rule is not None else "calibration"
-            raise ValueError(f"model = {EXACT!r} knows which step is wrong and needs no rule; leave scorer.{given} out")
-        if not isinstance(self.family, Auto) and self.rule is not None:
-            require_in_range(self.rule, self.family)
-        return self
-
-    @property
-    def folders(self) -> list[tuple[str, str]]:
-        """Keys of the configuration at which model folders or Hub names stand, and what stands there."""
-        if isinstance(self.family, Ensemble):
-            parts = [(f"scorer.family.members.{i}", m.model, m.family) for i, m in enumerate(self.family.members)]
-        else:
-            parts = [("scorer", self.model, self.family)]
-        found = []
-        for key, model, family in parts:
-            if not is_address(model) and model not in (NONE, EXACT, THE_POLICY):
-                found.append((f"{key}.model", model))
-            if isinstance(family, Implicit):
-                found.append((f"{key}.family.reference", family.reference))
-        return found
-
-
-class ScorerDescription(Settings):
-    """``scorer.json``: what belongs to a scorer's weights and is not in them."""
-
-    family: AnyFamily
-    rule: AnyRule | None = None
-    calibration: CalibrationMap | None = None
-
-    @classmethod
-    def read(cls, folder: Path) -> ScorerDescription | None:
-        """The description in a model folder, ``None`` where there is none; :class:`UserError` where it is wrong."""
-        file = folder / DESCRIPTION
-        if not file.is_file():
-            return None
-        return _read(cls, file, "describes no step scorer")
-
-    def write(self, folder: Path) -> None:
-        """Write ``scorer.json`` into a model folder."""
-        write_json(folder / DESCRIPTION, self.model_dump(mode="json", exclude_none=True))
-
-
-class CalibratedScorer(Settings):
-    """The scorer that a calibration was made for: its name, and the SHA-256 of its weight files where they were at hand."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    name: str
-    weights: dict[str, str] = Field(default_factory=dict)
-
-
-class ChosenRule(Settings):
-    """What a run takes from a file of ``scope scorer calibrate``; the rest of the file says how it was chosen."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    rule: AnyRule
-    calibration: CalibrationMap
-    scorer: CalibratedScorer | None = None
-
-    @classmethod
-    def read(cls, file: Path) -> ChosenRule:
-        """Raises :class:`UserError` for a file that cannot be read or is no calibration."""
-        return _read(cls, file, "is no file of 'scope scorer calibrate'")
-
-
-_SettingsT = TypeVar("_SettingsT", bound=Settings)
-
-
-def _read(settings: type[_SettingsT], file: Path, what_else: str) -> _SettingsT:
-    try:
-        return settings.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        mistake = error.errors()[0]
-        where = ".".join(str(part) for part in mistake["loc"])
-        raise UserError(f"{file} {what_else}: {where or 'it'}: {mistake['msg']}") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{file} cannot be read as JSON: {error}") from error
-
-
-def rule_of(section: ScorerSection, family: ScorerFamily, description: ScorerDescription | None) -> AnyRule:
-    """The decision rule: the section's, else that of its calibration file, else the description's, else the family's own.
-
-    >>> rule_of(ScorerSection(), TokenClassifier(), None).threshold
-    0.5
-    """
-    chosen = ChosenRule.read(section.calibration) if section.calibration is not None else None
-    named = [source.rule for source in (section, chosen, description) if source is not None and source.rule is not None]
-    rule = named[0] if named else family.default_rule
-    if isinstance(rule, Calibrated) and rule.map is None:
-        maps = [source.calibration for source in (chosen, description) if source is not None]
-        if not any(maps):
-            raise UserError(
-                f"scorer.rule = 'calibrated', and there is no calibration in the rule, in scorer.calibration, or in the "
-                f"{DESCRIPTION} of {section.model!r}; make one by 'scope scorer calibrate', or name another rule"
-            )
-        rule = rule.model_copy(update={"map": next(map_ for map_ in maps if map_ is not None)})
-    require_in_range(rule, family)
-    return rule
-
-
-def is_address(model: str) -> bool:
-    """Whether a scorer's name is the address of a server."""
-    return model.startswith(("http://", "https://"))
-
-
-def require_fitting(model: str, family: ScorerFamily) -> None:
-    """Refuse a family that reads another kind of thing than the one named."""
-    wants: tuple[str, bool] | None = None
-    if isinstance(family, ServerFamily):
-        wants = "the address of a server, such as http://localhost:8000/v1", is_address(model)
-    elif isinstance(family, MonteCarlo):
-        wants = repr(THE_POLICY), model == THE_POLICY
-    elif isinstance(family, Ensemble):
-        wants = repr(MEMBERS), model == MEMBERS
-    elif is_address(model) or model in (THE_POLICY, MEMBERS):
-        fitting = (
-            "critic or vllm_pooling" if is_address(model) else "monte_carlo" if model == THE_POLICY else "ensemble"
-        )
-        # An address may hold a password, and error messages are shown and kept: it is not repeated.
-        named = "an address" if is_address(model) else repr(model)
-        raise ValueError(f"model is {named}: name the family, {fitting}, in family")
-    if wants is not None and not wants[1]:
-        raise ValueError(f"the family {getattr(family, 'kind', '')!r} wants {wants[0]} as its model")
-    if is_address(model) and any(mark in model for mark in "@?#"):
-        raise ValueError(
-            "model is to be a plain address without a user, a password or a query; name the environment variable of an API "
-            "key in family.server.api_key_env"
-        )
-
-
-def require_in_range(rule: AnyRule, family: ScorerFamily) -> None:
-    """Refuse a threshold that no score of the family can lie on both sides of."""
-    if isinstance(rule, Calibrated):
-        return
-    for name in ("threshold", "below", "first_below"):
-        value = getattr(rule, name, None)
-        if value is not None and not family.lowest < value <= family.highest:
-            raise UserError(
-                f"scorer.rule.{name} = {value}: scores of this family lie between {family.lowest} and {family.highest}; "
-                "give a number above the one and not above the other"
-            )

@@ -18,13 +18,11 @@ from scope_rlvr.problems.family import ProblemFamily
 from scope_rlvr.salvage.rules import Calibrated
 from scope_rlvr.scorers.candidate_tokens import MathShepherdWriter, load_math_shepherd, load_rlhflow
 from scope_rlvr.scorers.critic import CriticScorer, check_critic
+from scope_rlvr.scorers.description import ChosenRule, ScorerDescription
 from scope_rlvr.scorers.ensemble import EnsembleScorer
 from scope_rlvr.scorers.exact import ExactScorer
 from scope_rlvr.scorers.families import (
-    EXACT,
-    NONE,
     Auto,
-    ChosenRule,
     Combine,
     Critic,
     Ensemble,
@@ -34,16 +32,13 @@ from scope_rlvr.scorers.families import (
     PurePrm,
     Qwen,
     RlhFlow,
-    ScorerDescription,
     ScorerFamily,
-    ScorerSection,
     ServerFamily,
     Skywork,
     TokenClassifier,
     Trl,
     Universal,
     VllmPooling,
-    rule_of,
 )
 from scope_rlvr.scorers.implicit import load_implicit
 from scope_rlvr.scorers.local import LocalScorer
@@ -53,6 +48,7 @@ from scope_rlvr.scorers.origin import model_folder, require_made_for
 from scope_rlvr.scorers.pooling import PoolingScorer, check_pooling
 from scope_rlvr.scorers.qwen import QwenWriter, load_qwen
 from scope_rlvr.scorers.selftest import IN_WORDS, self_test
+from scope_rlvr.scorers.settings import EXACT, NONE, ScorerSection, rule_of
 from scope_rlvr.scorers.token_classifier import TokenClassifierWriter, load_token_classifier
 from scope_rlvr.scorers.value_head import SkyworkWriter, load_skywork, load_universal
 from scope_rlvr.scorers.writing import InputWriter

@@ -8,7 +8,8 @@ from huggingface_hub import snapshot_download
 
 from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.models.resolve import resolve_model
-from scope_rlvr.scorers.families import ChosenRule, ScorerSection
+from scope_rlvr.scorers.description import ChosenRule
+from scope_rlvr.scorers.settings import ScorerSection
 from scope_rlvr.store.digests import file_digest
 
 _READ_FROM_THE_HUB = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]

@@ -12,7 +12,7 @@ from scope_rlvr.core.types import Outcome
 from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.methods import Grpo, Vppo
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.scorers.families import ScorerSection
+from scope_rlvr.scorers.settings import ScorerSection
 from tests.doubles import TableScorer, toolbox
 from tests.unit.methods.crediting import credited, is_silent, runs
 

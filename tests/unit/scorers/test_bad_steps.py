@@ -23,7 +23,6 @@ from scope_rlvr.scorers.families import (
     PurePrm,
     Qwen,
     RlhFlow,
-    ScorerSection,
     Skywork,
     TokenClassifier,
     Trl,
@@ -34,6 +33,7 @@ from scope_rlvr.scorers.implicit import ImplicitWriter
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.pooling import PoolingScorer
 from scope_rlvr.scorers.qwen import QwenWriter
+from scope_rlvr.scorers.settings import ScorerSection
 from scope_rlvr.scorers.token_classifier import TokenClassifierWriter
 from scope_rlvr.scorers.value_head import SkyworkWriter, UniversalWriter
 from scope_rlvr.scorers.writing import InputWriter

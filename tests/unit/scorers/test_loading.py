@@ -17,20 +17,14 @@ from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.reduction import Reduction
 from scope_rlvr.salvage.rules import ArgMin, Calibrated, CalibrationMap, Drop, Threshold, TwoInARow
 from scope_rlvr.scorers import origin
+from scope_rlvr.scorers.description import ChosenRule, ScorerDescription
 from scope_rlvr.scorers.exact import ExactScorer
-from scope_rlvr.scorers.families import (
-    ChosenRule,
-    PurePrm,
-    Qwen,
-    ScorerDescription,
-    ScorerSection,
-    Skywork,
-    TokenClassifier,
-)
+from scope_rlvr.scorers.families import PurePrm, Qwen, Skywork, TokenClassifier
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.noisy import NoisyScorer
 from scope_rlvr.scorers.origin import require_made_for, revisions_of, weights_of
 from scope_rlvr.scorers.selftest import KnownAnswer, self_test
+from scope_rlvr.scorers.settings import ScorerSection
 from tests.unit.scorers import tiny
 from tests.unit.scorers.tiny import PROBLEM, STEPS
 

@@ -20,9 +20,10 @@ from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, 
 from scope_rlvr.core.types import Problem
 from scope_rlvr.salvage.rules import Threshold
 from scope_rlvr.scorers.candidate_tokens import load_rlhflow
-from scope_rlvr.scorers.families import RlhFlow, ScorerSection
+from scope_rlvr.scorers.families import RlhFlow
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.local import LocalScorer
+from scope_rlvr.scorers.settings import ScorerSection
 from tests.unit.scorers import tiny
 from tests.unit.scorers.tiny import PROBLEM, STEPS
 

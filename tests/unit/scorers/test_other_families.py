@@ -16,9 +16,10 @@ from scope_rlvr.core.ports import Sampling
 from scope_rlvr.core.types import Problem
 from scope_rlvr.salvage.rules import Calibrated, CalibrationMap, Threshold
 from scope_rlvr.scorers.ensemble import EnsembleScorer
-from scope_rlvr.scorers.families import Combine, Ensemble, Implicit, MonteCarlo, ScorerSection
+from scope_rlvr.scorers.families import Combine, Ensemble, Implicit, MonteCarlo
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.monte_carlo import ContinuationSetup, MonteCarloScorer
+from scope_rlvr.scorers.settings import ScorerSection
 from tests.doubles import PROBLEM as SEVEN
 from tests.doubles import CharCodec, Continuation, ExactVerifier, sampled
 from tests.unit.scorers import tiny

@@ -11,7 +11,9 @@ import pytest
 
 from scope_rlvr.salvage.rules import AnyRule, Drop
 from scope_rlvr.scorers.critic import PROMPT
-from scope_rlvr.scorers.families import AnyFamily, Auto, ScorerDescription, ScorerSection, VllmPooling
+from scope_rlvr.scorers.description import ScorerDescription
+from scope_rlvr.scorers.families import AnyFamily, Auto, VllmPooling
+from scope_rlvr.scorers.settings import ScorerSection
 
 PAGE = (Path(__file__).parents[3] / "docs" / "scorers.md").read_text(encoding="utf-8")
 FAMILIES = [kind for kind in get_args(get_args(AnyFamily)[0]) if kind is not Auto]

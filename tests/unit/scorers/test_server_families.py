@@ -16,9 +16,10 @@ from scope_rlvr.core.ports import Fault
 from scope_rlvr.core.types import Problem
 from scope_rlvr.salvage.rules import Drop, Threshold
 from scope_rlvr.scorers.critic import first_wrong_in
-from scope_rlvr.scorers.families import Critic, Qwen, ScorerSection, VllmPooling
+from scope_rlvr.scorers.families import Critic, Qwen, VllmPooling
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.local import LocalScorer
+from scope_rlvr.scorers.settings import ScorerSection
 from scope_rlvr.servers.client import BadReply
 from tests.unit.scorers import tiny
 from tests.unit.scorers.served import HANG, PATIENCE, Served, served

@@ -19,7 +19,7 @@ from scope_rlvr.scorer_lab.training.card import write_card
 from scope_rlvr.scorer_lab.training.corpus import Corpus, split_corpus
 from scope_rlvr.scorer_lab.training.measure import best_threshold, held_out_figures
 from scope_rlvr.scorer_lab.training.settings import ScorerTraining
-from scope_rlvr.scorers.families import ScorerDescription
+from scope_rlvr.scorers.description import ScorerDescription
 from scope_rlvr.store.folder import RunFolder, environment, step_of
 
 if TYPE_CHECKING:
