@@ -8,21 +8,21 @@ from scope_rlvr.core.groups import GroupClass, SalvageOutcome
 from scope_rlvr.core.ports import Fault
 
 OUTCOME_MEANING = {
-    SalvageOutcome.GROUP_NOT_MARKED: "the group needed no help by the rule that chooses groups",
-    SalvageOutcome.TRUNCATED: "the response ran into its length budget",
+    SalvageOutcome.GROUP_NOT_MARKED: "the rule that chooses groups leaves this one out",
+    SalvageOutcome.TRUNCATED: "the response reached the length budget",
     SalvageOutcome.SCORER_FAILED: "the step scorer gave no usable scores",
     SalvageOutcome.NO_ERROR_FOUND: "the answer is wrong, but the scorer calls every step right",
     SalvageOutcome.PREFIX_TOO_SHORT: "the cut comes too early: there is too little to keep",
     SalvageOutcome.NO_ROOM: "the length budget leaves no room for a correction",
-    SalvageOutcome.NOT_CHOSEN: "other failures of the group were better candidates",
+    SalvageOutcome.NOT_CHOSEN: "other failures of the group came first",
     SalvageOutcome.TEACHER_FAILED: "the teacher did not answer",
     SalvageOutcome.EMPTY_STEP: "the teacher's step is empty",
     SalvageOutcome.UNFINISHED_STEP: "the teacher's step did not end within its budget",
     SalvageOutcome.REPEATED_STEP: "the teacher wrote the rejected step again",
-    SalvageOutcome.ANSWER_LEAK: "the teacher's step states the final answer, so the policy would have nothing to do",
-    SalvageOutcome.LOW_SCORE: "the step scorer calls the teacher's step wrong, too",
+    SalvageOutcome.ANSWER_LEAK: "the teacher's step states the right answer, and the policy's own step stated none",
+    SalvageOutcome.LOW_SCORE: "the step scorer calls the teacher's step wrong",
     SalvageOutcome.STILL_WRONG: "the policy continued from the correction and ended wrong again",
-    SalvageOutcome.VERDICT_UNKNOWN: "the verifier could not decide on the result",
+    SalvageOutcome.VERDICT_UNKNOWN: "the verifier could not judge the result",
     SalvageOutcome.ADMITTED: "the result joined its group and trains",
 }
 
