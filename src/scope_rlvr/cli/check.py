@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from scope_rlvr.cli.console import open_console
+from scope_rlvr.cli.console import open_console, print_lines
+from scope_rlvr.cli.options import AsJson, ConfigArgument, MethodOption, Overrides
 from scope_rlvr.core.errors import ExitCode
 from scope_rlvr.run.config import load_config
 
@@ -16,19 +17,19 @@ CHECK_SCHEMA = 1
 
 
 def check(
-    config: Annotated[Path | None, typer.Argument(help="TOML configuration; the embedded recipe without one")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, as often as needed")] = None,
-    method: Annotated[str | None, typer.Option(help="the method, see scope methods")] = None,
+    config: ConfigArgument = None,
+    overrides: Overrides = None,
+    method: MethodOption = None,
     out: Annotated[Path | None, typer.Option(help="where the run would be written")] = None,
     processes: Annotated[int, typer.Option(min=1, help="how many processes the run will be started in")] = 1,
     zero_stage: Annotated[
         int, typer.Option(min=0, max=2, help="the stage of DeepSpeed's ZeRO that they will be started with")
     ] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="only what needs no model")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON in the place of the table")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Try a run without doing it. Exit codes: 0 nothing that stops it was found, 2 something was."""
-    settings = load_config(config, list(set_ or []), method)
+    settings = load_config(config, overrides or (), method)
 
     import torch
 
@@ -59,5 +60,5 @@ def check(
         console = open_console()
         console.print(findings_table(findings))
         if not is_complete and not quick:
-            console.print("The models were not tried: mend the errors first.", markup=False)
+            print_lines(console, "The models were not tried: mend the errors first.")
     raise typer.Exit(ExitCode.OK if passed else ExitCode.BAD_INPUT)

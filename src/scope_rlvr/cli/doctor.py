@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from scope_rlvr.cli.console import open_console
+from scope_rlvr.cli.options import AsJson
 from scope_rlvr.core.errors import ExitCode
 
 DOCTOR_SCHEMA = 1
@@ -18,7 +19,7 @@ def doctor(
     configs: Annotated[
         list[Path] | None, typer.Argument(help="TOML configurations; those in the folder recipes without one")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON in the place of the table")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Look at this machine: versions, devices, memory, which recipes fit. Loads and writes nothing."""
     from scope_rlvr.check.doctor import doctor_findings

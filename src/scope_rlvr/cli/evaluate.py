@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scope_rlvr.cli.console import open_console, progress_bar
+from scope_rlvr.cli.console import open_console, print_lines, progress_bar
 from scope_rlvr.cli.output_file import require_writable
 from scope_rlvr.store.files import write_json
+
+if TYPE_CHECKING:
+    from scope_rlvr.measure.policy import EvaluationRequest
 
 
 class HeldOut(StrEnum):
@@ -27,35 +30,54 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+Model = Annotated[str, typer.Argument(help="a model folder, a run folder, a Hub name, or embedded:policy")]
+ProblemSpecs = Annotated[
+    list[str] | None, typer.Option(metavar="SPEC", help="benchmark, file, owner/name or family:level; repeatable")
+]
+ConfigOption = Annotated[Path | None, typer.Option(help="TOML configuration whose evaluation is done")]
+DataFolder = Annotated[Path | None, typer.Option(help="folder with local copies of benchmarks")]
+NumProblems = Annotated[int | None, typer.Option(min=1, help="problems of each set")]
+Split = Annotated[HeldOut, typer.Option(help="split of a family")]
+Block = Annotated[int | None, typer.Option(min=0, help="which block of a family's problems")]
+Samples = Annotated[int | None, typer.Option(min=1, help="rollouts for each problem")]
+Temperature = Annotated[float | None, typer.Option(help="0 is greedy")]
+MaxTokens = Annotated[int | None, typer.Option(min=1, help="most tokens of a response")]
+Seed = Annotated[int | None, typer.Option(help="seed of the sampling")]
+MetricNames = Annotated[
+    list[str] | None, typer.Option(metavar="NAMES", help="names with commas between; all without it")
+]
+EmbeddingModel = Annotated[str | None, typer.Option(help="whose embeddings; the model's own without it")]
+VerifierKind = Annotated[str | None, typer.Option(metavar="KIND", help="pattern, math, choice, exact or numeric")]
+AnswerPattern = Annotated[str | None, typer.Option(help="regular expression with one group, the answer")]
+BatchRows = Annotated[int | None, typer.Option(min=1, help="rollouts sampled at a time")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads")]
+Dtype = Annotated[Precision, typer.Option(help="how weights are held")]
+Out = Annotated[Path | None, typer.Option(help="a new JSON file for the results")]
+
+
 def evaluate(
-    model: Annotated[str, typer.Argument(help="a model folder, a run folder, a Hub name, or embedded:policy")],
-    problems: Annotated[
-        list[str] | None, typer.Option(metavar="SPEC", help="benchmark, file, owner/name or family:level; repeatable")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML configuration whose evaluation is done")] = None,
-    data: Annotated[Path | None, typer.Option(help="folder with local copies of benchmarks")] = None,
-    num_problems: Annotated[int | None, typer.Option(min=1, help="problems of each set")] = None,
-    split: Annotated[HeldOut, typer.Option(help="split of a family")] = HeldOut.TEST,
-    problems_block: Annotated[int | None, typer.Option(min=0, help="which block of a family's problems")] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="rollouts for each problem")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 is greedy")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="most tokens of a response")] = None,
-    seed: Annotated[int | None, typer.Option(help="seed of the sampling")] = None,
-    metrics: Annotated[
-        list[str] | None, typer.Option(metavar="NAMES", help="names with commas between; all without it")
-    ] = None,
-    embedding_model: Annotated[str | None, typer.Option(help="whose embeddings; the model's own without it")] = None,
-    verifier: Annotated[
-        str | None, typer.Option(metavar="KIND", help="pattern, math, choice, exact or numeric")
-    ] = None,
-    answer_pattern: Annotated[str | None, typer.Option(help="regular expression with one group, the answer")] = None,
-    batch_rows: Annotated[int | None, typer.Option(min=1, help="rollouts sampled at a time")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
-    dtype: Annotated[Precision, typer.Option(help="how weights are held")] = Precision.FLOAT32,
-    out: Annotated[Path | None, typer.Option(help="a new JSON file for the results")] = None,
+    model: Model,
+    problems: ProblemSpecs = None,
+    config: ConfigOption = None,
+    data: DataFolder = None,
+    num_problems: NumProblems = None,
+    split: Split = HeldOut.TEST,
+    problems_block: Block = None,
+    samples: Samples = None,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+    seed: Seed = None,
+    metrics: MetricNames = None,
+    embedding_model: EmbeddingModel = None,
+    verifier: VerifierKind = None,
+    answer_pattern: AnswerPattern = None,
+    batch_rows: BatchRows = None,
+    threads: Threads = None,
+    dtype: Dtype = Precision.FLOAT32,
+    out: Out = None,
 ) -> None:
     """Measure a model on held-out problems, unaided: accuracy, pass@k, maj@k, diversity, entropy, with intervals."""
-    from scope_rlvr.measure.policy import EvaluationRequest, plan_evaluation
+    from scope_rlvr.measure.policy import EvaluationRequest
 
     request = EvaluationRequest(
         model=model,
@@ -77,6 +99,12 @@ def evaluate(
         threads=threads,
         dtype=dtype.value,
     )
+    _evaluate(request, out)
+
+
+def _evaluate(request: EvaluationRequest, out: Path | None) -> None:
+    from scope_rlvr.measure.policy import plan_evaluation
+
     if out is not None:
         require_writable(out)
     plan = plan_evaluation(request)
@@ -88,12 +116,11 @@ def evaluate(
     quiet_libraries(plan.config.model_names)
     measurement = prepare(plan)
     console = open_console()
-    for line in [*plan.lines(), *(f"warning   {said}" for said in measurement.warnings())]:
-        console.print(line, markup=False, soft_wrap=True)
+    print_lines(console, *plan.lines(), *(f"warning   {warning}" for warning in measurement.warnings()))
     with progress_bar(console) as progress:
         task = progress.add_task("sampling", total=plan.num_samples)
         results = list(measurement.results(lambda num_samples: progress.advance(task, num_samples)))
     console.print(evaluation_table(results))
     if out is not None:
         write_json(out, measurement.record(results))
-        console.print(f"results   {out}", markup=False, soft_wrap=True)
+        print_lines(console, f"results   {out}")

@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from scope_rlvr.cli.console import open_console, progress_bar
+from scope_rlvr.cli.console import open_console, print_lines, progress_bar
+from scope_rlvr.cli.options import Overrides
 from scope_rlvr.cli.output_file import require_writable
 from scope_rlvr.store.files import write_json
 
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
 def grade(
     file: Annotated[Path, typer.Argument(help="JSONL, Parquet or CSV: rows with gold and response")],
     verifier: Annotated[str, typer.Option(metavar="KIND", help="what judges: a kind of [verifier]")] = "math",
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one key of the configuration; repeatable")
-    ] = None,
+    overrides: Overrides = None,
     show: Annotated[int, typer.Option(min=0, help="disputed verdicts shown")] = 10,
     out: Annotated[Path | None, typer.Option(help="a new JSON file for the verdicts")] = None,
 ) -> None:
@@ -39,16 +38,16 @@ def grade(
     console.print(_outcomes(graded))
     disputed = [row for row in graded if row.is_disputed]
     rate = f", {len(graded) / seconds:,.0f} a second" if seconds else ""
-    console.print(
+    print_lines(
+        console,
         f"\n{len(graded)} responses{rate}; the second grader disagrees on {len(disputed)} "
         f"({len(disputed) / len(graded):.1%})",
-        markup=False,
     )
     if disputed[:show]:
         console.print(_disputed(disputed[:show]))
     if out is not None:
         write_json(out, grading.record(plan, graded))
-        console.print(f"verdicts  {out}", markup=False, soft_wrap=True)
+        print_lines(console, f"verdicts  {out}")
 
 
 def _outcomes(graded: list[GradedResponse]) -> Table:

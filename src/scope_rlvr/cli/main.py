@@ -29,7 +29,7 @@ from scope_rlvr.cli import (
     study,
     train,
 )
-from scope_rlvr.cli.console import open_console
+from scope_rlvr.cli.console import open_console, print_lines
 from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.core.processes import ProcessFailed, num_launched
 from scope_rlvr.engines.processes import leave
@@ -78,11 +78,11 @@ def main() -> None:
     except UserError as error:
         # All processes of a run have the same to say; on each machine one says it.
         is_quiet = os.environ.get("LOCAL_RANK", "0") != "0"
-        open_console(stderr=True, quiet=is_quiet).print(f"scope: {error}", markup=False, soft_wrap=True)
+        print_lines(open_console(stderr=True, quiet=is_quiet), f"scope: {error}")
         leave(ExitCode.BAD_INPUT)
         sys.exit(ExitCode.BAD_INPUT)
     except ProcessFailed as error:
-        open_console(stderr=True).print(f"scope: {error}", markup=False, soft_wrap=True)
+        print_lines(open_console(stderr=True), f"scope: {error}")
         sys.exit(ExitCode.TRAINING_STOPPED)
     except KeyboardInterrupt:
         open_console(stderr=True).print("scope: interrupted")

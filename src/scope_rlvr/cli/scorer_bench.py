@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from scope_rlvr.cli.console import open_console, progress_bar
+from scope_rlvr.cli.console import open_console, print_lines, progress_bar
+from scope_rlvr.cli.options import Overrides, ScorerSpecOption, SkipBadRows
 from scope_rlvr.store.files import write_json
 
 
 def bench(
-    scorer: Annotated[str, typer.Option(metavar="SPEC", help="what scorer.model can name, or always-none, or random")],
+    scorer: ScorerSpecOption,
     data: Annotated[
         list[str],
         typer.Option(
@@ -22,10 +23,8 @@ def bench(
     tune_on: Annotated[
         str | None, typer.Option(metavar="NAME", help="the file to tune on; the first without it")
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one key of the configuration; repeatable")
-    ] = None,
-    skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="leave out rows that cannot be used")] = False,
+    overrides: Overrides = None,
+    skip_bad_rows: SkipBadRows = False,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="folder for scores, results and pictures")] = None,
 ) -> None:
     """Judge a step scorer on labelled solutions by ProcessBench's protocol, with intervals, confusion and calibration."""
@@ -41,15 +40,15 @@ def bench(
 
     console = open_console()
     for file in files:
-        console.print("\n".join(file_notes(file)), markup=False, soft_wrap=True)
+        print_lines(console, *file_notes(file))
     with progress_bar(console) as progress:
         task = progress.add_task("scoring", total=sum(len(file.solutions) for file in files))
         sets, throughput = judge_scorer.score_files(live, files, journal, lambda n: progress.advance(task, n))
     found = judge_scorer.judged(sets, live, tune_on)
     for part in bench_tables(found):
         console.print(part)
-    console.print(throughput_line(throughput), markup=False, soft_wrap=True)
+    print_lines(console, throughput_line(throughput))
     if out is not None:
         save_plots(found, out / judge_scorer.PLOTS)
         write_json(out / judge_scorer.BENCH_FILE, judge_scorer.bench_record(spec, files, found, throughput))
-        console.print(f"results   {out}", markup=False, soft_wrap=True)
+        print_lines(console, f"results   {out}")

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from scope_rlvr.cli.console import open_console, progress_bar
+from scope_rlvr.cli.console import open_console, print_lines, progress_bar
+from scope_rlvr.cli.options import Overrides, ScorerSpecOption, SkipBadRows
 from scope_rlvr.cli.output_file import require_writable
 from scope_rlvr.store.files import write_json
 
 
 def calibrate(
-    scorer: Annotated[str, typer.Option(metavar="SPEC", help="what scorer.model can name, or always-none, or random")],
+    scorer: ScorerSpecOption,
     data: Annotated[
         str, typer.Option(metavar="DATA", help="labelled solutions: a file, a Hub data set, or embedded:rollouts")
     ],
@@ -23,10 +24,8 @@ def calibrate(
     false_alarm_cost: Annotated[float, typer.Option(help="cost of a wrong step found where there is none")] = 1.0,
     rows: Annotated[int, typer.Option(min=1, help="rows drawn at random from the file")] = 200,
     seed: Annotated[int, typer.Option(help="seed of that draw")] = 0,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one key of the configuration; repeatable")
-    ] = None,
-    skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="leave out rows that cannot be used")] = False,
+    overrides: Overrides = None,
+    skip_bad_rows: SkipBadRows = False,
 ) -> None:
     """Choose a decision rule by what its mistakes cost, and fit a map from scores to probabilities."""
     from scope_rlvr.scorer_lab import bench_command as judge_scorer
@@ -41,11 +40,11 @@ def calibrate(
     live = spec.load(file.solutions)
 
     console = open_console()
-    console.print("\n".join(file_notes(whole)), markup=False, soft_wrap=True)
+    print_lines(console, *file_notes(whole))
     with progress_bar(console) as progress:
         task = progress.add_task("scoring", total=len(file.solutions))
         (scored,), _ = judge_scorer.score_files(live, [file], on_scored=lambda n: progress.advance(task, n))
     found = calibrate_scorer.calibrate(scored, judge_scorer.own_rule(live), costs)
-    console.print("\n".join(calibration_lines(found)), markup=False, soft_wrap=True)
+    print_lines(console, *calibration_lines(found))
     write_json(out, calibrate_scorer.calibration_record(spec, file, found, seed))
-    console.print(f"written   {out}", markup=False, soft_wrap=True)
+    print_lines(console, f"written   {out}")

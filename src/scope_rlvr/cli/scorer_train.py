@@ -3,63 +3,78 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
-from scope_rlvr.cli.console import open_console, progress_bar
+from scope_rlvr.cli.console import open_console, print_lines, progress_bar, resume_command
+from scope_rlvr.cli.options import ResumeSameCommand, SkipBadRows
 from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.scorer_lab.training.settings import ScorerTraining
 
+if TYPE_CHECKING:
+    from scope_rlvr.scorer_lab.training.run import ScorerTrainingPlan, TrainedScorer
+    from scope_rlvr.scorer_lab.training.trainer import ScorerTrainingMonitor
+
+_STEPS_A_LINE = 50
+
+Data = Annotated[
+    list[str], typer.Argument(help="labelled solutions: .jsonl, .json, .parquet, owner/name[:split], embedded:...")
+]
+Base = Annotated[str, typer.Option(help="the model to start from: a folder, a Hub name, or embedded:teacher")]
+Out = Annotated[Path, typer.Option(help="a new folder for the scorer")]
+Separator = Annotated[str, typer.Option(help="text after each step; \\n is a line break")]
+Bos = Annotated[bool, typer.Option("--bos", help="begin with the tokenizer's begin-of-sequence token")]
+AfterPrompt = Annotated[bool, typer.Option("--after-prompt", help="the separator also between problem and first step")]
+Epochs = Annotated[float | None, typer.Option(help="passes over the training rows; 1 without it")]
+Steps = Annotated[int | None, typer.Option(help="optimiser steps, instead of --epochs")]
+BatchRows = Annotated[int, typer.Option(help="solutions for each optimiser step")]
+MicroBatchRows = Annotated[int | None, typer.Option(help="solutions in memory at once; all without it")]
+LearningRate = Annotated[float, typer.Option(help="peak of the AdamW learning rate")]
+WarmupShare = Annotated[float, typer.Option(help="share of the steps in which the learning rate rises")]
+WeightDecay = Annotated[float, typer.Option(help="weight decay of AdamW")]
+MaxTokens = Annotated[int | None, typer.Option(help="longest input; the model's own limit without it")]
+HeldOutShare = Annotated[float, typer.Option(help="share of the problems that nothing trains on")]
+CheckpointEvery = Annotated[int, typer.Option(help="optimiser steps from one checkpoint to the next")]
+GradientCheckpointing = Annotated[bool, typer.Option("--gradient-checkpointing", help="less memory for more time")]
+Threads = Annotated[int, typer.Option(help="CPU threads")]
+Seed = Annotated[int, typer.Option(help="seed of split, order and new head")]
+
 
 def train(
-    data: Annotated[
-        list[str], typer.Argument(help="labelled solutions: .jsonl, .json, .parquet, owner/name[:split], embedded:...")
-    ],
-    base: Annotated[str, typer.Option(help="the model to start from: a folder, a Hub name, or embedded:teacher")],
-    out: Annotated[Path, typer.Option(help="a new folder for the scorer")],
-    resume: Annotated[
-        bool, typer.Option("--resume", help="go on with an interrupted training of the same command")
-    ] = False,
-    skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="leave out rows that cannot be used, and say which")
-    ] = False,
-    separator: Annotated[str, typer.Option(help="text after each step; \\n is a line break")] = "\\n\\n",
-    bos: Annotated[bool, typer.Option("--bos", help="begin with the tokenizer's begin-of-sequence token")] = False,
-    after_prompt: Annotated[
-        bool, typer.Option("--after-prompt", help="the separator also between problem and first step")
-    ] = False,
-    epochs: Annotated[float | None, typer.Option(help="passes over the training rows; 1 without it")] = None,
-    steps: Annotated[int | None, typer.Option(help="optimiser steps, instead of --epochs")] = None,
-    batch_rows: Annotated[int, typer.Option(help="solutions for each optimiser step")] = 16,
-    micro_batch_rows: Annotated[int | None, typer.Option(help="solutions in memory at once; all without it")] = None,
-    learning_rate: Annotated[float, typer.Option(help="peak of the AdamW learning rate")] = 2e-5,
-    warmup_share: Annotated[float, typer.Option(help="share of the steps in which the learning rate rises")] = 0.05,
-    weight_decay: Annotated[float, typer.Option(help="weight decay of AdamW")] = 0.0,
-    max_tokens: Annotated[int | None, typer.Option(help="longest input; the model's own limit without it")] = None,
-    held_out: Annotated[float, typer.Option(help="share of the problems that nothing trains on")] = 0.1,
-    checkpoint_every: Annotated[int, typer.Option(help="optimiser steps from one checkpoint to the next")] = 200,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="less memory for more time")
-    ] = False,
-    threads: Annotated[int, typer.Option(help="CPU threads")] = 1,
-    seed: Annotated[int, typer.Option(help="seed of split, order and new head")] = 0,
+    data: Data,
+    base: Base,
+    out: Out,
+    resume: ResumeSameCommand = False,
+    skip_bad_rows: SkipBadRows = False,
+    separator: Separator = "\\n\\n",
+    bos: Bos = False,
+    after_prompt: AfterPrompt = False,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    batch_rows: BatchRows = 16,
+    micro_batch_rows: MicroBatchRows = None,
+    learning_rate: LearningRate = 2e-5,
+    warmup_share: WarmupShare = 0.05,
+    weight_decay: WeightDecay = 0.0,
+    max_tokens: MaxTokens = None,
+    held_out: HeldOutShare = 0.1,
+    checkpoint_every: CheckpointEvery = 200,
+    gradient_checkpointing: GradientCheckpointing = False,
+    threads: Threads = 1,
+    seed: Seed = 0,
 ) -> None:
     """Train a step scorer. Exit codes: 0 done, 2 bad input, 5 not a number, 130 interrupted."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("scope scorer train runs in one process; start it without a launcher")
-    if epochs is not None and steps is not None:
-        raise UserError(f"--epochs {epochs:g} and --steps {steps} both say how long to train; give one of them")
     settings = _settings(
         separator=separator.replace("\\n", "\n").replace("\\t", "\t"),
         bos=bos,
         after_prompt=after_prompt,
-        epochs=1.0 if epochs is None else epochs,
+        epochs=epochs,
         steps=steps,
         batch_rows=batch_rows,
         micro_batch_rows=micro_batch_rows,
@@ -73,21 +88,16 @@ def train(
         threads=threads,
         seed=seed,
     )
-    from scope_rlvr.models.quiet import quiet_libraries
-    from scope_rlvr.scorer_lab.training.run import ScorerTrainingRequest, check_folder, plan_training
-
-    quiet_libraries([base, *data])
-    plan = plan_training(ScorerTrainingRequest(tuple(data), base, settings, skip_bad_rows))
-    check_folder(out, plan, resume=resume)
-    console = open_console()
-    for line in plan.lines():
-        console.print(line, markup=False, soft_wrap=True)
-    raise typer.Exit(_run(plan, out, resume=resume))
+    raise typer.Exit(_train(data, base, settings, out, resume=resume, skip_bad_rows=skip_bad_rows))
 
 
-def _settings(**given: Any) -> ScorerTraining:
+def _settings(*, epochs: float | None, steps: int | None, **given: Any) -> ScorerTraining:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("scope scorer train runs in one process; start it without a launcher")
+    if epochs is not None and steps is not None:
+        raise UserError(f"--epochs {epochs:g} and --steps {steps} both say how long to train; give one of them")
     try:
-        return ScorerTraining(**given)
+        return ScorerTraining(epochs=1.0 if epochs is None else epochs, steps=steps, **given)
     except ValidationError as error:
         mistake = error.errors()[0]
         flag = "--" + "-".join(str(part) for part in mistake["loc"]).replace("_", "-") if mistake["loc"] else ""
@@ -95,52 +105,74 @@ def _settings(**given: Any) -> ScorerTraining:
         raise UserError(f"{flag}{received}: {mistake['msg']}".lstrip(": ")) from error
 
 
-def _run(plan: Any, out: Path, *, resume: bool) -> ExitCode:
-    from scope_rlvr.scorer_lab.training.card import figure_rows
-    from scope_rlvr.scorer_lab.training.run import run
-    from scope_rlvr.scorer_lab.training.trainer import ScorerTrainingMonitor, TrainingDiverged
+def _train(
+    data: list[str], base: str, settings: ScorerTraining, out: Path, *, resume: bool, skip_bad_rows: bool
+) -> ExitCode:
+    from scope_rlvr.models.quiet import quiet_libraries
+    from scope_rlvr.scorer_lab.training.run import ScorerTrainingRequest, check_folder, plan_training
 
+    quiet_libraries([base, *data])
+    plan = plan_training(ScorerTrainingRequest(tuple(data), base, settings, skip_bad_rows))
+    check_folder(out, plan, resume=resume)
     console = open_console()
-    go_on = shlex.join(["scope", *sys.argv[1:], *([] if resume else ["--resume"])])
-    with progress_bar(console) as progress:
-        task = progress.add_task("training", total=None)
+    print_lines(console, *plan.lines())
+    return _run(plan, out, console, resume=resume)
 
-        def on_start(num_steps: int) -> None:
-            progress.update(task, total=num_steps)
 
-        def on_step(step: int, num_steps: int, loss: float) -> None:
-            progress.update(task, completed=step, description=f"training, loss {loss:.4f}")
-            if not console.is_terminal and (step % _STEPS_A_LINE == 0 or step == num_steps):
-                console.print(f"step {step} of {num_steps}, loss {loss:.4f}", markup=False)
+def _run(plan: ScorerTrainingPlan, out: Path, console: Console, *, resume: bool) -> ExitCode:
+    from scope_rlvr.scorer_lab.training.run import run
+    from scope_rlvr.scorer_lab.training.trainer import TrainingDiverged
 
-        def note(text: str) -> None:
-            console.print(text, markup=False, soft_wrap=True)
-
-        try:
-            trained = run(plan, out, ScorerTrainingMonitor(on_start, on_step, note), resume=resume)
-        except TrainingDiverged as error:
-            console.print(f"stopped   {error}", markup=False, soft_wrap=True)
-            return ExitCode.TRAINING_STOPPED
-        except KeyboardInterrupt:
-            open_console(stderr=True).print(f"scope: interrupted; go on with: {go_on}", markup=False, soft_wrap=True)
-            return ExitCode.INTERRUPTED
-    if trained.figures is None:
-        console.print(f"stopped   interrupted by {trained.interrupted_by}", markup=False)
-        console.print(f"go on     {go_on}", markup=False, soft_wrap=True)
+    go_on = resume_command(is_resumed=resume)
+    try:
+        with progress_bar(console) as progress:
+            trained = run(plan, out, _monitor(console, progress), resume=resume)
+    except TrainingDiverged as error:
+        print_lines(console, f"stopped   {error}")
+        return ExitCode.TRAINING_STOPPED
+    except KeyboardInterrupt:
+        print_lines(open_console(stderr=True), f"scope: interrupted; go on with: {go_on}")
         return ExitCode.INTERRUPTED
+    if trained.figures is None:
+        print_lines(console, f"stopped   interrupted by {trained.interrupted_by}", f"go on     {go_on}")
+        return ExitCode.INTERRUPTED
+    _print_result(trained, out, console)
+    return ExitCode.OK
+
+
+def _monitor(console: Console, progress: Progress) -> ScorerTrainingMonitor:
+    from scope_rlvr.scorer_lab.training.trainer import ScorerTrainingMonitor
+
+    task = progress.add_task("training", total=None)
+
+    def step(number: int, num_steps: int, loss: float) -> None:
+        progress.update(task, completed=number, description=f"training, loss {loss:.4f}")
+        if not console.is_terminal and (number % _STEPS_A_LINE == 0 or number == num_steps):
+            print_lines(console, f"step {number} of {num_steps}, loss {loss:.4f}")
+
+    return ScorerTrainingMonitor(
+        start=lambda num_steps: progress.update(task, total=num_steps),
+        step=step,
+        note=lambda text: print_lines(console, text),
+    )
+
+
+def _print_result(trained: TrainedScorer, out: Path, console: Console) -> None:
+    from scope_rlvr.scorer_lab.training.card import figure_rows
+
+    assert trained.figures is not None
+    assert trained.rule is not None
     table = Table("held-out figure", "value", title=None)
     for name, value in figure_rows(trained.figures):
         table.add_row(name, value)
     console.print(table)
     if trained.num_cut or trained.num_too_long:
-        console.print(
+        print_lines(
+            console,
             f"too long  {trained.num_cut} solutions lost steps at their end, {trained.num_too_long} were left out",
-            markup=False,
         )
-    assert trained.rule is not None
-    console.print(f"threshold {trained.rule.threshold:.4g}", markup=False)
-    console.print(f"scorer    {out}; use it by: scope train --set scorer.model={out}", markup=False, soft_wrap=True)
-    return ExitCode.OK
-
-
-_STEPS_A_LINE = 50
+    print_lines(
+        console,
+        f"threshold {trained.rule.threshold:.4g}",
+        f"scorer    {out}; use it by: scope train --set scorer.model={out}",
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from scope_rlvr.cli.console import open_console
+from scope_rlvr.cli.console import open_console, print_lines
 from scope_rlvr.core.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ def _print_plan(console: Console, plan: Study, folder: StudyFolder, num_at_once:
     lines.append(f"compare   {plan.reference} with each other arm, by {plan.primary} after the last step")
     lines.append(f"runs      {len(plan.runs)}, {kept} finished before; {num_at_once} at once")
     lines.append(f"folder    {folder.path}, results in {folder.results}")
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+    print_lines(console, *lines)
 
 
 def _run(console: Console, plan: Study, folder: StudyFolder, num_at_once: int) -> list[RunState]:
@@ -85,12 +84,12 @@ def _end(console: Console, plan: Study, folder: StudyFolder, states: Sequence[Ru
     if any(state.status is RunStatus.FINISHED for state in states):
         _report(console, plan, folder, [(state.run.id, state.reason) for state in failed])
     for state in failed:
-        console.print(f"failed    {state.run.id}: {state.reason}", markup=False, soft_wrap=True)
-        console.print(f"          log {folder.log(state.run, 'err')}", markup=False, soft_wrap=True)
+        print_lines(console, f"failed    {state.run.id}: {state.reason}")
+        print_lines(console, f"          log {folder.log(state.run, 'err')}")
     num_open = sum(state.status in (RunStatus.WAITING, RunStatus.STOPPED) for state in states)
     if failed or num_open:
-        console.print(
-            f"left      {len(failed)} failed, {num_open} unfinished; the same command goes on with them", markup=False
+        print_lines(
+            console, f"left      {len(failed)} failed, {num_open} unfinished; the same command goes on with them"
         )
     # The study was interrupted, or somebody stopped a run of it.
     if num_open:
@@ -102,4 +101,4 @@ def _report(console: Console, plan: Study, folder: StudyFolder, failed: Sequence
     """Write the report of what is there; ``failed`` are runs with their reasons."""
     from scope_rlvr.study.report import write_report
 
-    console.print(f"report    {write_report(plan, folder, failed)}", markup=False, soft_wrap=True)
+    print_lines(console, f"report    {write_report(plan, folder, failed)}")

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 
 from scope_rlvr.check.inputs import check_inputs
-from scope_rlvr.cli.console import open_console
+from scope_rlvr.cli.console import open_console, print_lines
+from scope_rlvr.cli.options import ConfigArgument, MethodOption, Overrides
 from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.core.findings import Severity
 from scope_rlvr.core.processes import Processes, launched_zero_stage
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[Path | None, typer.Argument(help="TOML configuration; the embedded recipe without one")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, as often as needed")] = None,
-    method: Annotated[str | None, typer.Option(help="the method, see scope methods")] = None,
+    config: ConfigArgument = None,
+    overrides: Overrides = None,
+    method: MethodOption = None,
     steps: Annotated[int | None, typer.Option(help="optimiser steps")] = None,
     eval_every: Annotated[int | None, typer.Option(help="evaluate on held-out problems every so many steps")] = None,
     out: Annotated[Path | None, typer.Option(help="a new run folder; runs/<method>-<time> without one")] = None,
@@ -38,12 +39,12 @@ def train(
 ) -> None:
     """Train a policy. Exit codes: 0 done, 2 bad input, 5 nothing to learn, not a number, or a process lost, 130 interrupted."""
     processes = meet(wait_minutes * 60)
-    overrides = list(set_ or [])
-    overrides += [f"run.steps={steps}"] if steps is not None else []
-    overrides += [f"evaluation.every={eval_every}"] if eval_every is not None else []
+    changes = list(overrides or ())
+    changes += [f"run.steps={steps}"] if steps is not None else []
+    changes += [f"evaluation.every={eval_every}"] if eval_every is not None else []
     if resume is None:
-        run = _new(config, overrides, method, out, processes)
-    elif any(given is not None for given in (config, set_ or None, method, steps, eval_every, out)):
+        run = _new(config, changes, method, out, processes)
+    elif any(given is not None for given in (config, overrides or None, method, steps, eval_every, out)):
         raise UserError("--resume goes on with a run as it was configured; give no other argument with it")
     else:
         run = _resumed(resume, processes)
@@ -54,8 +55,9 @@ def train(
             run.folder.discard_unused()
         raise
     except KeyboardInterrupt:
-        open_console(stderr=True, quiet=not processes.is_main).print(
-            f"scope: interrupted; go on with: scope train --resume {run.folder.path}", markup=False, soft_wrap=True
+        print_lines(
+            open_console(stderr=True, quiet=not processes.is_main),
+            f"scope: interrupted; go on with: scope train --resume {run.folder.path}",
         )
         exit_code = ExitCode.INTERRUPTED
     else:
@@ -142,14 +144,13 @@ def _findings(config: RunConfig, data: RunData, out: Path, num_processes: int) -
 def _carry_out(run: _Run, processes: Processes, *, is_resumed: bool) -> ExitCode:
     config, folder = run.config, run.folder
     console = open_console(quiet=not processes.is_main)
-    for line in [*config.plan(processes.count), *run.lines]:
-        console.print(line, markup=False, soft_wrap=True)
-    console.print(f"run       {folder.path}", markup=False, soft_wrap=True)
+    print_lines(console, *config.plan(processes.count), *run.lines)
+    print_lines(console, f"run       {folder.path}")
     checkpoint = processes.once("looking for a checkpoint", folder.last_checkpoint) if is_resumed else None
     if is_resumed:
         first_step = step_of(checkpoint)
         folder.forget_after(first_step)
-        console.print(f"resume    from step {first_step}; later steps are done again", markup=False)
+        print_lines(console, f"resume    from step {first_step}; later steps are done again")
 
     from scope_rlvr.models.quiet import quiet_libraries
     from scope_rlvr.report.live import LiveDisplay
@@ -169,10 +170,10 @@ def _conclude(outcome: RunOutcome, folder: RunFolder, console: Console) -> None:
 
     report = write_report(folder.path)
     console.print(final_table(outcome.summary))
-    console.print(f"report    {report}", markup=False, soft_wrap=True)
+    print_lines(console, f"report    {report}")
     if outcome.summary["after"] is not None:
-        console.print(f"model     {folder.model}", markup=False, soft_wrap=True)
+        print_lines(console, f"model     {folder.model}")
     if outcome.exit_code is not ExitCode.OK:
-        console.print(f"stopped   {outcome.message}", markup=False, soft_wrap=True)
+        print_lines(console, f"stopped   {outcome.message}")
         if outcome.exit_code is ExitCode.INTERRUPTED:
-            console.print(f"go on     scope train --resume {folder.path}", markup=False, soft_wrap=True)
+            print_lines(console, f"go on     scope train --resume {folder.path}")
