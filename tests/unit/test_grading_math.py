@@ -192,7 +192,7 @@ def test_every_reason_of_the_judge(gold: str, answer: str, verdict: tuple[str, s
 
 
 CODE = re.compile(r"([a-z]+(?:_[a-z]+)*)(?::|$)")
-NO_CODES = {"answer_pattern", "math_verify", "memory_mib", "no_fallback", "num_workers"}
+NO_CODES = {"answer_pattern", "free_symbols", "math_verify", "memory_mib", "num_workers"}
 
 
 def codes_in_the_sources() -> set[str]:

@@ -12,75 +12,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from scope_rlvr.grading.boxes import braced
+from scope_rlvr.grading.brackets import split
+from scope_rlvr.grading.notation import braced_arguments, program_notation, signs_as_commands
+from scope_rlvr.grading.times import seconds_of_day
+from scope_rlvr.grading.units import split_unit
 
-_UNICODE = {
-    "−": "-",
-    "–": "-",
-    "×": r"\times ",
-    "⋅": r"\cdot ",
-    "·": r"\cdot ",
-    "÷": "/",
-    "π": r"\pi ",
-    "θ": r"\theta ",
-    "∞": r"\infty ",
-    "≤": r"\le ",
-    "≥": r"\ge ",
-    "≠": r"\ne ",
-    "≈": r"\approx ",
-    "±": r"\pm ",
-    "∪": r"\cup ",
-    "∈": r"\in ",
-    "°": r"^{\circ}",
-    "²": "^{2}",
-    "³": "^{3}",
-    "½": r"\frac{1}{2}",
-    r"\varnothing": r"\emptyset",
-}
 _UPRIGHT = re.compile(r"\\(?:mbox|mathrm|textrm|textnormal|textbf|textit|mathbf|mathit|operatorname|text)\s*(?=\{)")
 _E_NOTATION = re.compile(r"(?<![\w.\\^{])([+-]?(?:\d+(?:\.\d*)?|\.\d+))[eE]([+-]?\d{1,6})(?![\w.])")
 _FUNCTIONS = re.compile(
     r"(?<![\\A-Za-z])(?:np\.|math\.)?(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|log|ln|exp)(?=\s*[({\\])"
 )
 
-_UNITS = {
-    "degree": "degree degrees deg circ",
-    "radian": "radian radians rad",
-    "mm": "mm millimeter millimeters millimetre millimetres",
-    "cm": "cm centimeter centimeters centimetre centimetres",
-    "m": "m meter meters metre metres",
-    "km": "km kilometer kilometers kilometre kilometres",
-    "inch": "in inch inches",
-    "foot": "ft foot feet",
-    "yard": "yd yard yards",
-    "mile": "mi mile miles mph",
-    "second": "s sec secs second seconds",
-    "minute": "min mins minute minutes",
-    "hour": "h hr hrs hour hours",
-    "day": "day days",
-    "week": "week weeks",
-    "month": "month months",
-    "year": "yr yrs year years",
-    "mg": "mg milligram milligrams",
-    "g": "g gram grams",
-    "kg": "kg kilogram kilograms",
-    "pound": "lb lbs pound pounds",
-    "ml": "ml milliliter milliliters",
-    "liter": "l liter liters litre litres",
-    "dollar": "dollar dollars usd",
-    "cent": "cent cents",
-    "": "unit units",
-}
-"""By the name that all its spellings get; units that are called units have none."""
-_UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings.split()}
-_POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
-_UNIT_TEXT = re.compile(r"[A-Za-z/.^\s~\d-]{1,40}")
-_CHANGING = (
-    "or and but not maybe to than if is either possibly percent percentage pct "
-    "more less fewer times plus minus over half squared cubed factorial base mod modulo dozen hundred "
-    "sqrt theta alpha beta gamma delta lambda sigma omega infinity infty"
-)
-_NO_UNITS = frozenset(_CHANGING.split())
-"""Words behind a number that change it, leave it open, or are formulas without a backslash."""
 _MAGNITUDES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _MAGNITUDE = re.compile(
     r"(?<=[\d}])\s*(?:\\text\{\s*(?P<upright>MAGNITUDES)(?![A-Za-z])\s*(?P<unit>[^{}]*)\}|(?<=\s)(?P<plain>MAGNITUDES)(?![A-Za-z]))".replace(
@@ -89,16 +31,10 @@ _MAGNITUDE = re.compile(
 )
 _PER_CENT = re.compile(r"(?<=[\d}])\s*(?:\\text\{\s*(?:per ?cent|pct)\s*\}|(?<=\s)(?:per ?cent|pct)(?![A-Za-z]))")
 _REPEATING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar)\s*(?:\{(\d{1,20})\}|(\d))")
-_COUNTED = re.compile(
-    r"(?P<value>[+-]?(?:[\d.,]+(?:/[\d.,]+)?|\\frac\{[\d.,]+\}\{[\d.,]+\})) (?P<things>(?:[A-Za-z]{2,} ){0,3}[A-Za-z]{4,})"
-)
-_FUNCTION_OF_LETTER = re.compile(r"(?:sin|cos|tan|log|exp)[a-z]")
-_PLAIN_WORDS = re.compile(r"(?:[A-Za-z]{4,}|yes|no|odd)(?: [A-Za-z]{2,})*", re.IGNORECASE)
+_PLAIN_WORDS = re.compile(r"(?:the )?(?:[A-Za-z]{4,}|yes|no|odd)(?: [A-Za-z]{2,})*", re.IGNORECASE)
 """Three letters may be a product; more are a word."""
-_DEGREES = re.compile(r"\s*\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![A-Za-z]))\s*$|\s*\\degree\s*$")
-_LONG_SPELLINGS = "|".join(sorted((s for s in _UNIT_OF if len(s) > 1), key=len, reverse=True))
-_PLAIN_UNIT = re.compile(rf"(?<=[\d}}\s])\s*(?<![A-Za-z\\])((?i:{_LONG_SPELLINGS})){_POWER}$")
-_SHORT_UNIT = re.compile(rf"(?P<value>[+-]?[\d.,]+) (?P<unit>[mshgl]){_POWER}")
+_FOR_ALL = re.compile(r"(?<=[^\s,]),? ?\\text\{ ?for (?:any|all|every|each)[^{}]{0,60}\} ?[A-Za-z]?$")
+_ARTICLE = re.compile(r"^(?:the|an?) (?=[a-z]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +70,9 @@ def normal(answer: str) -> Normal:
     words = words_of(text)
     if words is not None:
         return Normal(text, words=words)
-    text, unit = split_unit(text)
+    # In a list every value has a unit of its own.
+    is_whole = len(split(text, ",")) > 1 or seconds_of_day(text) is not None
+    text, unit = (text, "") if is_whole else split_unit(text)
     return Normal(text, unit or ("dollar" if r"\$" in answer else ""))
 
 
@@ -150,17 +88,6 @@ def formula_signs(text: str) -> str:
         if text.startswith(opening) and text.endswith(closing) and text.count(opening) == 1:
             text = text[2:-2].strip()
     return text
-
-
-def signs_as_commands(text: str) -> str:
-    r"""Signs beyond ASCII as LaTeX commands, and every percent sign escaped.
-
-    >>> signs_as_commands("−3×10"), signs_as_commands("50%"), signs_as_commands(r"50\%")
-    ('-3\\times 10', '50\\%', '50\\%')
-    """
-    for sign, latex in _UNICODE.items():
-        text = text.replace(sign, latex)
-    return re.sub(r"(?<!\\)%", r"\\%", text)
 
 
 def spacing(text: str) -> str:
@@ -179,13 +106,16 @@ def spacing(text: str) -> str:
 
 
 def typefaces(text: str) -> str:
-    r"""One command for fractions and one for upright text; empty text is nothing.
+    r"""One command for fractions and one for upright text, apart from an "and" at its end; empty text is nothing.
 
-    >>> typefaces(r"\dfrac{1}{2} \mathrm{ cm}"), typefaces(r"5\text{ }")
-    ('\\frac{1}{2} \\text{ cm}', '5')
+    >>> typefaces(r"\dfrac{1}{2} \mathrm{ cm}"), typefaces(r"5\text{ }"), typefaces(r"1+\mathrm{e}"), typefaces(r"3\text{ m and }4")
+    ('\\frac{1}{2} \\text{ cm}', '5', '1+e', '3\\text{ m}\\text{and}4')
     """
-    text = re.sub(r"\\[dtc]frac(?![A-Za-z])", r"\\frac", text)
+    text = re.sub(r"\\[dtc](frac|binom)(?![A-Za-z])", r"\\\1", text)
     text = _UPRIGHT.sub(r"\\text", text)
+    text = re.sub(r"\\text\{([^{}]{1,40}) (and|or) ?\}", r"\\text{\1}\\text{\2}", text)
+    if not text.startswith(r"\text{") or text.find("}") < len(text) - 1:
+        text = re.sub(r"\\text\{ ?([ei]) ?\}", r"\1 ", text)
     return re.sub(r"\\text\{\s*\}", "", text).strip()
 
 
@@ -251,16 +181,28 @@ def _power_of_ten(found: re.Match[str]) -> str:
     return rf"\times 10^{{{_MAGNITUDES[found['upright'] or found['plain']]}}}{unit}"
 
 
+def qualifiers(text: str) -> str:
+    r"""Without a remark at the end that a formula holds for all values of a letter.
+
+    >>> qualifiers(r"2x^3 \text{ for any real } x"), qualifiers(r"5 \text{ for } x > 0")
+    ('2x^3', '5 \\text{ for } x > 0')
+    """
+    return _FOR_ALL.sub("", text)
+
+
 _RULES = (
     formula_signs,
     signs_as_commands,
     spacing,
     typefaces,
+    braced_arguments,
     repeating_decimals,
     decimal_points,
     e_notation,
     function_names,
     number_words,
+    program_notation,
+    qualifiers,
 )
 
 
@@ -284,59 +226,11 @@ def words_of(text: str) -> str | None:
 
 
 def plain_words(text: str) -> str:
-    r"""Small letters, single spaces, no command for upright text around it, no brackets around one letter.
+    r"""Small letters, single spaces, no command for upright text around it, no brackets around one letter, no article.
 
-    >>> plain_words(r"\text{No  solution}."), plain_words("(B)"), plain_words(r"\text{(b)}")
-    ('no solution', 'b', 'b')
+    >>> plain_words(r"\text{No  solution}."), plain_words("(B)"), plain_words(r"\text{(b)}"), plain_words("The median")
+    ('no solution', 'b', 'b', 'median')
     """
     text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\s+", " ", text.lower()).strip(" .'\"")
-    return re.sub(r"^\(\s*([a-z])\s*\)$", r"\1", text)
-
-
-def split_unit(text: str) -> tuple[str, str]:
-    r"""The value, and one name for the unit that stands behind it; both bare and squared units count as the same.
-
-    Upright text behind a value is a unit where it is made of letters and powers alone and lists no alternative. Plain
-    letters are one where they spell a unit of more than one letter, or, after a number and a space, ``m s h g l``. Other words
-    behind a number, the last one of four letters or more, are what was counted.
-
-    >>> split_unit(r"15\text{ cm}^2"), split_unit(r"90^\circ"), split_unit("10 m"), split_unit("5t")
-    (('15', 'cm'), ('90', 'degree'), ('10', 'm'), ('5t', ''))
-    >>> split_unit(r"5\text{ or 6}"), split_unit(r"\frac{270}7\text{ degrees}"), split_unit("3 red apples")
-    (('5\\text{ or 6}', ''), ('\\frac{270}7', 'degree'), ('3', ''))
-    """
-    degrees = _DEGREES.search(text)
-    if degrees and degrees.start():
-        return text[: degrees.start()].strip(), "degree"
-    value, unit = _split_upright(text)
-    if value is not None:
-        return value, unit
-    plain = _PLAIN_UNIT.search(text)
-    if plain and re.search(r"[\d}]", text[: plain.start()]):
-        return text[: plain.start()].strip(), _UNIT_OF[plain[1].lower()]
-    short = _SHORT_UNIT.fullmatch(text)
-    if short:
-        return short["value"], _UNIT_OF[short["unit"]]
-    counted = _COUNTED.fullmatch(text)
-    return (counted["value"], "") if counted and _are_things(counted["things"]) else (text, "")
-
-
-def _are_things(words: str) -> bool:
-    """Whether words behind a number can be what was counted."""
-    found = words.lower().split()
-    return not _NO_UNITS & set(found) and not any(map(_FUNCTION_OF_LETTER.fullmatch, found))
-
-
-def _split_upright(text: str) -> tuple[str | None, str]:
-    found = re.search(rf"\\text\{{([^{{}}]*)\}}{_POWER}$", text)
-    if found is None or not re.search(r"[\d}]|\\pi|\\infty", text[: found.start()]):
-        return None, ""
-    words = re.findall("[a-z]+", found[1].lower())
-    if not words or _NO_UNITS & set(words) or not _UNIT_TEXT.fullmatch(found[1]) or re.search(r"(?<!\^)\d", found[1]):
-        return None, ""
-    value = text[: found.start()].strip()
-    # A subscript or an exponent that is a word belongs to its variable.
-    if value.endswith(("_", "^", "{")):
-        return None, ""
-    return value, next((_UNIT_OF[word] for word in words if word in _UNIT_OF), "")
+    return _ARTICLE.sub("", re.sub(r"^\(\s*([a-z])\s*\)$", r"\1", text))

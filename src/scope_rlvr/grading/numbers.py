@@ -6,6 +6,7 @@ import re
 from fractions import Fraction
 
 from scope_rlvr.grading.normal import normal
+from scope_rlvr.grading.units import PERCENT
 
 _MAX_EXPONENT = 400
 _DECIMAL = r"\d{1,3}(?:,\d{3}){1,130}(?:\.\d{1,400})?|\d{1,400}(?:\.\d{1,400})?"
@@ -30,15 +31,14 @@ def read_number(text: str) -> Fraction | None:
     >>> read_number(r"\sqrt{2}") is None, read_number("1,2") is None, read_number("3/0") is None
     (True, True, True)
     """
-    text = re.sub(r"\s+", "", normal(text).latex)
-    bare = text.removesuffix(r"\%")
-    signed = _SIGNED.fullmatch(bare)
+    found = normal(text)
+    signed = _SIGNED.fullmatch(re.sub(r"\s+", "", found.latex))
     if signed is None:
         return None
     value = _unsigned(signed["rest"])
     if value is None:
         return None
-    return (-value if signed["sign"] == "-" else value) / (1 if bare == text else 100)
+    return (-value if signed["sign"] == "-" else value) / (100 if found.unit == PERCENT else 1)
 
 
 def are_close(a: Fraction, b: Fraction, relative: float, absolute: float = 0.0) -> bool:

@@ -22,6 +22,7 @@ REASONS = {
     # wrong: another answer
     "unequal": "the values differ",
     "unequal_chain": "the answer is a chain of equations that does not hold, such as 4 = 5",
+    "other_name": "both name the quantity, and not the same one, or the answer is a relation about the gold's name",
     "other_unit": "both name a unit, and not the same one",
     "other_base": "both name a base, and not the same one",
     "other_words": "the gold is a word, and the answer another one",
