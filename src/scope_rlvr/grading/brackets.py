@@ -32,7 +32,7 @@ def split(latex: str, sign: str) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class Bracketed:
     """Several values: ``brackets`` around them (``"(]"``), or none for a list or a set, in which order does not matter."""
 
     brackets: str
@@ -53,25 +53,25 @@ def without_outer_brackets(latex: str) -> str:
     return latex
 
 
-def group_of(latex: str) -> Group | None:
+def group_of(latex: str) -> Bracketed | None:
     r"""The values of a list, a set, a tuple or an interval; ``None`` for a single value.
 
     >>> group_of("1, 2"), group_of(r"\{1\}"), group_of("(0, 1]"), group_of("5"), group_of("(1,2),(3,4)").entries
-    (Group(brackets='', entries=('1', '2')), Group(brackets='', entries=('1',)), Group(brackets='(]', entries=('0', '1')), None, ('(1,2)', '(3,4)'))
+    (Bracketed(brackets='', entries=('1', '2')), Bracketed(brackets='', entries=('1',)), Bracketed(brackets='(]', entries=('0', '1')), None, ('(1,2)', '(3,4)'))
     """
     entries = split(_AND_OR.sub(", ", latex).replace(";", ","), ",")
     if len(entries) > 1:
-        return Group("", tuple(entry for entry in entries if entry))
+        return Bracketed("", tuple(entry for entry in entries if entry))
     set_of = re.fullmatch(r"\\\{(.*)\\\}", latex, re.DOTALL)
     if set_of:
-        return Group("", tuple(split(_AND_OR.sub(", ", set_of[1]).replace(";", ","), ",")))
+        return Bracketed("", tuple(split(_AND_OR.sub(", ", set_of[1]).replace(";", ","), ",")))
     if len(latex) < 2 or _pairs(latex).get(0) != len(latex) - 1:
         return None
     inside = split(latex[1:-1].replace(";", ","), ",")
     if len(inside) < 2:
         return None
     brackets = latex[0] + latex[-1]
-    return Group("" if brackets == "{}" else brackets, tuple(inside))
+    return Bracketed("" if brackets == "{}" else brackets, tuple(inside))
 
 
 def signs_apart(latex: str) -> list[str]:

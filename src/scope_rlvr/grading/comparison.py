@@ -29,10 +29,10 @@ _DECIMAL = re.compile(r"[+-]?\d+\.\d+")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
-class Comparison:
+class AnswerComparison:
     r"""Compares golds with answers whose formulas are read by one parser; a result is a reason code.
 
-    >>> compare = Comparison(Parser(is_real=True, ignores_case=True)).of_answers
+    >>> compare = AnswerComparison(Parser(is_real=True, ignores_case=True)).of_answers
     >>> compare("13", "m + n = 5 + 8 = 13"), compare("x=2", "2x+1=5"), compare("1, -2", r"x = -2 \text{ or } x = 1")
     ('equal', 'other_name', 'equal')
     """

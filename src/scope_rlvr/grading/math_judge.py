@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from scope_rlvr.grading.algebra import Parser
 from scope_rlvr.grading.brackets import split, without_outer_brackets
-from scope_rlvr.grading.comparison import Comparison
+from scope_rlvr.grading.comparison import AnswerComparison
 from scope_rlvr.grading.normal import Normal, normal, plain_words
 from scope_rlvr.grading.times import seconds_of_day, times_agree
 from scope_rlvr.grading.units import PERCENT, units_differ
@@ -52,7 +52,7 @@ def judge(gold: str, answer: str) -> Verdict:
         return by_text
     if units_differ(wanted.unit, given.unit):
         return "wrong", "other_unit"
-    comparison = Comparison(Parser.of(wanted.latex, given.latex))
+    comparison = AnswerComparison(Parser.of(wanted.latex, given.latex))
     reason = comparison.of_answers(_bare(wanted), _bare(given))
     return {"equal": "right", "gold_unparsable": "unknown"}.get(reason, "wrong"), reason
 
