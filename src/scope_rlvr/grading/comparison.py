@@ -44,6 +44,8 @@ class AnswerComparison:
         wanted, given = _entries(without_member(gold)), _entries(conclusion(without_member(answer)))
         if len(wanted) == 1 and _DECIMAL.fullmatch(gold) and _DECIMAL_COMMA.fullmatch(answer):
             given = [answer.replace(",", ".")]
+        if not all(map(self._is_readable_gold, wanted)):
+            return "gold_unparsable"
         return self._of_claims(wanted[0], given[0]) if len(wanted) == len(given) == 1 else self._of_lists(wanted, given)
 
     def _of_lists(self, wanted: Sequence[str], given: Sequence[str]) -> str:
@@ -55,8 +57,6 @@ class AnswerComparison:
         left = list(given)
         for entry in wanted:
             found = [self._of_claims(entry, other) for other in given]
-            if "gold_unparsable" in found:
-                return "gold_unparsable"
             if "equal" not in found:
                 return next((code for code in found if code == "unequal_chain"), "unequal")
             left = [other for other, code in zip(given, found, strict=True) if code != "equal" and other in left]
@@ -105,8 +105,6 @@ class AnswerComparison:
         gold, answer = read_claim(wanted, self._parse), read_claim(given, self._parse)
         if is_relation(gold, self._parse):
             return self._of_equations(gold, answer)
-        if not self._can_be_read(gold.values[0]):
-            return "gold_unparsable"
         if not answer.holds:
             return "unequal_chain"
         if not names_agree(gold, answer, self._parse):
@@ -117,13 +115,11 @@ class AnswerComparison:
 
     def _of_equations(self, gold: Claim, answer: Claim) -> str:
         parsed = self._parse(gold.equation), self._parse(answer.equation)
-        if parsed[0] is None:
-            return "gold_unparsable"
-        if not answer.holds:
-            return "unequal_chain"
         if parsed[1] is None:
             return "answer_unparsable"
-        return "equal" if are_equal(*parsed) else "unequal"
+        if not answer.holds:
+            return "unequal_chain"
+        return "equal" if parsed[0] is not None and are_equal(*parsed) else "unequal"
 
     def _of_values(self, wanted: str, given: str, gold: Claim, answer: Claim) -> str:
         wanted, given = without_outer_brackets(wanted), without_outer_brackets(given)
@@ -157,6 +153,12 @@ class AnswerComparison:
             return None
         sides = [[text] if group is None else group.entries for group, text in ((gold, wanted), (answer, given))]
         return self._of_lists(*map(_spread, sides))
+
+    def _is_readable_gold(self, entry: str) -> bool:
+        claim = read_claim(entry, self._parse)
+        if is_relation(claim, self._parse):
+            return self._parse(claim.equation) is not None
+        return words_of(claim.values[0]) is not None or self._can_be_read(claim.values[0])
 
     def _can_be_read(self, value: str) -> bool:
         group = group_of(without_outer_brackets(value))

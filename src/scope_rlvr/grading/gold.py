@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from scope_rlvr.core.findings import Finding, error, ok, warning
@@ -14,8 +15,13 @@ from scope_rlvr.grading.normal import normal
 _Item = TypeVar("_Item")
 
 
-SAMPLED_GOLDS = 200
+SAMPLED_GOLDS = 2000
 """References of each set that are graded against themselves."""
+
+SHOWN_GOLDS = 10
+"""Bad references that a finding names."""
+
+_UNREADABLE = "gold_unparsable"
 
 _MANY_BAD_GOLDS = 0.1
 """Above this share the verifier is the wrong one for the data."""
@@ -49,14 +55,24 @@ def reference_findings(
         said = "references are right as their own answers, and another answer is wrong"
         yield ok("answers", f"{name}: {len(tried)} of {len(problems)} {said}")
         return
-    first = next(iter(bad))
-    said = f"{name}: {len(bad)} of {len(tried)} references cannot be graded; {first}: {bad[first]}"
+    said = f"{name}: {len(bad)} of {len(tried)} references cannot be graded; {_shown(bad)}"
     if len(bad) > _MANY_BAD_GOLDS * len(tried):
         yield error(
             "answers", said, "choose a verifier that reads these answers, or mend problems.columns / answer_form"
         )
     else:
         yield warning("answers", said, "remove or mend these rows: no response to them can be called right")
+
+
+def _shown(bad: Mapping[str, str]) -> str:
+    """The first few bad references with their reasons, and how many cannot be read at all."""
+    shown = [f"{name}: {reason}" for name, reason in islice(bad.items(), SHOWN_GOLDS)]
+    if len(bad) > len(shown):
+        shown.append(f"and {len(bad) - len(shown)} more")
+    num_unreadable = sum(_UNREADABLE in reason for reason in bad.values())
+    if num_unreadable:
+        shown.append(f"{num_unreadable} cannot be read, so that any answer but the same text is unknown")
+    return "; ".join(shown)
 
 
 def spread(items: Sequence[_Item], count: int) -> list[_Item]:
