@@ -42,6 +42,20 @@ FAULTS = (
     "HTML page",
 )
 
+HOSTILE = (
+    "huge usage count",
+    "huge log-probability",
+    "far Retry-After",
+    "a million ids",
+    "escape sequences",
+    "deep nesting",
+    "endless body",
+)
+"""Replies that no honest server sends. Each is made to break a reader that trusts it."""
+
+ESCAPES = "\x1b[2J\x1b]0;owned\x07\u202e"
+"""Clears a terminal, renames its window, turns the direction of text."""
+
 Codec = tuple[Callable[[Sequence[int]], str], Callable[[str], Sequence[int]]]
 """How a server turns ids into text and text into ids."""
 
@@ -63,9 +77,13 @@ class FaultyServer:
     """Seconds that the fault "429 with a delay" asks to wait."""
     num_spared: int = 0
     """So many requests, the first ones, never fail."""
+    models: str = "listed"
+    """What ``GET /models`` does: "listed", "drip", "endless body", "escape sequences"."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     num_faults: int = 0
+    num_poured: int = 0
+    """Bytes of endless bodies that were sent."""
 
     def __post_init__(self) -> None:
         self._rng = Random(self.seed)
@@ -153,7 +171,18 @@ class FaultyServer:
                 """Say nothing."""
 
             def do_GET(self) -> None:
-                self.send(200, json.dumps({"data": [{"id": MODEL}]}).encode())
+                listed = json.dumps({"data": [{"id": MODEL}]}).encode()
+                try:
+                    if server.models == "drip":
+                        server._drip(self, listed)
+                    elif server.models == "endless body":
+                        server._pour(self)
+                    elif server.models == "escape sequences":
+                        self.send(200, json.dumps({"data": [{"id": MODEL}, {"id": ESCAPES}]}).encode())
+                    else:
+                        self.send(200, listed)
+                except OSError:
+                    self.close_connection = True
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -200,13 +229,7 @@ class FaultyServer:
         elif self.fault == "hang":
             self._closing.wait()
         elif self.fault == "drip":
-            http.send_response(200)
-            http.send_header("Content-Length", str(len(content)))
-            http.end_headers()
-            for byte in content:
-                http.wfile.write(bytes([byte]))
-                if self._closing.wait(0.05):
-                    return
+            self._drip(http, content)
         elif self.fault in ("429", "429 with a delay"):
             headers = {"Retry_After": str(self.delay)} if self.fault.endswith("delay") else {}
             http.send(429, b'{"error": {"message": "too many requests"}}', **headers)
@@ -216,11 +239,52 @@ class FaultyServer:
             http.send(200, content[: len(content) // 2])
         elif self.fault == "HTML page":
             http.send(200, b"<!doctype html><title>Sign in</title>", "text/html")
+        elif self.fault in HOSTILE:
+            self._attack(http, right)
         elif self.fault == "the same reply twice":
             http.send(200, content)
             http.send(200, content)
         else:
             http.send(200, json.dumps(self._altered(right, body)).encode())
+
+    def _drip(self, http: Any, content: bytes) -> None:
+        """A byte now and then: no wait for a single byte is long."""
+        http.send_response(200)
+        http.send_header("Content-Length", str(len(content)))
+        http.end_headers()
+        for byte in content:
+            http.wfile.write(bytes([byte]))
+            if self._closing.wait(0.05):
+                return
+
+    def _pour(self, http: Any) -> None:
+        """Blanks without end."""
+        http.send_response(200)
+        http.send_header("Content-Length", str(1 << 40))
+        http.end_headers()
+        while not self._closing.is_set():
+            http.wfile.write(b" " * (1 << 16))
+            self.num_poured += 1 << 16
+
+    def _attack(self, http: Any, right: dict[str, Any]) -> None:
+        (choice,) = right["choices"]
+        if self.fault == "endless body":
+            self._pour(http)
+        elif self.fault == "far Retry-After":
+            http.send(429, b"slow", Retry_After="Wed, 21 Oct 2015 07:28:00 +99999999999999")
+        elif self.fault == "escape sequences":
+            http.send(400, f"no such field {ESCAPES}".encode())
+        elif self.fault == "deep nesting":
+            content = json.dumps(right).encode()
+            http.send(200, content[:-1] + b', "more": ' + b"[" * 900 + b"]" * 900 + b"}")
+        else:
+            if self.fault == "huge usage count":
+                right = right | {"usage": {"prompt_tokens": 10**400, "completion_tokens": 10**400}}
+            elif self.fault == "huge log-probability":
+                right = right | {"choices": [choice | {"logprobs": {"token_logprobs": [-int("9" * 400)]}}]}
+            else:
+                right = right | {"choices": [choice | {"token_ids": [5] * 1_000_000}]}
+            http.send(200, json.dumps(right).encode())
 
     def _altered(self, right: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
         (choice,) = right["choices"]

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.teacher_faults import PATIENCE, RATES, Cell, measure
 from scope_rlvr.teachers.settings import AnyInterface, Chat, Completions
-from tests.faulty_server import FAULTS
+from tests.faulty_server import FAULTS, HOSTILE
 
 IDS, TEXT = Completions(token_ids=True), Completions()
 
@@ -61,6 +61,14 @@ def test_a_server_that_fails_now_and_then(fault: str) -> None:
     check(cell)
     assert cell.num_failed_requests > 0
     assert cell.num_admitted >= cell.num_questions // 2
+
+
+@pytest.mark.parametrize("fault", [fault for fault in HOSTILE if fault != "deep nesting"])
+def test_a_server_that_attacks(fault: str) -> None:
+    cell = measure(fault, 1.0, 24, IDS, BRISK)
+    check(cell)
+    assert cell.num_admitted == 0
+    assert set(cell.errors) <= {"malformed", "rate_limit", "refused", "timeout", "paused"}
 
 
 @pytest.mark.parametrize("interface", [TEXT, Chat()], ids=["text", "chat"])

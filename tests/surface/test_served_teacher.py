@@ -144,6 +144,28 @@ def test_a_key_in_an_address_is_refused_and_not_repeated(tmp_path: Path, scope: 
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        f'{{api_key="{KEY}"}}',
+        f'{{headers={{X-Api-Key="{KEY}"}}}}',
+        f'{{Authorization="Bearer {KEY}"}}',
+        f'{{user="{KEY}-and-more"}}',
+    ],
+)
+def test_a_key_among_the_fields_of_requests_is_refused_and_not_repeated(
+    extra: str, tmp_path: Path, scope: Callable[..., Any]
+) -> None:
+    with FaultyServer() as server:
+        own = served_by(server, "teacher.interface=completions", f"teacher.interface.extra={extra}")
+        ended = scope("train", "--out", tmp_path / "run", *settings(*own))
+        assert server.num_requests == 0
+    assert ended.code == 2
+    assert "name that in server.api_key_env" in ended.err
+    assert KEY not in ended.out + ended.err
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_budget_is_kept_over_an_interruption(tmp_path: Path, scope: Callable[..., Any]) -> None:
     run = tmp_path / "run"
     with FaultyServer("HTML page", num_spared=4) as server:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import multiprocessing
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ import pytest
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import Fault
-from scope_rlvr.servers import client as client_module
-from scope_rlvr.servers.client import BadReply, Client, ServerAnswer, ServerQuestion
+from scope_rlvr.servers.client import Client, ServerAnswer, ServerQuestion
+from scope_rlvr.servers.replies import BadReply
 from scope_rlvr.servers.settings import NO_CACHE, ServerSettings
 from tests.faulty_server import MODEL, FaultyServer
 
@@ -250,18 +252,18 @@ def test_hostile_bodies_are_malformed_replies(body: bytes) -> None:
     assert answer.fault is Fault.MALFORMED or (len(body) > 100_000 and answer.fault is Fault.CONNECTION)
 
 
-def test_a_reply_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "MAX_REPLY_BYTES", 10_000)
+def test_a_reply_that_never_ends_is_given_up() -> None:
+    limited = replace(question(), max_bytes=10_000)
     with raw_server(http(b" " * 100_000)) as url:
-        (answer,) = ask(Client(url, settings()))
+        (answer,) = ask(Client(url, settings()), limited)
     assert answer.fault is Fault.MALFORMED
     assert "10000 bytes" in answer.message
 
 
-def test_a_small_reply_that_unpacks_to_a_large_one_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "MAX_REPLY_BYTES", 10_000)
+def test_a_small_reply_that_unpacks_to_a_large_one_is_given_up() -> None:
+    limited = replace(question(), max_bytes=10_000)
     with raw_server(http(gzip.compress(b" " * 10_000_000), "Content-Encoding: gzip")) as url:
-        (answer,) = ask(Client(url, settings()))
+        (answer,) = ask(Client(url, settings()), limited)
     assert answer.fault is Fault.MALFORMED
 
 
@@ -270,6 +272,59 @@ def test_a_reply_that_comes_twice_answers_one_question() -> None:
         client = Client(server.url, settings(concurrency=1))
         questions = [ServerQuestion({"model": MODEL, "prompt": f"reduce {i} 1\n\n"}, 1, 1, text_of) for i in range(10)]
         assert [answer.value for answer in client.ask(PATH, questions)] == [str(i) for i in range(10)]
+
+
+# --- replies that no honest server sends ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "kinds"),
+    [
+        ("huge usage count", {Fault.MALFORMED}),
+        ("huge log-probability", {Fault.MALFORMED}),
+        ("far Retry-After", {Fault.RATE_LIMIT}),
+        ("a million ids", {None}),  # no reader here looks at them
+        ("escape sequences", {Fault.REFUSED}),
+        ("deep nesting", {None, Fault.MALFORMED}),  # as deep as this Python reads
+        ("endless body", {Fault.MALFORMED}),
+    ],
+)
+def test_hostile_replies_cost_one_answer_each(fault: str, kinds: set[Fault | None], tmp_path: Path) -> None:
+    with FaultyServer(fault) as server:
+        limits = settings(cache=tmp_path, retries=0, max_money=1.0, reply_price=1.0)
+        (answer,) = ask(Client(server.url, limits))
+    assert answer.fault in kinds
+    assert all(char.isprintable() for char in answer.message)
+    assert len(answer.message) < 1000
+
+
+def test_a_reply_is_read_no_further_than_its_question_allows() -> None:
+    with FaultyServer("endless body") as server:
+        (answer,) = ask(Client(server.url, settings()), replace(question(), max_bytes=100_000))
+        assert answer.fault is Fault.MALFORMED
+        assert "100000 bytes" in answer.message
+        # What the sockets hold is sent, too.
+        assert server.num_poured < 50_000_000
+
+
+def test_a_list_of_models_ends_at_a_deadline() -> None:
+    with FaultyServer(models="drip") as server:
+        started = time.monotonic()
+        assert Client(server.url, settings(request_seconds=0.3)).get("/models") is None
+        assert time.monotonic() - started < 5
+
+
+def test_a_list_of_models_ends_at_a_size() -> None:
+    with FaultyServer(models="endless body") as server:
+        assert Client(server.url, settings()).get("/models") is None
+        assert server.num_poured < 50_000_000
+
+
+def test_a_story_of_the_server_is_one_short_line() -> None:
+    with raw_server(http(b"\x1b[2Jbad\n\tluck " + b"x" * 9999, status="400 No")) as url:
+        (answer,) = ask(Client(url, settings()))
+    assert answer.message.startswith("HTTP 400: ⟨U+001B⟩[2Jbad luck xxx")
+    assert len(answer.message) < 400
 
 
 # --- pauses and budgets ---------------------------------------------------------------------------------------------
@@ -318,6 +373,46 @@ def test_what_an_earlier_part_of_the_run_spent_counts() -> None:
     with FaultyServer() as server:
         (answer,) = ask(Client(server.url, settings(max_tokens=100), tokens_spent=60))
     assert answer.fault is Fault.BUDGET
+
+
+def spending_in_a_process(url: str, record: Path, number: int) -> None:
+    """Ask one question of 50 tokens at most, out of a budget of 200, and hang."""
+    client = Client(url, settings(max_tokens=200, request_seconds=60, batch_seconds=60), spending=record)
+    ask(client, question(number))
+
+
+def test_a_budget_survives_being_killed(tmp_path: Path) -> None:
+    record = tmp_path / "spending.json"
+    fresh = multiprocessing.get_context("spawn")
+    with FaultyServer("hang") as server:
+        for number in range(3):
+            child = fresh.Process(target=spending_in_a_process, args=(server.url, record, number))
+            child.start()
+            wait_for(lambda number=number: server.num_requests > number)
+            child.kill()
+            child.join()
+        server.fault = None
+        client = Client(server.url, settings(max_tokens=200), spending=record)
+        assert client.budget.num_tokens == 150
+        answers = ask(client, question(10), question(11))
+    # Only one of them fits in: 150 + 50 = 200.
+    assert [answer.fault for answer in answers].count(Fault.BUDGET) == 1
+    assert json.loads(record.read_bytes())["tokens"] == client.budget.num_tokens <= 200
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_record_that_says_nothing_is_not_taken_for_zero(tmp_path: Path) -> None:
+    record = tmp_path / "spending.json"
+    for text in ("", "[]", '{"schema": 1}', '{"schema": 2, "tokens": 0}'):
+        record.write_text(text)
+        with pytest.raises(UserError, match="does not say what the run has spent"):
+            Client("http://127.0.0.1:9", settings(), spending=record)
 
 
 # --- what is kept ---------------------------------------------------------------------------------------------------

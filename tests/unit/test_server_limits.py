@@ -14,13 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scope_rlvr.servers.cache import ReplyCache
-from scope_rlvr.servers.client import retry_after
 from scope_rlvr.servers.limits import Budget, CircuitBreaker
+from scope_rlvr.servers.replies import retry_after
 from scope_rlvr.store.digests import value_digest
 
 QUESTION = {"url": "http://here/v1", "body": {"model": "m", "prompt": [1, 2]}}
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )
@@ -181,7 +185,17 @@ def test_money_is_tokens_by_price() -> None:
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("0", 0), ("1.5", 1.5), ("-5", 0), ("nan", 0), ("", 0), ("Wed, 99 Oct", 0), ("Tue, 20 Oct 2015 07:28:00 GMT", 0)],
+    [
+        ("0", 0),
+        ("1.5", 1.5),
+        ("-5", 0),
+        ("nan", 0),
+        ("", 0),
+        ("Wed, 99 Oct", 0),
+        ("Wed, 21 Oct 2015 07:28:00 +99999999999999", 0),
+        ("9" * 99, 0),
+        ("Tue, 20 Oct 2015 07:28:00 GMT", 0),
+    ],
 )
 def test_what_a_server_asks_to_wait(value: str, seconds: float) -> None:
     assert retry_after(value, datetime(2015, 10, 21, tzinfo=UTC)) == seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,12 +14,13 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import Effort, Fault, TeacherReply, TeacherRequest
 from scope_rlvr.core.teacher_text import read_reply
 from scope_rlvr.problems.reduction import make_problem
-from scope_rlvr.servers.client import BadReply, Client
+from scope_rlvr.servers.client import Client
+from scope_rlvr.servers.replies import BadReply
 from scope_rlvr.servers.settings import NO_CACHE, ServerSettings
 from scope_rlvr.teachers.server import ServerTeacher, chat_text, read_chat
 from scope_rlvr.teachers.settings import AnyInterface, Chat, Completions
 from tests.doubles import END, CharCodec, toolbox
-from tests.faulty_server import MODEL, FaultyServer
+from tests.faulty_server import HOSTILE, MODEL, FaultyServer
 
 PATIENCE = ServerSettings(cache=NO_CACHE, request_seconds=10, batch_seconds=20, retries=0)
 PROBLEM = make_problem([0, 3, 5, 7])
@@ -58,7 +60,7 @@ def reading(reply: Any, interface: AnyInterface = TEXT, request: TeacherRequest 
     """What the teacher makes of a server's reply."""
     asked = request or globals()["request"]()
     one = teacher(interface=interface)
-    return one._read(asked, one._body(asked), reply)
+    return one._question(asked, one._body(asked)).read(reply)
 
 
 def choice(text: str = FIRST, finish: Any = "stop", **more: Any) -> dict[str, Any]:
@@ -197,6 +199,7 @@ def test_a_stop_text_of_the_users_own_ends_no_solution() -> None:
 
 
 OTHERS = [10**6, -1, 200, True, "7", None, 1.5]
+MILLION = [65] * 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -214,6 +217,7 @@ OTHERS = [10**6, -1, 200, True, "7", None, 1.5]
         (choice("half \ud83d"), "text is no text"),
         *[(choice(token_ids=[other]), "ids below 200") for other in OTHERS],
         (choice(token_ids="abc"), "ids below 200"),
+        (choice(token_ids=MILLION), "1000000 ids, and 60 were asked for"),
         (choice(token_ids=[120, 121]), "not those of the text"),
         (choice(token_ids=list(CODEC.encode(FIRST)), prompt_token_ids=[1, 2]), "another prompt"),
         *[
@@ -223,6 +227,8 @@ OTHERS = [10**6, -1, 200, True, "7", None, 1.5]
                 {"token_logprobs": [0.5] * len(FIRST)},
                 {"token_logprobs": [None] * len(FIRST)},
                 {"token_logprobs": [float("inf")] * len(FIRST)},
+                {"token_logprobs": [-int("9" * 400)] * len(FIRST)},
+                {"token_logprobs": [False] * len(FIRST)},
                 {},
                 [1],
             )
@@ -233,6 +239,48 @@ def test_what_is_not_as_it_should_be_is_malformed(reply: Any, told: str) -> None
     with pytest.raises(BadReply, match=told) as error:
         reading(reply, IDS)
     assert error.value.fault is Fault.MALFORMED
+
+
+def test_ids_are_counted_before_they_are_looked_at() -> None:
+    class Untouchable(Codec):
+        def pieces(self, token_ids: Any) -> Any:
+            raise AssertionError(f"{len(token_ids)} ids were decoded")
+
+    one = ServerTeacher(Client("http://127.0.0.1:9", PATIENCE), MODEL, Untouchable(), 200, IDS)
+    with pytest.raises(BadReply):
+        one._question(request(), one._body(request())).read(choice(token_ids=MILLION))
+
+
+@pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
+def test_a_budget_of_the_users_own_bounds_the_reply(limit: str) -> None:
+    for num_tokens, is_refused in ((70, False), (71, True)):
+        reply = choice("x" * num_tokens, token_ids=list(CODEC.encode("x" * num_tokens)))
+        interface = Completions(token_ids=True, extra={limit: 70})
+        if is_refused:
+            with pytest.raises(BadReply, match="71 ids"):
+                reading(reply, interface)
+        else:
+            assert reading(reply, interface).token_ids == CODEC.encode("x" * num_tokens)
+
+
+def test_a_reply_may_be_as_long_as_its_tokens_allow() -> None:
+    one = teacher(interface=IDS)
+    small, large = (one._question(asked, one._body(asked)) for asked in (request(), replace(request(), max_tokens=600)))
+    assert small.max_bytes < large.max_bytes < 1_000_000
+    with FaultyServer("endless body") as server:
+        (reply,) = teacher(server.url).continue_from([request()], seed=0)
+    assert reply.fault is Fault.MALFORMED
+
+
+@pytest.mark.parametrize("fault", HOSTILE)
+def test_hostile_replies_are_failed_replies(fault: str) -> None:
+    with FaultyServer(fault, codec=BY_IDS) as server:
+        (reply,) = teacher(server.url, IDS).continue_from([request()], seed=0)
+    if fault == "deep nesting" and reply.error is None:
+        return  # this Python reads that deep, and what was asked for is there
+    assert reply.error
+    assert reply.error.isprintable()
+    assert reply.fault in (Fault.MALFORMED, Fault.RATE_LIMIT, Fault.REFUSED)
 
 
 def test_a_filter_is_reported() -> None:
@@ -348,6 +396,14 @@ def test_a_wrong_name_is_answered_with_the_right_ones() -> None:
         wrong = ServerTeacher(Client(server.url, PATIENCE), "solvr", CODEC, 200, TEXT)
         with pytest.raises(UserError, match="served there: solver"):
             wrong.check(PROBLEM)
+
+
+def test_names_that_act_on_a_screen_are_not_shown() -> None:
+    with FaultyServer(models="escape sequences") as server:
+        wrong = ServerTeacher(Client(server.url, PATIENCE), "solvr", CODEC, 200, TEXT)
+        with pytest.raises(UserError, match=r"\(served there: solver\)") as error:
+            wrong.check(PROBLEM)
+    assert str(error.value).isprintable()
 
 
 def test_the_question_before_the_run_passes_where_all_is_well() -> None:

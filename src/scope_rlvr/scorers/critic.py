@@ -17,7 +17,8 @@ from scope_rlvr.core.ports import DecisionRule, Fault
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.types import Problem
 from scope_rlvr.scorers.families import Critic
-from scope_rlvr.servers.client import BadReply, Client, ServerAnswer, ServerQuestion
+from scope_rlvr.servers.client import Client, ServerAnswer, ServerQuestion
+from scope_rlvr.servers.replies import BadReply
 
 PROMPT = """\
 Below are a problem and a solution of it. The solution is cut into steps, and step number i stands between the tags <step_i> \

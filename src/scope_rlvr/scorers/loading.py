@@ -53,6 +53,7 @@ from scope_rlvr.scorers.token_classifier import TokenClassifierWriter, load_toke
 from scope_rlvr.scorers.value_head import SkyworkWriter, load_skywork, load_universal
 from scope_rlvr.scorers.writing import InputWriter
 from scope_rlvr.servers.client import Client
+from scope_rlvr.servers.replies import served_models
 
 _LOADERS: dict[type[ScorerFamily], Callable[[Path, Any, DecisionRule], LocalScorer]] = {
     TokenClassifier: load_token_classifier,
@@ -226,9 +227,7 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 def _served_model(client: Client, path: str, family: ServerFamily) -> tuple[str, int | None]:
     """The name of the model to ask, and the longest input that the server says it reads."""
-    listed = client.get(path)
-    data = listed.get("data") if isinstance(listed, dict) else None
-    served = {m["id"]: m for m in data or [] if isinstance(m, dict) and isinstance(m.get("id"), str)}
+    served = served_models(client.get(path))
     if not served:
         raise UserError(f"the server at {client.url} does not say which models it serves ({path}); check scorer.model")
     if family.name is None and len(served) > 1:

@@ -16,7 +16,8 @@ from scope_rlvr.core.ports import DecisionRule, Fault
 from scope_rlvr.core.types import Problem
 from scope_rlvr.scorers.families import MathShepherd, PurePrm, Skywork, VllmPooling
 from scope_rlvr.scorers.writing import InputWriter, ScorerInput
-from scope_rlvr.servers.client import BadReply, Client, ServerAnswer, ServerQuestion
+from scope_rlvr.servers.client import Client, ServerAnswer, ServerQuestion
+from scope_rlvr.servers.replies import BadReply
 
 _logger = logging.getLogger(__name__)
 

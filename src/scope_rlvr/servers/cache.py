@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from scope_rlvr.servers.replies import parsed
 from scope_rlvr.store.digests import value_digest
 from scope_rlvr.store.files import write_text
 
@@ -20,7 +21,7 @@ class ReplyCache:
 
     Several processes may share a folder: a file appears whole or not at all, and equal questions have equal files. A file
     that is torn, altered or unreadable counts as missing, and so does one that answers another question. Where nothing can be
-    written, nothing is kept, and that is logged once.
+    written, nothing is kept, and that is logged once. A reply nested too deeply to be written is not kept.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -33,7 +34,7 @@ class ReplyCache:
             return None
         key = value_digest(question)
         try:
-            entry = json.loads(self._file(self.folder, key).read_bytes())
+            entry = parsed(self._file(self.folder, key).read_bytes())
             is_whole = (
                 entry["schema"] == _SCHEMA and entry["key"] == key and entry["digest"] == value_digest(entry["reply"])
             )
@@ -45,13 +46,15 @@ class ReplyCache:
         """Keep a reply."""
         if self.folder is None:
             return
-        key = value_digest(question)
-        entry = {"schema": _SCHEMA, "key": key, "digest": value_digest(reply), "question": question, "reply": reply}
         try:
+            key = value_digest(question)
+            entry = {"schema": _SCHEMA, "key": key, "digest": value_digest(reply), "question": question, "reply": reply}
             file = self._file(self.folder, key)
             file.parent.mkdir(parents=True, exist_ok=True)
             # What a power cut leaves half written counts as missing, so nothing waits for the disk.
             write_text(file, json.dumps(entry), sync=False)
+        except RecursionError:
+            return
         except OSError as error:
             if not self._has_complained:
                 _logger.warning(

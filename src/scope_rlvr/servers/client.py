@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -20,16 +18,21 @@ from anyio.from_thread import start_blocking_portal
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import Effort, Fault
 from scope_rlvr.core.seeds import derive_seed
+from scope_rlvr.core.visible import visible
 from scope_rlvr.servers.cache import ReplyCache
 from scope_rlvr.servers.limits import Budget, CircuitBreaker
+from scope_rlvr.servers.replies import BadReply, count, parsed, retry_after
 from scope_rlvr.servers.settings import ServerSettings
 from scope_rlvr.store.digests import value_digest
 
 MAX_REPLY_BYTES = 1 << 24
-"""A reply that is longer is given up: no answer to one question needs as much."""
+"""The longest reply to a question that names no limit of its own."""
 
+_MAX_LISTING_BYTES = 1 << 20
+_LISTING_SECONDS = 10.0
 _LONGEST_BACKOFF = 30.0
-_EXCERPT = 200
+_LONGEST_MESSAGE = 400
+_LONGEST_EXCERPT = 200
 _BUSY = frozenset({408, 425, 429})
 _WORTH_REPEATING = frozenset({Fault.CONNECTION, Fault.TIMEOUT, Fault.RATE_LIMIT, Fault.SERVER})
 _SAYS_NOTHING_OF_THE_SERVER = frozenset({Fault.RATE_LIMIT, Fault.EMPTY})
@@ -37,25 +40,19 @@ _SAYS_NOTHING_OF_THE_SERVER = frozenset({Fault.RATE_LIMIT, Fault.EMPTY})
 T = TypeVar("T")
 
 
-class BadReply(Exception):
-    """A complete reply that is no answer; raised by the function that reads replies."""
-
-    def __init__(self, fault: Fault, message: str) -> None:
-        super().__init__(message)
-        self.fault = fault
-
-
 @dataclass(frozen=True)
 class ServerQuestion(Generic[T]):
     """The body of a request, the most tokens that it can cost, and how a reply to it is read.
 
-    ``read`` turns the JSON of a reply into a value, or raises :class:`BadReply`.
+    ``read`` turns the JSON of a reply into a value, or raises :class:`BadReply`. A reply of more than ``max_bytes`` is not
+    parsed.
     """
 
     body: dict[str, Any]
     num_prompt_tokens: int
     num_reply_tokens: int
     read: Callable[[Any], T]
+    max_bytes: int = MAX_REPLY_BYTES
 
 
 @dataclass(frozen=True)
@@ -93,12 +90,20 @@ class _RequestBatch:
 class Client:
     """Asks one server. What it knows of the server (is it up, what has it cost) stays between calls.
 
-    ``tokens_spent`` and ``money_spent`` are what an earlier part of the run has taken from the budget. Raises
-    :class:`UserError` where the environment variable of the API key is not set.
+    ``tokens_spent`` and ``money_spent`` are what an earlier part of the run has taken from the budget, as far as its
+    metrics know; ``spending`` is the file that the budget is kept in (see :class:`~scope_rlvr.servers.limits.Budget`).
+    Raises :class:`UserError` where the environment variable of the API key is not set.
     """
 
     def __init__(
-        self, url: str, settings: ServerSettings, seed: int = 0, *, tokens_spent: int = 0, money_spent: float = 0.0
+        self,
+        url: str,
+        settings: ServerSettings,
+        seed: int = 0,
+        *,
+        tokens_spent: int = 0,
+        money_spent: float = 0.0,
+        spending: Path | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self.settings = settings
@@ -112,6 +117,7 @@ class Client:
             reply_price=settings.reply_price,
             num_tokens=tokens_spent,
             money=money_spent,
+            record=spending,
         )
         self._key = _read_key(settings.api_key_env)
 
@@ -137,20 +143,30 @@ class Client:
         ]
 
     def get(self, path: str) -> Any:
-        """What a GET request gives, ``None`` where it gives nothing that can be read."""
-        try:
-            response = httpx2.get(self.url + path, headers=self._headers(), timeout=self.settings.request_seconds)
-            return response.json() if response.is_success else None
-        except (httpx2.HTTPError, ValueError):
-            return None
+        """What a GET request gives, ``None`` where it gives nothing that can be read, soon and in a few lines."""
+        with start_blocking_portal() as portal:
+            return portal.call(self._get, path)
+
+    async def _get(self, path: str) -> Any:
+        with anyio.move_on_after(min(self.settings.request_seconds, _LISTING_SECONDS)):
+            try:
+                async with self._http(1) as http, http.stream("GET", self.url + path) as response:
+                    body = await _body(response, _MAX_LISTING_BYTES)
+                    return parsed(body) if response.is_success and len(body) <= _MAX_LISTING_BYTES else None
+            except (httpx2.HTTPError, OSError, ValueError):
+                return None
+        return None
+
+    def _http(self, num_connections: int) -> httpx2.AsyncClient:
+        # A connection for each request: where one is used again, a reply that a server sends twice answers the next request.
+        limits = httpx2.Limits(max_connections=num_connections, max_keepalive_connections=0)
+        return httpx2.AsyncClient(headers=self._headers(), limits=limits, timeout=None)
 
     async def _ask_all(
         self, path: str, questions: Sequence[ServerQuestion[T]], use_cache: bool
     ) -> list[ServerAnswer[T]]:
         deadline = time.monotonic() + self.settings.batch_seconds
         limiter = anyio.CapacityLimiter(self.settings.concurrency)
-        # A connection for each request: where one is used again, a reply that a server sends twice answers the next request.
-        limits = httpx2.Limits(max_connections=self.settings.concurrency, max_keepalive_connections=0)
         answers: dict[int, ServerAnswer[T]] = {}
 
         async def ask(number: int, question: ServerQuestion[T]) -> None:
@@ -161,7 +177,7 @@ class Client:
             async with limiter:
                 answers[number] = await self._ask(question, batch)
 
-        async with httpx2.AsyncClient(headers=self._headers(), limits=limits, timeout=None) as http:
+        async with self._http(self.settings.concurrency) as http:
             batch = _RequestBatch(http, path, deadline)
             async with anyio.create_task_group() as tasks:
                 for number, question in enumerate(questions):
@@ -213,14 +229,17 @@ class Client:
         return ServerAnswer(attempt.reply, attempt.value, attempt.fault, attempt.message, effort)
 
     async def _attempt(self, question: ServerQuestion[T], batch: _RequestBatch) -> _Attempt[T]:
-        """One request, and what is learned from it. Its cost at most is set aside already."""
+        """One request, and what is learned from it. Its cost at most is set aside already, and stays so where the request is
+        broken off: the server may have answered it."""
         asked_at = time.monotonic()
-        try:
-            attempt = await self._send(question, batch)
-        finally:
-            self.budget.settle(question.num_prompt_tokens, question.num_reply_tokens)
+        attempt = await self._send(question, batch)
         spent = self._spent(attempt, question)
-        self.budget.settle(0, 0, num_prompt_tokens=spent.num_prompt_tokens, num_reply_tokens=spent.num_reply_tokens)
+        self.budget.settle(
+            question.num_prompt_tokens,
+            question.num_reply_tokens,
+            num_prompt_tokens=spent.num_prompt_tokens,
+            num_reply_tokens=spent.num_reply_tokens,
+        )
         if attempt.fault is None:
             self.breaker.succeeded(time.monotonic())
             self.cache.put(self._identity(batch.path, question), attempt.reply)
@@ -234,7 +253,7 @@ class Client:
         with anyio.move_on_after(seconds):
             try:
                 async with batch.http.stream("POST", self.url + batch.path, json=question.body) as response:
-                    return self._read(response, await _body(response), question)
+                    return self._read(response, await _body(response, question.max_bytes), question)
             except (httpx2.HTTPError, OSError) as error:
                 story = self._safe(str(error) or type(error).__name__)
                 return _Attempt(fault=Fault.CONNECTION, message=story, is_worth_repeating=True)
@@ -246,16 +265,17 @@ class Client:
             message = f"HTTP {response.status_code}: {self._excerpt(body)}"
             wait = retry_after(response.headers.get("retry-after"))
             return _Attempt(fault=fault, message=message, is_worth_repeating=fault in _WORTH_REPEATING, wait=wait)
-        if len(body) > MAX_REPLY_BYTES:
-            return _Attempt(fault=Fault.MALFORMED, message=f"a reply of more than {MAX_REPLY_BYTES} bytes")
+        if len(body) > question.max_bytes:
+            told = f"a reply of more than {question.max_bytes} bytes, the most that an answer can need"
+            return _Attempt(fault=Fault.MALFORMED, message=told)
         try:
-            reply = json.loads(body, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
+            reply = parsed(body)
+        except ValueError as error:
             return _Attempt(fault=Fault.MALFORMED, message=f"the reply is not JSON ({error}): {self._excerpt(body)}")
         if isinstance(reply, dict) and reply.get("error"):
             code = reply["error"].get("code") if isinstance(reply["error"], dict) else None
             is_passing = isinstance(code, int) and _fault_of(code) in _WORTH_REPEATING
-            message = f"status 200 with an error inside: {self._excerpt(json.dumps(reply['error']).encode())}"
+            message = f"status 200 with an error inside: {self._excerpt(body)}"
             return _Attempt(reply, fault=Fault.REPORTED, message=message, is_worth_repeating=is_passing)
         try:
             return _Attempt(reply, question.read(reply))
@@ -269,8 +289,8 @@ class Client:
         usage = attempt.reply.get("usage") if isinstance(attempt.reply, dict) else None
         prompt, reply = question.num_prompt_tokens, question.num_reply_tokens
         if isinstance(usage, dict):
-            prompt = _count(usage.get("prompt_tokens"), prompt)
-            reply = _count(usage.get("completion_tokens"), reply)
+            prompt = count(usage.get("prompt_tokens"), prompt)
+            reply = count(usage.get("completion_tokens"), reply)
         return Effort(num_prompt_tokens=prompt, num_reply_tokens=reply, money=self.budget.price(prompt, reply))
 
     def _headers(self) -> dict[str, str]:
@@ -282,32 +302,15 @@ class Client:
         return ", ".join(spent)
 
     def _excerpt(self, body: bytes) -> str:
-        text = " ".join(self._safe(body.decode("utf-8", "replace")).split())
-        return f"{text[:_EXCERPT]} …" if len(text) > _EXCERPT else text or "no text"
+        text = self._safe(body[: 4 * _LONGEST_MESSAGE].decode("utf-8", "replace"))
+        return f"{text[:_LONGEST_EXCERPT]} …" if len(text) > _LONGEST_EXCERPT else text or "no text"
 
     def _safe(self, text: str) -> str:
-        """Text without the API key, which servers like to quote."""
-        return text.replace(self._key, "***") if self._key else text
-
-
-def retry_after(value: str | None, now: datetime | None = None) -> float:
-    """Seconds that a ``Retry-After`` header asks to wait: a number, or a date; 0 where it says nothing of sense.
-
-    >>> retry_after("2.5"), retry_after("soon"), retry_after("-1"), retry_after(None)
-    (2.5, 0.0, 0.0, 0.0)
-    >>> retry_after("Wed, 21 Oct 2015 07:28:00 GMT", now=datetime(2015, 10, 21, 7, 27, tzinfo=UTC))
-    60.0
-    """
-    if value is None:
-        return 0.0
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(value) - (now or datetime.now(UTC))).total_seconds()
-        except (ValueError, TypeError):
-            return 0.0
-    return seconds if seconds > 0 else 0.0
+        """A text of the server on one short line: without the API key, which servers like to quote, and without anything
+        that acts on a terminal."""
+        text = text.replace(self._key, "***") if self._key else text
+        line = visible(" ".join(text[:_LONGEST_MESSAGE].split()))
+        return f"{line} …" if len(text) > _LONGEST_MESSAGE else line
 
 
 def _same_answer(answer: ServerAnswer[T], question: ServerQuestion[T]) -> ServerAnswer[T]:
@@ -331,12 +334,12 @@ def _read_key(name: str | None) -> str | None:
     return key
 
 
-async def _body(response: httpx2.Response) -> bytes:
-    """The reply's bytes, given up as soon as they are too many."""
+async def _body(response: httpx2.Response, max_bytes: int) -> bytes:
+    """The reply's bytes, given up as soon as they are more than allowed."""
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
-        if len(body) > MAX_REPLY_BYTES:
+        if len(body) > max_bytes:
             break
     return bytes(body)
 
@@ -345,11 +348,3 @@ def _fault_of(status: int) -> Fault:
     if status == 429:
         return Fault.RATE_LIMIT
     return Fault.SERVER if status >= 500 or status in _BUSY else Fault.REFUSED
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
-
-
-def _count(value: Any, otherwise: int) -> int:
-    return value if isinstance(value, int) and value >= 0 else otherwise

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
+
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.store.files import write_text
+
+_SCHEMA = 1
 
 
 @dataclass(slots=True)
@@ -58,6 +65,9 @@ class Budget:
     """Tokens and money that a run may spend. Prices are for a million tokens; ``None`` is without limit.
 
     What a request may cost at most is set aside before it is sent, so that requests under way together do not overspend.
+    With a ``record``, a file, the budget outlives its process: the file says what is spent and what is set aside before the
+    request goes out, and the next process counts both as spent. After a kill that is at most what the requests under way
+    could have cost.
 
     >>> budget = Budget(max_tokens=100)
     >>> budget.set_aside(30, 40), budget.set_aside(30, 40)
@@ -73,8 +83,14 @@ class Budget:
     reply_price: float = 0.0
     num_tokens: int = 0
     money: float = 0.0
+    record: Path | None = None
     _tokens_aside: int = 0
     _money_aside: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.record is not None and self.record.is_file():
+            tokens, money = _recorded(self.record)
+            self.num_tokens, self.money = max(self.num_tokens, tokens), max(self.money, money)
 
     def price(self, num_prompt_tokens: int, num_reply_tokens: int) -> float:
         """What so many tokens cost.
@@ -92,6 +108,7 @@ class Budget:
         if has_tokens and has_money:
             self._tokens_aside += tokens
             self._money_aside += money
+            self._write()
         return has_tokens and has_money
 
     def settle(
@@ -102,3 +119,25 @@ class Budget:
         self._money_aside -= self.price(prompt_aside, reply_aside)
         self.num_tokens += num_prompt_tokens + num_reply_tokens
         self.money += self.price(num_prompt_tokens, num_reply_tokens)
+        self._write()
+
+    def _write(self) -> None:
+        # Moved into its place whole: a killed process leaves the old record or the new one. No wait for the disk: the record
+        # is to survive the process, and a machine that loses power loses more than this.
+        if self.record is not None:
+            spent = {"tokens": self.num_tokens, "money": self.money}
+            aside = {"tokens_under_way": self._tokens_aside, "money_under_way": self._money_aside}
+            write_text(self.record, json.dumps({"schema": _SCHEMA} | spent | aside) + "\n", sync=False)
+
+
+def _recorded(record: Path) -> tuple[int, float]:
+    """Tokens and money that a record counts as spent."""
+    try:
+        known = json.loads(record.read_bytes())
+        if known["schema"] != _SCHEMA:
+            raise ValueError(f"schema {known['schema']}, and {_SCHEMA} is known here")
+        return int(known["tokens"] + known["tokens_under_way"]), float(known["money"] + known["money_under_way"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{record} does not say what the run has spent on a server ({error!r}); restore it, or delete it to begin at zero"
+        ) from error

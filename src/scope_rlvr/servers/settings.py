@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,6 +13,36 @@ from scope_rlvr.core.settings import Settings
 
 NO_CACHE = Path("none")
 """As a cache folder: keep nothing."""
+
+_SECRET_NAME = re.compile(
+    r"(?:.*_)?(?:api_?key|apikey|secret|secret_key|password|passwd|credentials?|authori[sz]ation|bearer|"
+    r"(?:access|auth|api|bearer|hf|id|refresh|session)_token|private_key|access_key)|key|token|auth|cookie|x_api_key"
+)
+_SECRET_VALUE = re.compile(
+    r"(?:Bearer |Basic |(?:sk|pk|rk|hf|gsk|xai|nvapi|ghp|glpat)[-_][\w-]{12,}|AKIA\w{12,}|AIza[\w-]{20,})"
+)
+
+
+def require_no_secret(fields: Mapping[str, Any]) -> None:
+    """Refuse fields of requests that look like a key: they would be kept in the configuration and in the cache.
+
+    >>> require_no_secret({"top_k": 3, "max_tokens": 7, "stop_token_ids": [2]})
+    >>> require_no_secret({"extra_headers": {"Api-Key": "x"}})
+    Traceback (most recent call last):
+    ...
+    ValueError: the field 'Api-Key' looks like a key, and what is written here is kept in files; put the key into an environment variable and name that in server.api_key_env
+    """
+    for name, value in fields.items():
+        # The value may be the key itself: it is not repeated.
+        is_secret = _SECRET_NAME.fullmatch(name.lower().replace("-", "_"))
+        if is_secret or (isinstance(value, str) and _SECRET_VALUE.match(value)):
+            raise ValueError(
+                f"the field {name!r} looks like a key, and what is written here is kept in files; put the key into an "
+                "environment variable and name that in server.api_key_env"
+            )
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, Mapping):
+                require_no_secret(part)
 
 
 class ServerSettings(Settings):

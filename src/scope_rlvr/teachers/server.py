@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +12,18 @@ from scope_rlvr.core.ports import Fault, TeacherReply, TeacherRequest, TextCodec
 from scope_rlvr.core.prompts import fill
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.types import Problem
-from scope_rlvr.servers.client import BadReply, Client, ServerAnswer, ServerQuestion
+from scope_rlvr.servers.client import Client, ServerAnswer, ServerQuestion
+from scope_rlvr.servers.replies import (
+    BadReply,
+    ids_in,
+    is_cut_off,
+    logprobs_in,
+    object_in,
+    only_choice,
+    served_models,
+    text_of,
+    without_thoughts,
+)
 from scope_rlvr.store.digests import value_digest
 from scope_rlvr.teachers.prompts import shown_problem
 from scope_rlvr.teachers.settings import PLAIN_PROMPT, AnyInterface, Chat, Completions
@@ -25,12 +35,16 @@ NO_PREFIX = "(nothing yet)"
 REJECTED = "\n\nThe step that stood here is wrong; write a right one in its place:\n{rejected_step}"
 REFERENCE = "\n\nThe right final answer, for you alone (state it only where the solution arrives at it):\n{reference}"
 
-_THOUGHT_END = "</think>"
-_STOP_REASONS = frozenset({"stop", "eos", "eos_token", "stop_sequence"})
 _CHECK_TOKENS = 64
 _SEED_BITS = 31
-_ROUNDING = 1e-3
-"""How far above 0 a log-probability may come to lie."""
+_LIMITS = ("max_tokens", "max_completion_tokens")
+_REPLY_BYTES = 1 << 16
+"""Bytes of a reply besides its tokens."""
+
+_BYTES_A_TOKEN = 512
+"""Bytes that a written token may take: its text, its id, its log-probability, its alternatives."""
+
+_BYTES_A_PROMPT_TOKEN = 32
 
 
 class ServerTeacher:
@@ -78,8 +92,8 @@ class ServerTeacher:
 
     def _remedy(self, fault: Fault) -> str:
         if fault is Fault.REFUSED:
-            served = served_names(self.client.get("/models"))
-            names = f"; served there: {', '.join(served)}" if served else ""
+            served = served_models(self.client.get("/models"))
+            names = f" (served there: {', '.join(served)})" if served else ""
             return (
                 f"Look at teacher.model (the address mostly ends with /v1), teacher.name{names}, and "
                 "teacher.server.api_key_env; fields that the server does not take go into teacher.interface.leave_out"
@@ -114,8 +128,13 @@ class ServerTeacher:
         # Of a text, the policy's tokens are a guess; the server's own count takes its place as soon as it is known.
         text = prompt if isinstance(prompt, str) else body["messages"][0]["content"] if prompt is None else ""
         num_prompt_tokens = len(prompt) if isinstance(prompt, list) else len(self.codec.encode(text))
+        most = max(self._num_tokens(request), *(body[name] for name in _LIMITS if type(body.get(name)) is int), 0)
         return ServerQuestion(
-            body, num_prompt_tokens, self._num_tokens(request), lambda reply: self._read(request, body, reply)
+            body,
+            num_prompt_tokens,
+            most,
+            lambda reply: self._read(request, body, most, reply),
+            max_bytes=_REPLY_BYTES + _BYTES_A_TOKEN * most + _BYTES_A_PROMPT_TOKEN * num_prompt_tokens,
         )
 
     # --- what is asked --------------------------------------------------------------------------------------------
@@ -138,48 +157,40 @@ class ServerTeacher:
 
     # --- what is answered -----------------------------------------------------------------------------------------
 
-    def _read(self, request: TeacherRequest, body: dict[str, Any], reply: Any) -> TeacherReply:
-        choice = _only_choice(reply)
-        ending = choice.get("finish_reason")
-        if not isinstance(ending, str):
-            raise BadReply(Fault.MALFORMED, "the reply's choice has no finish_reason")
-        if ending != "length" and ending not in _STOP_REASONS:
-            raise BadReply(Fault.REPORTED, f"the reply ended for the reason {ending!r}, neither stop nor length")
-        is_cut_off = ending == "length"
+    def _read(self, request: TeacherRequest, body: dict[str, Any], most: int, reply: Any) -> TeacherReply:
+        """A reply of at most ``most`` tokens."""
+        choice = only_choice(reply)
+        cut_off = is_cut_off(choice)
         if isinstance(self.interface, Chat):
-            return read_chat(_text_of(_object_in(choice, "message"), "content"), request, is_cut_off)
-        text = _text_of(choice, "text")
+            return read_chat(text_of(object_in(choice, "message"), "content"), request, cut_off)
+        text = text_of(choice, "text")
         stop_reason = choice.get("stop_reason")
         is_stopped = bool(request.stop_text) and (
             isinstance(stop_reason, str) or text.endswith(request.stop_text or "")
         )
-        finished = not is_cut_off and not is_stopped
-        token_ids = self._ids_of(reply, choice, body, text)
+        finished = not cut_off and not is_stopped
+        token_ids = self._ids_of(reply, choice, body, most, text)
         if token_ids is None:
-            return TeacherReply(text=_not_empty(text), finished=finished, is_cut_off=is_cut_off)
+            return TeacherReply(text=_not_empty(text), finished=finished, is_cut_off=cut_off)
         return TeacherReply(token_ids, logprobs=self._logprobs_of(choice, len(token_ids)), finished=finished)
 
-    def _ids_of(self, reply: Any, choice: dict[str, Any], body: dict[str, Any], text: str) -> tuple[int, ...] | None:
+    def _ids_of(
+        self, reply: Any, choice: dict[str, Any], body: dict[str, Any], most: int, text: str
+    ) -> tuple[int, ...] | None:
         """The reply's ids where it has any; they must be those of its text, and it must answer what was asked."""
         sent = body.get("prompt")
         if not isinstance(self.interface, Completions) or not self.interface.token_ids or not isinstance(sent, list):
             return None
-        read = choice.get("prompt_token_ids") or reply.get("prompt_token_ids")
-        if read is not None and read != sent:
-            raise BadReply(
-                Fault.MALFORMED, "the reply belongs to another prompt (its prompt_token_ids are not those sent)"
-            )
-        ids = choice.get("token_ids")
-        if ids is None:
+        require_own_prompt(reply, choice, sent)
+        if choice.get("token_ids") is None:
             return None
-        if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < self.num_ids for i in ids):
-            raise BadReply(Fault.MALFORMED, f"token_ids are no list of ids below {self.num_ids}: another vocabulary")
+        ids = ids_in(choice["token_ids"], self.num_ids, most, "token_ids")
         if not ids:
             raise BadReply(Fault.EMPTY, "the server wrote nothing")
         # A text may begin with another space than its tokens, and end in the middle of the last one.
         if not _letters("".join(self.codec.pieces(ids))).startswith(_letters(text)):
             raise BadReply(Fault.MALFORMED, "token_ids are not those of the text in the policy's vocabulary")
-        return tuple(ids)
+        return ids
 
     def _logprobs_of(self, choice: dict[str, Any], num_tokens: int) -> tuple[float, ...] | None:
         """The teacher's own log-probabilities, known at temperature 1 and where it is greedy alone: servers give those of
@@ -188,13 +199,7 @@ class ServerTeacher:
         if given is None or self.temperature not in (0.0, 1.0):
             return None
         values = given.get("token_logprobs") if isinstance(given, dict) else None
-        if not isinstance(values, list) or len(values) != num_tokens:
-            raise BadReply(
-                Fault.MALFORMED, f"logprobs.token_logprobs has not one number for each of {num_tokens} tokens"
-            )
-        if not all(isinstance(v, int | float) and math.isfinite(v) and v <= _ROUNDING for v in values):
-            raise BadReply(Fault.MALFORMED, "logprobs.token_logprobs holds what is no log-probability")
-        return tuple(min(float(v), 0.0) for v in values)
+        return logprobs_in(values, num_tokens, "logprobs.token_logprobs")
 
 
 def chat_text(interface: Chat, request: TeacherRequest, problem: str) -> str:
@@ -223,52 +228,28 @@ def read_chat(content: str, request: TeacherRequest, is_cut_off: bool) -> Teache
     >>> reply.text, reply.finished
     ('So it is 4.', True)
     """
-    if _THOUGHT_END not in content and content.lstrip().startswith("<think>"):
-        raise BadReply(Fault.EMPTY, "the server's model only thought, and wrote nothing; give it more thinking_tokens")
-    text, mark, _ = content.rpartition(_THOUGHT_END)[2].partition(END_MARK)
+    text, mark, _ = without_thoughts(content).partition(END_MARK)
     # A single step that is not marked may be followed by others; a whole solution ends where the reply does.
     finished = bool(mark) or (request.stop_text is None and not is_cut_off)
     return TeacherReply(text=_not_empty(text.strip()), finished=finished, is_cut_off=is_cut_off and not mark)
 
 
-def served_names(models: Any) -> list[str]:
-    """The names in a reply to ``GET /models``; none where it is no such reply.
+def require_own_prompt(reply: Any, choice: dict[str, Any], sent: list[int]) -> bool:
+    """Whether a reply says that it read the prompt that was sent; :class:`BadReply` where it read another one.
 
-    >>> served_names({"data": [{"id": "small"}, {"id": "large"}]})
-    ['small', 'large']
+    >>> require_own_prompt({}, {"prompt_token_ids": [5, 6]}, [5, 6]), require_own_prompt({}, {}, [5, 6])
+    (True, False)
     """
-    data = models.get("data") if isinstance(models, dict) else None
-    return [m["id"] for m in data or [] if isinstance(m, dict) and isinstance(m.get("id"), str)]
+    read = choice.get("prompt_token_ids") or reply.get("prompt_token_ids")
+    if read is not None and read != sent:
+        raise BadReply(Fault.MALFORMED, "the reply belongs to another prompt (its prompt_token_ids are not those sent)")
+    return read is not None
 
 
 def _reply_of(answer: ServerAnswer[TeacherReply]) -> TeacherReply:
     if answer.value is None:
         return TeacherReply(error=answer.message, fault=answer.fault, effort=answer.effort)
     return replace(answer.value, effort=answer.effort)
-
-
-def _only_choice(reply: Any) -> dict[str, Any]:
-    choices = reply.get("choices") if isinstance(reply, dict) else None
-    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
-        raise BadReply(Fault.MALFORMED, "the reply has no list of choices")
-    if len(choices) != 1:
-        raise BadReply(Fault.MALFORMED, f"the reply has {len(choices)} choices, and one was asked for")
-    return choices[0]
-
-
-def _object_in(value: dict[str, Any], key: str) -> dict[str, Any]:
-    if not isinstance(value.get(key), dict):
-        raise BadReply(Fault.MALFORMED, f"the reply's choice has no {key}")
-    return value[key]
-
-
-def _text_of(value: dict[str, Any], key: str) -> str:
-    """A text that can be encoded; a missing one is empty, since servers leave it out where a model wrote nothing."""
-    text = value.get(key, "")
-    text = "" if text is None else text
-    if not isinstance(text, str) or any("\ud800" <= char <= "\udfff" for char in text):
-        raise BadReply(Fault.MALFORMED, f"the reply's {key} is no text")
-    return text
 
 
 def _not_empty(text: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
-from scope_rlvr.servers.settings import ServerSettings
+from scope_rlvr.servers.settings import ServerSettings, require_no_secret
 
 THE_POLICY = "policy"
 """As a teacher's name: the policy itself, with the weights of the moment."""
@@ -52,6 +52,12 @@ class Interface(Settings):
     kind: str
     extra: dict[str, Any] = Field({}, description="further fields of every request, which win over those written here")
     leave_out: tuple[str, ...] = Field((), description="fields that this server does not take, such as `temperature`")
+
+    @field_validator("extra")
+    @classmethod
+    def _holds_no_secret(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        require_no_secret(extra)
+        return extra
 
 
 class Completions(Interface):

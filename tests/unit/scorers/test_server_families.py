@@ -20,7 +20,7 @@ from scope_rlvr.scorers.families import Critic, Qwen, VllmPooling
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.local import LocalScorer
 from scope_rlvr.scorers.settings import ScorerSection
-from scope_rlvr.servers.client import BadReply
+from scope_rlvr.servers.replies import BadReply
 from tests.unit.scorers import tiny
 from tests.unit.scorers.served import HANG, PATIENCE, Served, served
 from tests.unit.scorers.tiny import PROBLEM, STEPS
