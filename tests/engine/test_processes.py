@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -22,6 +24,7 @@ from scope_rlvr.methods import METHODS, Scope
 from scope_rlvr.run.config import load_config
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.journal import read_records
+from scope_rlvr.store.lock import locked
 from tests.engine import in_two_processes as acts
 from tests.engine.in_two_processes import LOSSES, MUTATED, make_trainer
 from tests.engine.test_run import resumed
@@ -293,6 +296,34 @@ def test_a_killed_run_goes_on_in_as_many_processes_or_in_fewer(
     outcome = resumed(alone)
     assert outcome.summary["steps"] == 4
     assert [record["step"] for record in read_records(alone.metrics)] == [1, 2, 3, 4]
+
+
+def test_processes_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    options = [option for override in acts.SMALL_RUN for option in ("--set", override)]
+    arguments = ["-m", "scope_rlvr", "train", *options, "--steps", "2000", "--out", str(run.path)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments]
+    with (tmp_path / "printed").open("wb") as printed:
+        launcher = subprocess.Popen(command, cwd=ROOT, stdout=printed, stderr=printed)
+    workers: list[psutil.Process] = []
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not run.metrics.is_file() or not list(read_records(run.metrics)):
+            assert launcher.poll() is None, (tmp_path / "printed").read_text()
+            assert time.monotonic() < deadline, "the run does not get going"
+            time.sleep(0.1)
+        workers = psutil.Process(launcher.pid).children(recursive=True)
+        assert len(workers) >= 2
+        launcher.kill()
+        launcher.wait()
+        _, left = psutil.wait_procs(workers, timeout=60)
+        assert left == []
+    finally:
+        for process in (launcher, *(worker for worker in workers if worker.is_running())):
+            process.kill()
+    assert "the launcher of this process is gone; go on with --resume" in (tmp_path / "printed").read_text()
+    with locked(run.path):
+        assert run.read_json("summary.json")["stopped_because"] == "running"
 
 
 # --- refused before any work ------------------------------------------------------------------------------------------

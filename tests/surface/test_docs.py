@@ -18,6 +18,7 @@ from scope_rlvr.core.ports import Fault
 from scope_rlvr.methods import METHODS
 from scope_rlvr.run.config import load_config
 from scope_rlvr.run.metrics import NAMES_OF_TRL
+from scope_rlvr.run.resume import CHANGEABLE, START_FILE, START_SCHEMA
 from scope_rlvr.run.train import SUMMARY_SCHEMA
 from scope_rlvr.store.records import SCHEMA_VERSION
 from scope_rlvr.study.analysis import TABLE_SCHEMA
@@ -328,6 +329,14 @@ def test_the_environment_names_what_the_page_names(rich_run: Path) -> None:
     text = doc("formats.md").split("## environment.json", 1)[1].split("## ", 1)[0]
     for key in json.loads((rich_run / "environment.json").read_text()):
         assert f"`{key}`" in text
+
+
+def test_what_a_run_began_with_is_documented(rich_run: Path) -> None:
+    start = json.loads((rich_run / START_FILE).read_text())
+    assert set(rows_of(doc("formats.md"), "## start.json")) == set(start)
+    assert f"| `start.json` | `schema` | {START_SCHEMA} |" in doc("formats.md")
+    going_on = doc("cli.md").split("### Stopping and going on", 1)[1].split("## ", 1)[0]
+    assert [key for key in CHANGEABLE if f"`{key.removesuffix('.')}`" not in going_on] == []
 
 
 def test_a_run_s_configuration_reads_back(rich_run: Path) -> None:

@@ -20,6 +20,7 @@ from scope_rlvr.problems.sources import is_family
 from scope_rlvr.run.config import RunConfig, Share
 from scope_rlvr.run.data import RunData
 from scope_rlvr.run.verifier import answer_pattern, make_verifier
+from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.packages import package_findings
 
 _JOURNAL_BYTES_PER_TOKEN = 16
@@ -85,7 +86,7 @@ def _processes(config: RunConfig, share: Share, num_processes: int) -> Iterator[
 
 def _folder(out: Path) -> Finding:
     """Whether something can be written where the run would write."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not RunFolder.is_free(out):
         remedy = f"name another with --out, or go on with that run by 'scope train --resume {out}'"
         return error("folder", f"the output folder {out} exists and is not empty", remedy)
     parent = _existing(out)

@@ -8,9 +8,13 @@ part, and all are given what came of it.
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
+
+from scope_rlvr.core.errors import ExitCode
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -98,6 +102,27 @@ def _done(what: str, items: Sequence[_Item], work: Callable[[Sequence[_Item]], S
 def num_launched() -> int:
     """How many processes the launcher started (``torchrun``, ``accelerate launch``), by ``WORLD_SIZE``; 1 without one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def end_with_launcher() -> None:
+    """From now on, end this process soon after the launcher that started it is gone.
+
+    A launcher that is killed outright leaves its processes behind, which would train on and write unseen.
+    """
+    if num_launched() == 1:
+        return
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        os.write(2, b"scope: the launcher of this process is gone; go on with --resume\n")
+        os._exit(ExitCode.INTERRUPTED)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def launched_zero_stage() -> int:

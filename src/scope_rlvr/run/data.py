@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
 from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.types import Problem
 from scope_rlvr.evaluation.evaluate import EvaluationSet
 from scope_rlvr.problems.family import Split
 from scope_rlvr.problems.rows import ProblemTable
@@ -51,8 +52,12 @@ class RunData:
     @cached_property
     def digest(self) -> str:
         """Equal for equal problems to train on and to measure on."""
-        held_out = [asdict(problem) for one in (*self.test_sets, *self.dev_sets) for problem in one.problems]
-        return value_digest([[asdict(problem) for problem in self.training.problems], held_out])
+        held_out = [_content(problem) for one in (*self.test_sets, *self.dev_sets) for problem in one.problems]
+        return value_digest([[_content(problem) for problem in self.training.problems], held_out])
+
+
+def _content(problem: Problem) -> list[str | int | None]:
+    return [problem.id, problem.prompt, problem.reference, problem.level, problem.solution]
 
 
 def read_data(config: RunConfig) -> RunData:

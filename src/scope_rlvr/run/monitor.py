@@ -58,6 +58,10 @@ class TrainingMonitor(TrainerCallback):
         section = self.config.teacher
         self.teacher_failures = TeacherFailureMonitor(section.max_failure_share, section.failure_window)
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any) -> None:
+        # The Trainer would go on with the interval that the checkpoint was written with.
+        state.save_steps = args.save_steps
+
     def on_groups(self, result: StepResult) -> None:
         """A generation batch has its credit: write its rollouts down before anything is trained on them."""
         self.pending = result

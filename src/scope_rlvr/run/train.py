@@ -25,20 +25,12 @@ from scope_rlvr.run.context import prompts_that_fit
 from scope_rlvr.run.data import RunData
 from scope_rlvr.run.metrics import Totals
 from scope_rlvr.run.monitor import ProgressDisplay, TrainingMonitor
+from scope_rlvr.run.outcome import RunOutcome
 from scope_rlvr.run.trainer import make_trainer
 from scope_rlvr.store.folder import RunFolder, step_of
 from scope_rlvr.store.interruption import interruptible
 
 SUMMARY_SCHEMA = 1
-
-
-@dataclass
-class RunOutcome:
-    """How a run ended."""
-
-    exit_code: ExitCode
-    summary: dict[str, Any]
-    message: str = ""
 
 
 def train(

@@ -16,10 +16,13 @@ from typing import Any
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.store.digests import code_digest
-from scope_rlvr.store.files import write_json, write_text
+from scope_rlvr.store.files import is_leftover, write_json, write_text
 from scope_rlvr.store.journal import append_records, read_records, rewrite_records
+from scope_rlvr.store.lock import LOCK_FILE
 
 CHECKPOINT_MARKER = "COMPLETE"
+_BEGINNING = ("config.toml", "environment.json", "start.json")
+"""What is written before a run begins."""
 _PACKAGES = (
     "scope-rlvr",
     "torch",
@@ -46,7 +49,7 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path, config_toml: str) -> RunFolder:
         """Make a new run folder; refuses one that holds anything."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not cls.is_free(path):
             raise UserError(
                 f"the output folder {path} exists and is not empty; name another with --out, or go on with that run by "
                 f"'scope train --resume {path}'"
@@ -60,6 +63,13 @@ class RunFolder:
             raise UserError(f"the output folder {path} cannot be written: {error.strerror or error}") from error
         return folder
 
+    @staticmethod
+    def is_free(path: Path) -> bool:
+        """Whether a run can be made there: nothing is there but what a process leaves that is killed before it begins."""
+        if not path.exists():
+            return True
+        return path.is_dir() and all(is_leftover(file) or file.name == LOCK_FILE for file in path.iterdir())
+
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """An existing run; :class:`UserError` where there is none."""
@@ -69,7 +79,7 @@ class RunFolder:
 
     def discard_unused(self) -> None:
         """Take back what :meth:`create` wrote, as long as nothing else has been written."""
-        own = {self.path / "config.toml", self.path / "environment.json"}
+        own = {self.path / name for name in (*_BEGINNING, LOCK_FILE)}
         if set(self.path.iterdir()) <= own:
             for file in own:
                 file.unlink(missing_ok=True)
@@ -90,6 +100,12 @@ class RunFolder:
     @property
     def rollouts(self) -> Path:
         return self.path / "rollouts.jsonl"
+
+    @property
+    def has_report(self) -> bool:
+        """Whether there is a report, and of what the summary says now: it is written after each summary."""
+        report, summary = self.path / "report.html", self.path / "summary.json"
+        return report.is_file() and report.stat().st_mtime_ns >= summary.stat().st_mtime_ns
 
     def write(self, name: str, text: str) -> None:
         """Write a file whole or not at all."""
