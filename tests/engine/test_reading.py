@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
+from transformers import Gemma2Config as GemmaConfig
+from transformers import Gemma2ForCausalLM as GemmaModel
 
 from scope_rlvr.core.groups import Group, Member
 from scope_rlvr.core.ports import Sampling
@@ -16,8 +18,11 @@ from scope_rlvr.embedded import model_path
 from scope_rlvr.evaluation.measures import Sample
 from scope_rlvr.evaluation.readers import PolicyReader, TextReader
 from scope_rlvr.formulas.diversity import embedding_diversity
+from scope_rlvr.formulas.readings import Entropy, LogProb, SelfCertainty, TopK
 from scope_rlvr.models import local as engine
-from scope_rlvr.models.local import LocalModel, token_entropies
+from scope_rlvr.models import reading
+from scope_rlvr.models.local import LocalModel
+from scope_rlvr.models.reading import read_tokens
 from scope_rlvr.problems import families
 
 BOTH = frozenset({"policy_entropy", "embedding"})
@@ -74,7 +79,7 @@ def test_batches_are_bounded_and_change_nothing(local: LocalModel, monkeypatch: 
     samples = [sample_of(local, level, 1.0) for level in (3, 7)]
     whole = PolicyReader(local, 1.0, BOTH)(samples)
     monkeypatch.setattr(engine, "_BATCH_NUMBERS", 1)
-    monkeypatch.setattr(engine, "_ENTROPY_NUMBERS", 1)
+    monkeypatch.setattr(reading, "LOGITS_AT_ONCE", 1)
     for values, expected in zip(PolicyReader(local, 1.0, BOTH)(samples), whole, strict=True):
         assert values == pytest.approx(expected, abs=1e-5)
 
@@ -91,7 +96,7 @@ def test_a_policys_entropies_are_the_readers_and_as_bounded(local: LocalModel, m
     )
     sizes: list[int] = []
     monkeypatch.setattr(engine, "_BATCH_NUMBERS", 1)
-    monkeypatch.setattr(engine, "_ENTROPY_NUMBERS", 1)
+    monkeypatch.setattr(reading, "LOGITS_AT_ONCE", 1)
     hook = local.model.register_forward_pre_hook(
         lambda _, __, given: sizes.append(len(given["input_ids"])), with_kwargs=True
     )
@@ -108,15 +113,88 @@ def test_only_what_is_asked_for_is_read(local: LocalModel):
     assert list(PolicyReader(local, 1.0, {"policy_entropy"})([sample])[0]) == ["policy_entropy"]
 
 
+class Given:
+    """Hidden states that are the logits themselves."""
+
+    def __init__(self, vocabulary: int) -> None:
+        self.vocabulary = vocabulary
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        return states
+
+
+def entropies_of(logits_TV: torch.Tensor, temperature: float) -> torch.Tensor:
+    ids_BT = torch.zeros(1, len(logits_TV), dtype=torch.long)
+    return read_tokens(logits_TV[None], ids_BT, Given(logits_TV.size(1)), [Entropy()], temperature)["entropy"][0]
+
+
 def test_entropies_by_hand():
     logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0], [100.0, 0.0]])
     quarter = -0.25 * math.log(0.25) - 0.75 * math.log(0.75)
-    assert token_entropies(logits, 1.0).tolist() == pytest.approx([math.log(2), quarter, 0.0], abs=1e-6)
+    assert entropies_of(logits, 1.0).tolist() == pytest.approx([math.log(2), quarter, 0.0], abs=1e-6)
     # Twice the temperature makes the odds 3 to 1 their root; 0 stands for the distribution as it is.
     odds = math.sqrt(3) / (1 + math.sqrt(3))
     warmer = -odds * math.log(odds) - (1 - odds) * math.log(1 - odds)
-    assert token_entropies(logits, 2.0)[1].item() == pytest.approx(warmer, abs=1e-6)
-    assert torch.equal(token_entropies(logits, 0.0), token_entropies(logits, 1.0))
+    assert entropies_of(logits, 2.0)[1].item() == pytest.approx(warmer, abs=1e-6)
+    assert torch.equal(entropies_of(logits, 0.0), entropies_of(logits, 1.0))
+
+
+def test_a_part_at_a_time_has_the_values_and_gradients_of_the_whole(monkeypatch: pytest.MonkeyPatch):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 5, 7, generator=generator)
+    ids_BT = torch.randint(7, (3, 5), generator=generator)
+    reducers = [LogProb(), Entropy(), SelfCertainty()]
+
+    def read() -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        states = logits.clone().requires_grad_()
+        kept = read_tokens(states, ids_BT, Given(7), reducers, 0.7)
+        sum((n + 1) * values.square().sum() for n, values in enumerate(kept.values())).backward()
+        return {name: values.detach() for name, values in kept.items()}, states.grad
+
+    whole, gradient = read()
+    monkeypatch.setattr(reading, "LOGITS_AT_ONCE", 14)
+    parts, of_parts = read()
+    assert gradient.abs().max() > 0
+    torch.testing.assert_close(of_parts, gradient)
+    for name, values in whole.items():
+        torch.testing.assert_close(parts[name], values)
+
+
+def test_the_likeliest_tokens_come_with_their_ids():
+    logits = torch.tensor([[[0.0, 2.0, 1.0]]])
+    kept = read_tokens(logits, torch.tensor([[0]]), Given(3), [TopK(k=2)], 1.0)["top_k"]
+    total = 1 + math.e**2 + math.e
+    assert kept[0, 0, 0].tolist() == pytest.approx([math.log(math.e**2 / total), math.log(math.e / total)], abs=1e-6)
+    assert kept[0, 0, 1].tolist() == [1, 2]
+
+
+def test_a_model_that_caps_its_logits_is_read_as_it_is():
+    config = GemmaConfig(
+        vocab_size=11, hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=4, final_logit_softcapping=0.05, sliding_window=8,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = GemmaModel(config).eval()
+    model.lm_head.weight.data *= 100
+    project = reading.projection_of(model)
+    ids = torch.tensor([[3, 5, 7]])
+    with torch.no_grad():
+        logits = project(reading.hidden_states(model, ids, torch.ones_like(ids)))
+        torch.testing.assert_close(logits, model(input_ids=ids).logits)
+    assert 0.04 < logits.abs().max() <= 0.05
+
+
+def test_a_model_with_other_logits_is_refused():
+    model = LocalModel.load(model_path("policy"), dtype=torch.float32).model
+    forward = model.forward
+
+    def shifted(*args, **kwargs):
+        said = forward(*args, **kwargs)
+        return replace(said, logits=said.logits.roll(1, -1))
+
+    model.forward = shifted
+    with pytest.raises(ValueError, match="cannot be computed for a few tokens at a time"):
+        reading.projection_of(model)
 
 
 def test_another_model_reads_texts_alone():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from scope_rlvr.core.steps import Step
 from scope_rlvr.core.types import Origin, Problem, Rollout, Verdict
@@ -119,7 +120,13 @@ class Member:
 
     ``num_shared_tokens`` counts the tokens at the start that belong to another rollout of the group as well (a failure
     and its own salvage in ``pair`` mode; branches; a hint that responses begin with) and therefore do not train here.
-    ``step_scores`` is there where a method asked for it.
+    ``step_scores`` is there where a method asked for it. ``extras`` are named values that one hook computed for a later
+    one: a number for the rollout, or a sequence with one entry for each response token (see
+    :mod:`scope_rlvr.methods.reading`).
+
+    >>> member = Member(Rollout((1,), (Segment((7, 2), Origin.POLICY),)), Verdict(Outcome.RIGHT))
+    >>> member.having(entropy=(0.5, 0.1), novelty=2.0).extras["entropy"]
+    (0.5, 0.1)
     """
 
     rollout: Rollout
@@ -128,6 +135,11 @@ class Member:
     salvage: SalvageRecord | None = None
     num_shared_tokens: int = 0
     step_scores: StepScores | None = None
+    extras: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def having(self, **extras: Any) -> Member:
+        """The same member with these extras beside those that it has."""
+        return replace(self, extras={**self.extras, **extras})
 
 
 class GroupClass(StrEnum):
@@ -183,16 +195,19 @@ class Streams:
 
     ``advantage_T`` multiplies the policy gradient; ``weight_T`` is 1 where a token counts in the loss and in its
     normaliser, 0 where it is left out of both; ``origin_T`` says who wrote it; ``behaviour_logprob_T`` is the natural
-    logarithm that it was sampled with, ``None`` where unknown.
+    logarithm that it was sampled with, ``None`` where unknown. ``extras`` are further streams by name, one number a token,
+    for a loss or a term that reads them.
     """
 
     advantage_T: tuple[float, ...]
     weight_T: tuple[float, ...]
     origin_T: tuple[Origin, ...]
     behaviour_logprob_T: tuple[float | None, ...]
+    extras: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         lengths = {len(self.advantage_T), len(self.weight_T), len(self.origin_T), len(self.behaviour_logprob_T)}
+        lengths |= {len(values_T) for values_T in self.extras.values()}
         if len(lengths) != 1:
             raise ValueError(f"the streams of one response must be of one length, got lengths {sorted(lengths)}")
 

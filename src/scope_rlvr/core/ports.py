@@ -9,16 +9,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from scope_rlvr.core.types import Problem, Verdict
+
+
+class DecodingControl(Protocol):
+    """Changes the distribution that single tokens are drawn from.
+
+    What a token was sampled with, its behaviour log-probability, stays that of the distribution at the sampling
+    temperature, before any control and any cut-off: this is what the losses compare with.
+    """
+
+    def adjust(self, logits_BV: Any, num_written_B: Sequence[int]) -> Any:
+        """The logits to draw from, a tensor ``(B, V)`` like the one given, which is already divided by the temperature.
+
+        ``num_written_B`` says how many response tokens each row has so far.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How tokens are drawn. ``temperature`` 0 is greedy; ``top_p`` 1, ``top_k`` 0 and ``min_p`` 0 cut nothing off.
 
-    ``stop_texts`` end a continuation right after the token in which one of them is complete.
+    ``stop_texts`` end a continuation right after the token in which one of them is complete. ``control`` may change what
+    is drawn from, token by token.
     """
 
     temperature: float = 1.0
@@ -26,6 +42,7 @@ class Sampling:
     top_k: int = 0
     min_p: float = 0.0
     stop_texts: tuple[str, ...] = ()
+    control: DecodingControl | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +73,30 @@ class Policy(Protocol):
         self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float
     ) -> list[tuple[float, ...]]:
         """For each token of each response, the entropy in nats of the distribution that it was to be drawn from."""
+        ...
+
+
+class Reducer(Protocol):
+    """What is kept of a model's next-token distributions, a few tokens at a time; see :mod:`scope_rlvr.formulas.readings`."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Reader(Protocol):
+    """A model that can be read: the policy, a reference, an average of past policies."""
+
+    def read(
+        self,
+        prompts: Sequence[Sequence[int]],
+        responses: Sequence[Sequence[int]],
+        reducers: Sequence[Any],
+        temperature: float,
+    ) -> list[dict[str, Any]]:
+        """For each response what every reducer, by its name, keeps of the distributions that its tokens come from.
+
+        All reducers of a call share one forward pass. Logits are divided by ``temperature`` first.
+        """
         ...
 
 

@@ -12,7 +12,8 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 
 from scope_rlvr.evaluation.measures import Sample, Values
 from scope_rlvr.formulas.diversity import embedding_diversity
-from scope_rlvr.models.local import LocalModel, batches_of_like_length, token_entropies
+from scope_rlvr.formulas.readings import Entropy, MeanHidden
+from scope_rlvr.models.local import LocalModel, batches_of_like_length
 
 Vector = list[float]
 
@@ -68,13 +69,12 @@ class PolicyReader:
     ) -> tuple[list[Vector], list[Vector]]:
         """Entropy before each token, and the vector, of each response."""
 
-        def look(logits_TV: Tensor, states_TD: Tensor) -> tuple[Vector, Vector]:
-            wanted = "policy_entropy" in self.measures
-            entropy_T = token_entropies(logits_TV, self.temperature).tolist() if wanted else []
-            return entropy_T, states_TD.float().mean(0).tolist()
-
-        read = self.local.read(prompts, responses, look)
-        return [entropy_T for entropy_T, _ in read], [vector for _, vector in read]
+        entropy = [Entropy()] if "policy_entropy" in self.measures else []
+        read = self.local.read(prompts, responses, [*entropy, MeanHidden()], self.temperature)
+        return (
+            [kept["entropy"].tolist() if entropy else [] for kept in read],
+            [kept["mean_hidden"].tolist() for kept in read],
+        )
 
 
 class TextReader:

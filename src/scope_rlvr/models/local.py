@@ -7,11 +7,11 @@ equal seeds give equal tokens whatever else happened in the process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,18 +32,15 @@ from scope_rlvr.core.processes import ONE_PROCESS, Processes
 from scope_rlvr.core.prompts import PromptFormat, PromptSection
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.steps import PieceReader
+from scope_rlvr.formulas.readings import Entropy, HiddenReducer, LogitReducer
+from scope_rlvr.models.reading import hidden_states, projection_of, read_hidden, read_tokens
 
 _STOP_TEXT_WINDOW = 16
 """Tokens looked back over for a stop text; no separator in use spans more."""
 
 _BATCH_ROWS = 128
 _BATCH_NUMBERS = 1 << 25
-"""Numbers that a model may give out in one forward pass (a row's share: tokens x the larger of vocabulary and width)."""
-
-_ENTROPY_NUMBERS = 1 << 22
-"""Logits that are turned into probabilities at once."""
-
-_Seen = TypeVar("_Seen")
+"""Hidden numbers that a model may give out in one forward pass (a row's share: tokens x width)."""
 
 
 class TokenizerCodec:
@@ -115,19 +112,6 @@ class _Running:
         self.rows = [self.rows[i] for i in kept]
         self.attention_mask = self.attention_mask[index]
         self.cache.batch_select_indices(index)
-
-
-def token_entropies(logits_NV: Tensor, temperature: float) -> Tensor:
-    """Entropy in nats of each next-token distribution, ``−Σ_v p_v log p_v`` with ``p = softmax(logits / temperature)``.
-
-    ``(N, V)`` to ``(N,)``, in float32. For greedy sampling (temperature 0) the entropy is that at temperature 1.
-
-    >>> token_entropies(torch.zeros(1, 4), temperature=0.5)  # log 4
-    tensor([1.3863])
-    """
-    rows = max(1, _ENTROPY_NUMBERS // logits_NV.size(1))
-    logp = (part.float().div(temperature or 1.0).log_softmax(-1) for part in logits_NV.split(rows))
-    return torch.cat([-(part.exp() * part).sum(-1) for part in logp])
 
 
 def batches_of_like_length(lengths: Sequence[int], numbers_per_token: int) -> Iterator[list[int]]:
@@ -212,11 +196,9 @@ class LocalModel:
     ) -> list[tuple[float, ...]]:
         """Exact entropy in nats, ``−Σ p log p`` at ``temperature``, before each token of each response."""
 
-        def look(logits_TV: Tensor, states_TD: Tensor) -> tuple[float, ...]:
-            return tuple(token_entropies(logits_TV, temperature).tolist())
-
         def read(part: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, ...]]:
-            return self.read([prompt for prompt, _ in part], [response for _, response in part], look)
+            prompts, responses = [prompt for prompt, _ in part], [response for _, response in part]
+            return [tuple(kept["entropy"].tolist()) for kept in self.read(prompts, responses, [Entropy()], temperature)]
 
         return self.processes.spread("reading entropies", list(zip(prompts, responses, strict=True)), read)
 
@@ -225,27 +207,30 @@ class LocalModel:
         self,
         prompts: Sequence[Sequence[int]],
         responses: Sequence[Sequence[int]],
-        look: Callable[[Tensor, Tensor], _Seen],
-    ) -> list[_Seen]:
-        """What ``look`` makes of each response, all of which are read once.
+        reducers: Sequence[LogitReducer | HiddenReducer],
+        temperature: float = 1.0,
+    ) -> list[dict[str, Tensor]]:
+        """What each reducer keeps of each response, by its name; all reducers share one forward pass.
 
-        It is given ``(T, V)`` logits, those that each token was drawn from, and the ``(T, D)`` last hidden states at the
-        tokens. Rows of similar length share a batch.
+        Rows of similar length share a batch. Logits are divided by ``temperature`` and exist for a few tokens at a time.
         """
         lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
-        config = self.model.config.get_text_config()
-        seen: dict[int, _Seen] = {}
+        of_logits = [reducer for reducer in reducers if isinstance(reducer, LogitReducer)]
+        of_hidden = [reducer for reducer in reducers if isinstance(reducer, HiddenReducer)]
+        project, found = projection_of(self.model), dict[int, dict[str, Tensor]]()
         with _evaluating(self.model):
-            for batch in batches_of_like_length(lengths, max(config.vocab_size, config.hidden_size)):
+            for batch in batches_of_like_length(lengths, self.model.config.get_text_config().hidden_size):
                 width = max(len(responses[i]) for i in batch)
                 input_ids, mask = self._left_padded([(*prompts[i], *responses[i]) for i in batch])
+                states_BLD = hidden_states(self.model, input_ids, mask)
                 # A token was drawn from what the model said one position earlier.
-                logits_BTV, states_BTD = _forward(self.model, input_ids, mask, num_logits=width + 1)
+                before_BTD, ids_BT = states_BLD[:, -width - 1 : -1], input_ids[:, input_ids.size(1) - width :]
+                kept = read_tokens(before_BTD, ids_BT, project, of_logits, temperature)
                 for row, i in enumerate(batch):
-                    num_tokens = len(responses[i])
-                    logits_TV = logits_BTV[row, width - num_tokens : width]
-                    seen[i] = look(logits_TV, states_BTD[row, states_BTD.size(1) - num_tokens :])
-        return [seen[i] for i in range(len(lengths))]
+                    start = width - len(responses[i])
+                    own = {name: kept_BT[row, start:] for name, kept_BT in kept.items()}
+                    found[i] = own | read_hidden(states_BLD[row, states_BLD.size(1) - len(responses[i]) :], of_hidden)
+        return [found[i] for i in range(len(lengths))]
 
     @torch.inference_mode()
     def _write(
@@ -270,7 +255,8 @@ class LocalModel:
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-            tokens, token_logprobs = _draw(logits.float(), sampling, warpers, generator)
+            num_written = [len(ids[row]) for row in running.rows]
+            tokens, token_logprobs = _draw(logits.float(), sampling, warpers, generator, num_written)
             for row, token, logprob in zip(running.rows, tokens.tolist(), token_logprobs.tolist(), strict=True):
                 ids[row].append(token)
                 logprobs[row].append(logprob)
@@ -309,36 +295,6 @@ class LocalModel:
         return torch.tensor(input_ids, device=self.model.device), torch.tensor(mask, device=self.model.device)
 
 
-def _forward(
-    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, num_logits: int
-) -> tuple[Tensor, Tensor]:
-    """Logits of the last ``num_logits`` positions, and last hidden states of all."""
-    seen: list[Tensor] = []
-
-    # Asking for hidden states in the ordinary way would keep those of every layer.
-    def look(module: torch.nn.Module, arguments: Any, output: Any) -> None:
-        seen.append(output[0])
-
-    hook = _decoder(model).register_forward_hook(look)
-    try:
-        logits = model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0),
-            use_cache=False,
-            logits_to_keep=num_logits,
-        ).logits
-    finally:
-        hook.remove()
-    return logits, seen[0]
-
-
-def _decoder(model: PreTrainedModel) -> torch.nn.Module:
-    """What computes the hidden states. A model with adapters calls something else its base model."""
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return plain.base_model
-
-
 @contextmanager
 def _evaluating(model: PreTrainedModel) -> Iterator[None]:
     """No dropout while sampling; the mode comes back as it was."""
@@ -362,7 +318,11 @@ def _warpers(sampling: Sampling) -> LogitsProcessorList:
 
 
 def _draw(
-    logits_BV: Tensor, sampling: Sampling, warpers: LogitsProcessorList, generator: torch.Generator
+    logits_BV: Tensor,
+    sampling: Sampling,
+    warpers: LogitsProcessorList,
+    generator: torch.Generator,
+    num_written_B: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
     """One token a row and its log-probability. Gumbel noise makes the draw an arg-max."""
     if sampling.temperature == 0:
@@ -371,7 +331,8 @@ def _draw(
     else:
         scaled_BV = logits_BV / sampling.temperature
         logprobs_BV = scaled_BV.log_softmax(-1)
-        kept_BV = warpers(None, scaled_BV) if warpers else scaled_BV  # type: ignore[arg-type]
+        drawn_BV = scaled_BV if sampling.control is None else sampling.control.adjust(scaled_BV, num_written_B)
+        kept_BV = warpers(None, drawn_BV) if warpers else drawn_BV  # type: ignore[arg-type]
         noise_BV = torch.empty_like(kept_BV).exponential_(generator=generator)
         # Some platforms can draw exactly zero, whose logarithm would choose the token whatever its probability.
         noise_BV.clamp_(min=torch.finfo(noise_BV.dtype).tiny)

@@ -1,0 +1,124 @@
+"""Reducers: what is kept of a model's next-token distributions.
+
+A reducer sees the logits of a few tokens at a time, so that no tensor of tokens times vocabulary is ever whole. Without
+gradients it serves the reading pass between edit and credit, with gradients the extra terms of a loss.
+
+Shapes: ``N`` tokens at a time, ``V`` vocabulary, ``D`` hidden width, ``T`` tokens of a response. Logits come divided by
+the temperature, in float32; all logarithms are natural.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from scope_rlvr.core.settings import Settings
+
+
+class LogitReducer(Settings):
+    """Turns the logits before each of ``N`` tokens into one number a token, ``(N,)``, or a few, ``(N, K)``."""
+
+    title: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """Under which members and tokens carry the result."""
+        return self.title
+
+    def __call__(self, logits_NV: Tensor, ids_N: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class LogProb(LogitReducer):
+    """The log-probability of the token that was written, ``z_y − log Σ_v exp z_v``.
+
+    >>> LogProb()(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))  # log ½
+    tensor([-0.6931])
+    """
+
+    title = "logprob"
+
+    def __call__(self, logits_NV: Tensor, ids_N: Tensor) -> Tensor:
+        chosen_N = logits_NV.gather(-1, ids_N[:, None])[:, 0]
+        return chosen_N - logits_NV.logsumexp(-1)
+
+
+class Entropy(LogitReducer):
+    """The entropy in nats of the distribution, ``−Σ_v p_v log p_v``.
+
+    >>> Entropy()(torch.zeros(1, 4), torch.tensor([0]))  # log 4
+    tensor([1.3863])
+    """
+
+    title = "entropy"
+
+    def __call__(self, logits_NV: Tensor, ids_N: Tensor) -> Tensor:
+        logp_NV = logits_NV.log_softmax(-1)
+        return -(logp_NV.exp() * logp_NV).sum(-1)
+
+
+class SelfCertainty(LogitReducer):
+    """How far the distribution is from uniform: ``KL(U‖p) = −log V − (1/V) Σ_v log p_v``.
+
+    >>> SelfCertainty()(torch.zeros(1, 4), torch.tensor([0]))
+    tensor([0.])
+    """
+
+    title = "self_certainty"
+
+    def __call__(self, logits_NV: Tensor, ids_N: Tensor) -> Tensor:
+        vocabulary = torch.tensor(float(logits_NV.size(-1)))
+        return -vocabulary.log() - logits_NV.log_softmax(-1).mean(-1)
+
+
+class TopK(LogitReducer):
+    """The ``k`` likeliest tokens: ``(N, 2, k)``, their log-probabilities and their ids, likeliest first.
+
+    >>> TopK(k=1)(torch.tensor([[0.0, 1.0]]), torch.tensor([0])).round(decimals=4).tolist()
+    [[[-0.3133000075817108], [1.0]]]
+    """
+
+    title = "top_k"
+    k: int = Field(20, ge=1)
+
+    def __call__(self, logits_NV: Tensor, ids_N: Tensor) -> Tensor:
+        top_NK, ids_NK = logits_NV.log_softmax(-1).topk(self.k, dim=-1)
+        return torch.stack([top_NK, ids_NK.to(top_NK.dtype)], dim=1)
+
+
+class HiddenReducer(Settings):
+    """Turns the last hidden states at a response's tokens, ``(T, D)`` in float32, into what is kept of them."""
+
+    title: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        return self.title
+
+    def __call__(self, states_TD: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class MeanHidden(HiddenReducer):
+    """The mean of the last hidden states: one vector ``(D,)`` for a response.
+
+    >>> MeanHidden()(torch.tensor([[1.0, 0.0], [3.0, 2.0]]))
+    tensor([2., 1.])
+    """
+
+    title = "mean_hidden"
+
+    def __call__(self, states_TD: Tensor) -> Tensor:
+        return states_TD.mean(0)
+
+
+class HiddenStates(HiddenReducer):
+    """The last hidden states themselves, ``(T, D)``: for trained heads and features of every token."""
+
+    title = "hidden"
+
+    def __call__(self, states_TD: Tensor) -> Tensor:
+        return states_TD
