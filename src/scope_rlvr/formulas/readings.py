@@ -77,8 +77,9 @@ class SelfCertainty(LogitReducer):
 class TopK(LogitReducer):
     """The ``k`` likeliest tokens: ``(N, 2, k)``, their log-probabilities and their ids, likeliest first.
 
-    >>> TopK(k=1)(torch.tensor([[0.0, 1.0]]), torch.tensor([0])).round(decimals=4).tolist()
-    [[[-0.3133000075817108], [1.0]]]
+    >>> TopK(k=1)(torch.tensor([[0.0, 1.0]]), torch.tensor([0])).round(decimals=4)
+    tensor([[[-0.3133],
+             [ 1.0000]]])
     """
 
     title = "top_k"
