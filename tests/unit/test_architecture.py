@@ -20,7 +20,7 @@ def modules_of(room: str) -> list[str]:
     return sorted(f"{room}.{file.stem}" for file in (SOURCE / room).rglob("*.py") if file.stem != "__init__")
 
 
-TENSORS = {"formulas.losses"}
+TENSORS = {"formulas.losses", "formulas.readings"}
 """What of the formulas is written on tensors."""
 CORE = [*modules_of("core"), *modules_of("salvage"), *sorted({*modules_of("formulas")} - TENSORS)]
 TENSOR_CORE = [*sorted(TENSORS), "methods"]

@@ -14,7 +14,8 @@ FAILURE, RIGHT = "good 1\n\nbad 2\n\nanswer 3|", "answer 7|"
 
 
 def records_of(method: Method, *texts: str, **parts) -> list[dict]:
-    groups = method.edit_groups([group(*texts)], toolbox(**parts))
+    tools = toolbox(**parts)
+    groups = method.prepare(method.edit_groups([group(*texts)], tools), tools)
     rewards = [[member.verdict.pay for member in g.members] for g in groups]
     return [json.loads(json.dumps(record)) for record in group_records(1, groups, rewards, CharCodec())]
 

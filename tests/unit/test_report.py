@@ -16,7 +16,7 @@ from rich.console import Console
 from scope_rlvr.core.groups import SalvageOutcome
 from scope_rlvr.core.visible import visible
 from scope_rlvr.report import ReportError, write_report
-from scope_rlvr.report.cases import FailureEntry, Part, case_of, index_failures, spread, spread_over_outcomes
+from scope_rlvr.report.cases import FailureEntry, TextPart, case_of, index_failures, spread, spread_over_outcomes
 from scope_rlvr.report.charts import Series, line_chart, smoothed, stacked_chart
 from scope_rlvr.report.live import LiveDisplay, final_table, sparkline
 from scope_rlvr.report.reading import JsonLines, read_run
@@ -289,12 +289,12 @@ def test_case_tells_the_story_in_order(run: Path) -> None:
         record = rollouts.at(entry.offset)
         case, story = case_of(record), record["salvage"]
         assert [row.number for row in case.kept] == list(range(1, story["first_wrong_step"] + 1))
-        assert {row.part for row in case.kept} == {Part.KEPT}
-        assert [row.part for row in case.failed][:1] == [Part.REJECTED]
+        assert {row.part for row in case.kept} == {TextPart.KEPT}
+        assert [row.part for row in case.failed][:1] == [TextPart.REJECTED]
         assert case.failed[0].score == story["step_scores"][story["first_wrong_step"]]
-        assert case.attempted[0].part is Part.TEACHER
+        assert case.attempted[0].part is TextPart.TEACHER
         assert case.attempted[0].text == story["corrections"][0]["text"].strip()
-        assert case.attempted[-1].part in (Part.CONTINUATION, Part.TEACHER)
+        assert case.attempted[-1].part in (TextPart.CONTINUATION, TextPart.TEACHER)
         assert case.attempt_answer == case.reference != case.failed_answer
 
 
@@ -331,17 +331,19 @@ def cut_in_the_middle(**cut: object) -> dict[str, object]:
     ("cut", "parts"),
     [
         # Journals of older versions have no ``cut_step``.
-        ({"first_wrong_step": 1}, (Part.GIVEN_UP, Part.REJECTED)),
-        ({"first_wrong_step": 1, "cut_step": 1}, (Part.GIVEN_UP, Part.REJECTED)),
-        ({"first_wrong_step": None, "cut_step": 1}, (Part.GIVEN_UP, Part.CUT)),
-        ({"first_wrong_step": None, "cut_step": 0}, (Part.CUT, Part.DROPPED)),
+        ({"first_wrong_step": 1}, (TextPart.GIVEN_UP, TextPart.REJECTED)),
+        ({"first_wrong_step": 1, "cut_step": 1}, (TextPart.GIVEN_UP, TextPart.REJECTED)),
+        ({"first_wrong_step": None, "cut_step": 1}, (TextPart.GIVEN_UP, TextPart.CUT)),
+        ({"first_wrong_step": None, "cut_step": 0}, (TextPart.CUT, TextPart.DROPPED)),
     ],
 )
-def test_prefix_cut_inside_a_step_is_shown_in_two_parts(cut: dict[str, object], parts: tuple[Part, Part]) -> None:
+def test_prefix_cut_inside_a_step_is_shown_in_two_parts(
+    cut: dict[str, object], parts: tuple[TextPart, TextPart]
+) -> None:
     case = case_of(cut_in_the_middle(**cut))
-    assert [(row.part, row.text) for row in case.kept] == [(Part.KEPT, "one")]
+    assert [(row.part, row.text) for row in case.kept] == [(TextPart.KEPT, "one")]
     assert [(row.part, row.text) for row in case.failed] == list(zip(parts, (" two", "three"), strict=True))
-    assert [(row.part, row.text) for row in case.attempted] == [(Part.TEACHER, " zwei")]
+    assert [(row.part, row.text) for row in case.attempted] == [(TextPart.TEACHER, " zwei")]
 
 
 # --- curves -------------------------------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ def test_an_unknown_cut_is_refused_with_the_names_of_those_that_there_are():
 def test_who_is_needed_follows_from_what_is_asked_for():
     def needs(**settings):
         s = SalvageSettings(**settings)
-        return s.needs_step_scorer, s.needs_teacher
+        return s.uses_step_scorer, s.uses_teacher
 
     off = {"low_score": False}
     assert needs() == (True, True)

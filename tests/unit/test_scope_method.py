@@ -12,7 +12,7 @@ from scope_rlvr.core.types import Origin, Outcome
 from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.formulas.losses import Clip, NegativeLogLikelihood, Plain, Shaped, Tokens
 from scope_rlvr.methods import METHODS, Grpo, Method, Scope
-from scope_rlvr.methods.method import silent
+from scope_rlvr.methods.streams import silent
 from tests.doubles import ScriptedPolicy, ScriptedTeacher, group, toolbox
 
 FAILURE = "good 1\n\nbad 2\n\nanswer 3|"  # 8 tokens kept of 24

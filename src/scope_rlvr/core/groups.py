@@ -124,6 +124,7 @@ class Member:
     one: a number for the rollout, or a sequence with one entry for each response token (see
     :mod:`scope_rlvr.methods.reading`).
 
+    >>> from scope_rlvr.core.types import *
     >>> member = Member(Rollout((1,), (Segment((7, 2), Origin.POLICY),)), Verdict(Outcome.RIGHT))
     >>> member.having(entropy=(0.5, 0.1), novelty=2.0).extras["entropy"]
     (0.5, 0.1)

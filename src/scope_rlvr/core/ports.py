@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from scope_rlvr.core.types import Problem, Verdict
+
+if TYPE_CHECKING:
+    from scope_rlvr.core.groups import Group
 
 
 class DecodingControl(Protocol):
@@ -76,6 +79,20 @@ class Policy(Protocol):
         ...
 
 
+class ProblemPool(Protocol):
+    """All training problems of a run."""
+
+    def __len__(self) -> int: ...
+
+    def problem(self, index: int) -> Problem:
+        """The problem at a place."""
+        ...
+
+    def groups(self, indices: Sequence[int]) -> list[Group]:
+        """The problems at these places as groups without members, ready to be sampled."""
+        ...
+
+
 class Reducer(Protocol):
     """What is kept of a model's next-token distributions, a few tokens at a time; see :mod:`scope_rlvr.formulas.readings`."""
 
@@ -83,7 +100,7 @@ class Reducer(Protocol):
     def name(self) -> str: ...
 
 
-class Reader(Protocol):
+class ReadableModel(Protocol):
     """A model that can be read: the policy, a reference, an average of past policies."""
 
     def read(

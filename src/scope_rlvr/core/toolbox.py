@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -16,8 +16,16 @@ from scope_rlvr.core.ports import (
     DecisionRule,
     Effort,
     Fault,
+    Judge,
+    JudgeReply,
+    JudgeRequest,
     Policy,
+    ProblemPool,
+    ReadableModel,
+    Reducer,
     Sampling,
+    ScoreReply,
+    ScoreRequest,
     StepScorer,
     Teacher,
     TeacherReply,
@@ -25,6 +33,7 @@ from scope_rlvr.core.ports import (
     TextCodec,
     Verifier,
     is_served,
+    scoring_refusal,
 )
 from scope_rlvr.core.processes import ONE_PROCESS, Processes
 from scope_rlvr.core.seeds import derive_seed
@@ -80,7 +89,7 @@ class TeacherLog:
     counts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(int))
     messages: dict[str, str] = field(default_factory=dict)
 
-    def add(self, replies: Sequence[TeacherReply]) -> None:
+    def add(self, replies: Sequence[TeacherReply | ScoreReply]) -> None:
         failures = [reply for reply in replies if reply.error is not None]
         self.counts["teacher/asked"] += len(replies)
         self.counts["teacher/errors"] += len(failures)
@@ -108,9 +117,12 @@ class Toolbox:
 
     ``step`` of ``num_steps`` is the optimiser step that this batch begins with, from 1. ``memory`` is what the method
     remembers from one step to the next: JSON values, saved with every checkpoint. ``tokens`` counts what was written:
-    ``sampled`` (fresh rollouts), ``continuation`` (everything else that the policy wrote) and ``teacher``, whether it
-    was used or thrown away; ``teacher_log`` what became of the questions to the teacher. ``processes`` share the work out;
-    a method does the same in all of them.
+    ``sampled`` (fresh rollouts), ``continuation`` (everything else that the policy wrote), ``teacher``, whether it
+    was used or thrown away, and ``scored``, tokens that a teacher was asked about; ``teacher_log`` what became of the
+    questions to the teacher. ``processes`` share the work out; a method does the same in all of them.
+
+    ``readers`` are the models that can be read, by name. ``pool`` holds all training problems. ``tensors`` is a second
+    memory, for tensors by name, saved with every checkpoint as ``memory`` is. ``figures`` are the metrics of the step before.
     """
 
     policy: Policy
@@ -126,7 +138,12 @@ class Toolbox:
     num_steps: int = 1
     prompt_reader: Callable[[Problem, str], tuple[int, ...]] | None = None
     problem_source: Callable[[int, int], Sequence[Group]] | None = None
+    pool: ProblemPool | None = None
+    readers: Mapping[str, ReadableModel] = field(default_factory=dict)
+    judge: Judge | None = None
     memory: dict[str, Any] = field(default_factory=dict)
+    tensors: dict[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
     processes: Processes = ONE_PROCESS
     clock: Stopwatch = field(default_factory=Stopwatch)
     tokens: Counter[str] = field(default_factory=Counter)
@@ -158,22 +175,34 @@ class Toolbox:
         starts = [Rollout(group.prompt_ids, ()) for group in groups for _ in range(num_rollouts)]
         rollouts = self.extend(starts, "sampling", *names)
         problems = [group.problem for group in groups for _ in range(num_rollouts)]
-        members = self.judge(list(zip(problems, rollouts, strict=True)))
+        members = self.verified(list(zip(problems, rollouts, strict=True)))
         return [
             replace(group, members=tuple(members[i * num_rollouts : (i + 1) * num_rollouts]))
             for i, group in enumerate(groups)
         ]
 
-    def extend(self, starts: Sequence[Rollout], *names: int | str) -> list[Rollout]:
-        """What the policy makes of unfinished rollouts. ``names`` seed the draw; the first is the phase's name."""
+    def extend(
+        self,
+        starts: Sequence[Rollout],
+        *names: int | str,
+        stop_texts: tuple[str, ...] = (),
+        max_tokens: int | None = None,
+    ) -> list[Rollout]:
+        """What the policy makes of unfinished rollouts. ``names`` seed the draw; the first is the phase's name.
+
+        Each goes on until the policy ends it, at most up to the longest response; with ``stop_texts`` only until one of
+        these is written, and with ``max_tokens`` by no more than so many tokens. What ends for another reason than that the
+        policy ended it, comes back as truncated, and may be extended again.
+        """
         if not starts:
             return []
         phase = str(names[0])
+        rooms = [self.max_response_tokens - len(start) for start in starts]
         with self.clock.phase(phase):
             continuations = self.policy.extend(
                 [(*start.prompt_ids, *start.token_ids) for start in starts],
-                self.sampling,
-                max_tokens=[self.max_response_tokens - len(start) for start in starts],
+                replace(self.sampling, stop_texts=stop_texts) if stop_texts else self.sampling,
+                max_tokens=rooms if max_tokens is None else [min(room, max_tokens) for room in rooms],
                 seed=derive_seed(self.seed, *names),
             )
         written = sum(len(c.token_ids) for c in continuations)
@@ -186,6 +215,25 @@ class Toolbox:
             return self.policy.entropies(
                 [r.prompt_ids for r in rollouts], [r.token_ids for r in rollouts], self.sampling.temperature or 1.0
             )
+
+    def read(
+        self, reader: str, texts: Sequence[tuple[Sequence[int], Sequence[int]]], reducers: Sequence[Reducer]
+    ) -> list[dict[str, Any]]:
+        """What the reducers keep of each text, a prompt and a response, as the model of this name reads it."""
+        if not texts:
+            return []
+        if reader not in self.readers:
+            raise ValueError(
+                f"the model {reader!r} is to be read here, and there is none; known: {', '.join(self.readers)}"
+            )
+        model = self.readers[reader]
+
+        def reading(part: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[dict[str, Any]]:
+            prompts, responses = [prompt for prompt, _ in part], [response for _, response in part]
+            return model.read(prompts, responses, reducers, self.sampling.temperature or 1.0)
+
+        with self.clock.phase("reading"):
+            return self.processes.spread(f"reading by the {reader}", texts, reading)
 
     # --- the others -------------------------------------------------------------------------------------------
 
@@ -206,7 +254,7 @@ class Toolbox:
         with self.clock.phase("verifying"):
             return self.processes.spread("verifying", attempts, self.verifier.verify)
 
-    def judge(self, attempts: Sequence[tuple[Problem, Rollout]]) -> list[Member]:
+    def verified(self, attempts: Sequence[tuple[Problem, Rollout]]) -> list[Member]:
         """Verified members of a group."""
         verdicts = self.verify(attempts)
         return [Member(rollout, verdict) for (_, rollout), verdict in zip(attempts, verdicts, strict=True)]
@@ -231,6 +279,45 @@ class Toolbox:
             replies = self._helped("asking the teacher", teacher, requests, asked)
         self.teacher_log.add(replies)
         return replies
+
+    def score_tokens(
+        self, texts: Sequence[tuple[Problem, Sequence[int], Sequence[int]]], *, top_k: int = 0
+    ) -> list[dict[str, Any]]:
+        """The teacher's log-probability of each token of responses that it did not write.
+
+        ``logprob`` and, with ``top_k`` above 0, ``top_ids`` and ``top_logprobs``, for each problem, prompt and response;
+        nothing for a response that the teacher could not score.
+        """
+        if not texts:
+            return []
+        refusal = "none was given" if self.teacher is None else scoring_refusal(self.teacher)
+        if refusal is not None:
+            raise ValueError(f"a teacher that scores tokens is needed here, and {refusal}")
+        teacher: Any = self.teacher
+        requests = [
+            ScoreRequest(problem, tuple(prompt), tuple(response), "".join(self.codec.pieces(response)), top_k=top_k)
+            for problem, prompt, response in texts
+        ]
+        with self.clock.phase("teacher"):
+            replies = self._helped("scoring tokens by the teacher", teacher, requests, teacher.score)
+        self.teacher_log.add(replies)
+        self.tokens["scored"] += sum(reply.num_tokens for reply in replies)
+        return [_kept_of(reply) for reply in replies]
+
+    def ask_judge(self, requests: Sequence[JudgeRequest], *names: int | str) -> list[tuple[float, ...] | None]:
+        """One number for each response of each request; ``None`` where the judge failed."""
+        if not requests:
+            return []
+        if self.judge is None:
+            raise ValueError("a judge is needed here, and none was given")
+        judge, seed = self.judge, derive_seed(self.seed, *names, "judge")
+
+        def judged(part: Sequence[JudgeRequest]) -> list[JudgeReply]:
+            return judge.judge(part, seed=seed)
+
+        with self.clock.phase("judging"):
+            replies = self._helped("asking the judge", judge, requests, judged)
+        return trusted_scores([reply.scores for reply in replies], [len(request.responses) for request in requests])
 
     def score(self, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[tuple[float, ...] | None]:
         """Scores that can be trusted: ``None`` for a solution with missing, surplus or non-finite scores."""
@@ -277,6 +364,12 @@ class Toolbox:
 
     def _step_scores(self, steps: tuple[Step, ...], scores_S: tuple[float, ...] | None) -> StepScores | None:
         return None if scores_S is None else StepScores(steps, scores_S, self.decision_rule.first_wrong(scores_S))
+
+
+def _kept_of(reply: ScoreReply) -> dict[str, Any]:
+    if reply.logprobs is None:
+        return {}
+    return {"logprob": reply.logprobs, "top_ids": reply.top_ids, "top_logprobs": reply.top_logprobs}
 
 
 def continue_rollout(start: Rollout, continuation: Continuation) -> Rollout:

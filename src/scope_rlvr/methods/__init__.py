@@ -1,65 +1,47 @@
-"""The methods, one file each, all on the same trainer."""
+"""The methods, one folder a family, and the parts that they are made of. Names are imported when they are asked for."""
 
-from typing import Annotated, get_args
+from __future__ import annotations
 
-from pydantic import Discriminator
+from typing import TYPE_CHECKING, Any
 
-from scope_rlvr.methods.correction.scope import Scope
-from scope_rlvr.methods.exploration.cure import Cure
-from scope_rlvr.methods.guided.ampo import Ampo
-from scope_rlvr.methods.guided.bread import Bread
-from scope_rlvr.methods.guided.critique_grpo import CritiqueGrpo
-from scope_rlvr.methods.guided.ghpo import Ghpo
-from scope_rlvr.methods.guided.guide import Guide
-from scope_rlvr.methods.guided.luffy import Luffy
-from scope_rlvr.methods.guided.prefix_rft import PrefixRft
-from scope_rlvr.methods.guided.rl_plus import RlPlus
-from scope_rlvr.methods.imitation.relift import ReLift
-from scope_rlvr.methods.imitation.sft import Sft
-from scope_rlvr.methods.imitation.sft_then_grpo import SftThenGrpo
-from scope_rlvr.methods.method import GuidedMethod, Method, ScoredMethod
-from scope_rlvr.methods.outcome.dapo import Dapo
-from scope_rlvr.methods.outcome.dr_grpo import DrGrpo
-from scope_rlvr.methods.outcome.grpo import Grpo
-from scope_rlvr.methods.outcome.gspo import Gspo
-from scope_rlvr.methods.outcome.rft import Rft
-from scope_rlvr.methods.process.prime import Prime
-from scope_rlvr.methods.process.process_reward import ProcessReward
-from scope_rlvr.methods.process.prof import Prof
-from scope_rlvr.methods.process.pure import Pure
-from scope_rlvr.methods.process.vppo import Vppo
+from scope_rlvr.methods.registry import METHODS, PARTS
 
-_Union = (
-    Ampo
-    | Bread
-    | CritiqueGrpo
-    | Cure
-    | Dapo
-    | DrGrpo
-    | Ghpo
-    | Grpo
-    | Gspo
-    | Guide
-    | Luffy
-    | PrefixRft
-    | Prime
-    | ProcessReward
-    | Prof
-    | Pure
-    | ReLift
-    | Rft
-    | RlPlus
-    | Scope
-    | Sft
-    | SftThenGrpo
-    | Vppo
-)
+if TYPE_CHECKING:
+    from scope_rlvr.methods.correction.scope import Scope as Scope
+    from scope_rlvr.methods.exploration.cure import Cure as Cure
+    from scope_rlvr.methods.guided.ampo import Ampo as Ampo
+    from scope_rlvr.methods.guided.bread import Bread as Bread
+    from scope_rlvr.methods.guided.critique_grpo import CritiqueGrpo as CritiqueGrpo
+    from scope_rlvr.methods.guided.ghpo import Ghpo as Ghpo
+    from scope_rlvr.methods.guided.guide import Guide as Guide
+    from scope_rlvr.methods.guided.guided import GuidedMethod as GuidedMethod
+    from scope_rlvr.methods.guided.luffy import Luffy as Luffy
+    from scope_rlvr.methods.guided.prefix_rft import PrefixRft as PrefixRft
+    from scope_rlvr.methods.guided.rl_plus import RlPlus as RlPlus
+    from scope_rlvr.methods.imitation.relift import ReLift as ReLift
+    from scope_rlvr.methods.imitation.sft import Sft as Sft
+    from scope_rlvr.methods.imitation.sft_then_grpo import SftThenGrpo as SftThenGrpo
+    from scope_rlvr.methods.method import AnyMethod as AnyMethod
+    from scope_rlvr.methods.method import Method as Method
+    from scope_rlvr.methods.outcome.dapo import Dapo as Dapo
+    from scope_rlvr.methods.outcome.dr_grpo import DrGrpo as DrGrpo
+    from scope_rlvr.methods.outcome.grpo import Grpo as Grpo
+    from scope_rlvr.methods.outcome.gspo import Gspo as Gspo
+    from scope_rlvr.methods.outcome.rft import Rft as Rft
+    from scope_rlvr.methods.process.prime import Prime as Prime
+    from scope_rlvr.methods.process.process_reward import ProcessReward as ProcessReward
+    from scope_rlvr.methods.process.prof import Prof as Prof
+    from scope_rlvr.methods.process.pure import Pure as Pure
+    from scope_rlvr.methods.process.vppo import Vppo as Vppo
 
-AnyMethod = Annotated[_Union, Discriminator("name")]
-"""A method as it stands in a run's configuration, told apart by ``name``."""
+__all__ = ["METHODS", "PARTS"]
 
-METHODS: dict[str, type[Method]] = {method.model_fields["name"].default: method for method in get_args(_Union)}
-"""Every method by its name."""
 
-__all__ = ["METHODS", "AnyMethod", "GuidedMethod", "Method", "ScoredMethod"]
-__all__ += [method.__name__ for method in METHODS.values()]
+def __getattr__(name: str) -> Any:
+    """A method's class, or one of the two that methods are made of, by its name."""
+    from scope_rlvr.methods.registry import imported, place_of
+
+    place = place_of(name)
+    if place is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return imported(place)

@@ -1,39 +1,51 @@
-"""What makes one method differ from another: a few small hooks, each with a default that is plain GRPO.
+"""A method: settings of a paper, parts of its own, and the hooks that are its own.
 
-A method is an immutable value: its options are its fields. The engine calls the hooks in this order, once a step:
-``sample`` for the rollouts, ``edit_groups`` after the verifier has spoken, ``credit`` once the rewards are known,
-``token_loss`` for each micro-batch. What a method has to remember between steps lies in ``Toolbox.memory``.
+A method is an immutable value: its options are its fields. GRPO is the method without parts. The steps of a training step
+call the hooks in the order in which they stand here; :mod:`scope_rlvr.methods.step` shows them together. What a method has
+to remember between steps lies in ``Toolbox.memory``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from enum import StrEnum
-from statistics import fmean
-from typing import ClassVar, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Self, TypeVar
 
-import torch
-from pydantic import Field
+from pydantic import Field, PlainValidator, SerializeAsAny, model_validator
 from torch import Tensor
 
-from scope_rlvr.core.groups import Group, Member, Role, StepScores, Streams
+from scope_rlvr.core.groups import Group, Member, Streams
 from scope_rlvr.core.settings import Settings
-from scope_rlvr.core.steps import Step
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Origin
-from scope_rlvr.formulas.advantages import (
-    Baseline,
-    Normalisation,
-    centred_rewards,
-    deviations,
-    normalise,
-    returns_to_go,
+from scope_rlvr.formulas.advantages import Baseline, Normalisation, centred_rewards, normalise
+from scope_rlvr.formulas.losses import Aggregation, Clip, Tokens, clipped_policy_loss
+from scope_rlvr.methods.parts.base import (
+    Advantage,
+    Estimator,
+    Family,
+    GroupEdit,
+    Loss,
+    Need,
+    Part,
+    ProblemSource,
+    Reward,
+    Status,
+    Term,
+    TokenAdvantages,
+    TokenWeight,
 )
-from scope_rlvr.formulas.losses import Aggregation, Clip, Masked, Shaped, TeacherTerm, Tokens, clipped_policy_loss
+from scope_rlvr.methods.reading import ReadBy, Reading
+from scope_rlvr.methods.registry import method_of, part_of
+from scope_rlvr.methods.streams import carrying, own_tokens, sampled_rewards, silent
 
-_Advantage = TypeVar("_Advantage")
-"""One number for a rollout, or one for each of its tokens."""
+AnyPart = Annotated[SerializeAsAny[Part], PlainValidator(part_of)]
+"""A part as it stands in a configuration: its ``kind``, or a table with ``kind`` and options."""
+
+_Part = TypeVar("_Part", bound=Part)
+
+_NEEDED_TO_READ = {ReadBy.REFERENCE: Need.REFERENCE, ReadBy.AVERAGE: Need.AVERAGE, ReadBy.TEACHER: Need.TEACHER_SCORES}
+
+_ONE_OF_A_KIND = (Family.PROBLEM_SOURCE, Family.ESTIMATOR, Family.LOSS)
+"""Families whose part takes the place of something, so that there can only be one."""
 
 
 class Method(Settings):
@@ -41,38 +53,108 @@ class Method(Settings):
 
     ``drop_flat_groups`` leaves groups in which every advantage is zero out of the normaliser as well. A method whose
     paper fixes normalisation, aggregation or clip has it as the default here; ``None`` is what the run's objective says.
+    ``parts`` are added to the method's own.
     """
 
     title: ClassVar[str]
     source: ClassVar[str]
+    status: ClassVar[Status] = Status.TEXT
+    """Where the formula was read."""
     changes: ClassVar[str]
     """What it changes, in a few words."""
     formula: ClassVar[str]
     """Advantage and token loss by default, in one line, as docs/methods.md explains the letters."""
+    departures: ClassVar[str] = ""
+    """What of its paper is not here, in a few words; the docstring says more."""
 
+    name: str = ""
+    parts: tuple[AnyPart, ...] = Field((), description="parts added to the method's own, by kind; see `docs/parts.md`")
     baseline: Baseline = Baseline.GROUP_MEAN
     drop_flat_groups: bool = False
     normalisation: Normalisation | None = None
     aggregation: Aggregation | None = None
     clip: Clip | None = None
 
+    # --- parts ------------------------------------------------------------------------------------------------
+
+    @property
+    def own_parts(self) -> tuple[Part, ...]:
+        """The parts that the method itself is made of."""
+        return ()
+
+    @property
+    def all_parts(self) -> tuple[Part, ...]:
+        """Its own parts and the added ones, in the order in which they act."""
+        order = list(Family)
+        return tuple(sorted((*self.own_parts, *self.parts), key=lambda part: order.index(part.family)))
+
+    def parts_of(self, family: type[_Part]) -> list[_Part]:
+        return [part for part in self.all_parts if isinstance(part, family)]
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        if not self.parts:
+            return self
+        parts = self.all_parts
+        kinds = [part.kind for part in parts]
+        for part in self.parts:
+            if kinds.count(part.kind) > 1:
+                raise ValueError(f"the part {part.kind!r} is there twice; leave one out")
+            for other in parts:
+                if other.kind in part.conflicts or part.kind in other.conflicts:
+                    raise ValueError(f"the parts {part.kind!r} and {other.kind!r} contradict each other; leave one out")
+            rivals = [p.kind for p in parts if p.family is part.family]
+            if part.family in _ONE_OF_A_KIND and len(rivals) > 1:
+                raise ValueError(
+                    f"the parts {' and '.join(map(repr, rivals))} both take the place of the {part.family.value}; leave one out"
+                )
+        return self
+
+    # --- needs ------------------------------------------------------------------------------------------------
+
+    @property
+    def own_needs(self) -> frozenset[Need]:
+        """What the method itself needs of a run, its parts aside."""
+        return frozenset()
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Everything without which the method cannot run."""
+        read = {_NEEDED_TO_READ[reading.by] for reading in self.readings if reading.by in _NEEDED_TO_READ}
+        return self.own_needs.union(read, *(part.needs for part in self.all_parts))
+
     @property
     def needs_step_scorer(self) -> bool:
-        return False
+        return Need.STEP_SCORER in self.needs
 
     @property
     def needs_teacher(self) -> bool:
-        return False
+        return bool(self.needs & {Need.TEACHER, Need.TEACHER_SCORES})
+
+    @property
+    def average_decay(self) -> float | None:
+        """Decay of the moving average of the policy that is read; ``None`` without one."""
+        return next((decay for part in self.all_parts if (decay := part.average_decay) is not None), None)
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """What models are asked about the rollouts before credit is given."""
+        return tuple(reading for part in self.all_parts for reading in part.readings)
 
     @property
     def draws_problems(self) -> bool:
-        """Whether groups may be of other problems than those that ``sample`` is given."""
-        return False
+        """Whether groups may be of other problems than those that are offered."""
+        return any(part.draws_problems for part in self.parts_of(GroupEdit)) or bool(self.parts_of(ProblemSource))
 
     @property
     def num_reserved_rows(self) -> int:
         """Rows a group may need beyond the rollouts that are sampled for it."""
-        return 0
+        return sum(part.num_reserved_rows for part in self.all_parts)
+
+    @property
+    def has_variable_rows(self) -> bool:
+        """Whether a group may take more rows than another, as long as the whole batch has no more than the trainer."""
+        return False
 
     def stage(self, step: int, num_steps: int) -> int:
         """Which part of the run a step (from 1) belongs to; the optimiser starts anew where a part begins."""
@@ -88,197 +170,114 @@ class Method(Settings):
         own = type(self)
         return own.stage is not Method.stage or own.learning_rate_factor is not Method.learning_rate_factor
 
+    # --- the stages of a step -----------------------------------------------------------------------------------
+
+    def choose(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
+        """The problems of a step, as groups without members: those that are offered, or as many others."""
+        chosen = list(groups)
+        for part in self.parts_of(ProblemSource):
+            chosen = part.choose(chosen, tools)
+        return chosen
+
     def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
         """The verified rollouts of each group, at most ``num_rollouts``; the groups given have no members yet."""
-        return tools.sample(groups, num_rollouts)
+        sampled = tools.sample(groups, num_rollouts)
+        for part in self.parts_of(GroupEdit):
+            sampled = part.resample(sampled, num_rollouts, tools)
+        return sampled
 
     def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
         """The groups that train, made from the groups that were sampled."""
-        return list(groups)
+        edited = list(groups)
+        for part in self.parts_of(GroupEdit):
+            edited = part.edit(edited, tools)
+        return edited
+
+    def prepare(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
+        """The groups after the reading pass, with what credit will want, and paid."""
+        prepared = list(groups)
+        for part in self.all_parts:
+            prepared = part.prepare(prepared, tools)
+            if isinstance(part, Reward):
+                prepared = part.pay(prepared, tools)
+        return prepared
 
     def credit(
         self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
     ) -> list[tuple[Streams, ...]]:
         """Streams for every member of every group. ``None`` is the reward of an unknown verdict."""
-        centred_PG = [
-            centred_rewards(rewards_G, self.baseline, _sampled_rewards(group, rewards_G))
+        counted_PG = [
+            rewards_G if all(part.counts(group) for part in self.parts_of(GroupEdit)) else [None] * len(rewards_G)
             for group, rewards_G in zip(groups, rewards_PG, strict=True)
         ]
-        advantage_PG = normalise(centred_PG, rewards_PG, normalisation)
+        advantage_PGT = self.advantages(groups, counted_PG, normalisation)
+        streams_PG = [
+            self._streams(group, rewards_G, advantage_GT)
+            for group, rewards_G, advantage_GT in zip(groups, counted_PG, advantage_PGT, strict=True)
+        ]
+        for reshaping in self.parts_of(Advantage):
+            streams_PG = reshaping.shape(groups, counted_PG, streams_PG)
+        for weighing in self.parts_of(TokenWeight):
+            streams_PG = weighing.weigh(groups, counted_PG, streams_PG)
+        return self._carried(groups, streams_PG)
+
+    def advantages(
+        self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
+    ) -> TokenAdvantages:
+        """The advantage of every token of every member: the estimator's, or reward minus baseline on all of them."""
+        for part in self.parts_of(Estimator):
+            return part.advantages(groups, rewards_PG, normalisation)
+        centred_PG = [
+            centred_rewards(rewards_G, self.baseline, sampled_rewards(group, rewards_G))
+            for group, rewards_G in zip(groups, rewards_PG, strict=True)
+        ]
         return [
-            self._streams(group, rewards_G, advantage_G, self.credit_member)
-            for group, rewards_G, advantage_G in zip(groups, rewards_PG, advantage_PG, strict=True)
+            [[advantage] * len(member.rollout) for member, advantage in zip(group.members, advantage_G, strict=True)]
+            for group, advantage_G in zip(groups, normalise(centred_PG, rewards_PG, normalisation), strict=True)
         ]
 
     def _streams(
-        self,
-        group: Group,
-        rewards_G: Sequence[float | None],
-        advantage_G: Sequence[_Advantage],
-        credit_member: Callable[[Member, _Advantage], Streams],
+        self, group: Group, rewards_G: Sequence[float | None], advantage_GT: Sequence[Sequence[float]]
     ) -> tuple[Streams, ...]:
         """Streams of a group: silent for unknown verdicts and, where flat groups are dropped, for a flat group."""
         streams_G = tuple(
-            silent(member) if reward is None else credit_member(member, advantage)
-            for member, reward, advantage in zip(group.members, rewards_G, advantage_G, strict=True)
+            silent(member) if reward is None else self.credit_tokens(member, advantage_T)
+            for member, reward, advantage_T in zip(group.members, rewards_G, advantage_GT, strict=True)
         )
         if self.drop_flat_groups and not any(any(streams.advantage_T) for streams in streams_G):
             return tuple(silent(member) for member in group.members)
         return streams_G
 
+    def _carried(self, groups: Sequence[Group], streams_PG: Sequence[tuple[Streams, ...]]) -> list[tuple[Streams, ...]]:
+        names = tuple(dict.fromkeys(name for part in self.all_parts for name in part.carries))
+        return [
+            tuple(carrying(streams, member, names) for member, streams in zip(group.members, streams_G, strict=True))
+            for group, streams_G in zip(groups, streams_PG, strict=True)
+        ]
+
     def credit_member(self, member: Member, advantage: float) -> Streams:
-        """Spread a rollout's advantage over its tokens."""
-        return own_tokens(member, [advantage] * len(member.rollout))
+        """The streams of a rollout all of whose tokens have one advantage."""
+        return self.credit_tokens(member, [advantage] * len(member.rollout))
+
+    def credit_tokens(self, member: Member, advantage_T: Sequence[float]) -> Streams:
+        """The streams of a rollout whose tokens have these advantages."""
+        return own_tokens(member, advantage_T)
 
     def token_loss(self, tokens: Tokens, clip: Clip) -> Tensor:
         """The loss of each token, ``(B, T)``."""
+        for part in self.parts_of(Loss):
+            return part.loss(tokens, clip)
         return clipped_policy_loss(tokens.logp_BT, tokens.old_logp_BT, tokens.advantage_BT, clip)
 
+    def term_weights(self, figures: Mapping[str, float], tools: Toolbox) -> dict[str, float]:
+        """The weight of each extra term in this step, by the term's kind."""
+        return {part.kind: part.weight_after(figures, tools) for part in self.parts_of(Term)}
 
-class GuidedMethod(Method):
-    """A method whose groups may hold a teacher's tokens: they train by ``teacher_term``, all others as in GRPO.
-
-    A teacher's token has its rollout's advantage where that is positive, times ``teacher_weight``; it is never pushed
-    away.
-    """
-
-    teacher_term: TeacherTerm = Shaped()
-    teacher_weight: float = Field(1.0, ge=0)
-
-    @property
-    def needs_teacher(self) -> bool:
-        return True
-
-    def teacher_advantage(self, advantage: float) -> float:
-        """The advantage of a teacher's tokens in a rollout with this one."""
-        return self.teacher_weight * max(0.0, advantage)
-
-    def credit_member(self, member: Member, advantage: float) -> Streams:
-        streams = super().credit_member(member, advantage)
-        if not member.rollout.num_tokens_from(Origin.TEACHER):
-            return streams
-        pull, counts = self.teacher_advantage(advantage), float(not isinstance(self.teacher_term, Masked))
-        is_teacher_T = [origin is Origin.TEACHER for origin in streams.origin_T]
-        return replace(
-            streams,
-            advantage_T=tuple(
-                pull if t and w else a
-                for t, w, a in zip(is_teacher_T, streams.weight_T, streams.advantage_T, strict=True)
-            ),
-            weight_T=tuple(w * counts if t else w for t, w in zip(is_teacher_T, streams.weight_T, strict=True)),
-        )
-
-    def token_loss(self, tokens: Tokens, clip: Clip) -> Tensor:
-        on_policy_BT = super().token_loss(tokens, clip)
-        if not tokens.is_teacher_BT.any():
-            return on_policy_BT
-        return torch.where(tokens.is_teacher_BT, self.teacher_term.loss(tokens, clip), on_policy_BT)
+    def learn(self, groups: Sequence[Group], tools: Toolbox) -> None:
+        """Hear the results of a step, once credit is given."""
+        for part in self.all_parts:
+            part.learn(groups, tools)
 
 
-class ScoredMethod(Method):
-    """A method whose credit differs from token to token, by what the step scorer says of every rollout.
-
-    A rollout without scores (the scorer failed) keeps the plain outcome credit. Normalisation divides by the deviation
-    of the rollouts' mean token advantages, which for an outcome reward is the deviation of the rewards.
-    """
-
-    @property
-    def needs_step_scorer(self) -> bool:
-        return True
-
-    def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
-        return tools.score_members(groups, lambda member: member.verdict.is_known)
-
-    def credit(
-        self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
-    ) -> list[tuple[Streams, ...]]:
-        advantage_PGT = self.advantages(groups, rewards_PG, normalisation)
-        return [
-            self._streams(group, rewards_G, advantage_GT, own_tokens)
-            for group, rewards_G, advantage_GT in zip(groups, rewards_PG, advantage_PGT, strict=True)
-        ]
-
-    def advantages(
-        self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
-    ) -> list[list[list[float]]]:
-        """The advantage of every token of every member."""
-        advantage_PGT = [self.group_advantages(g, rewards_G) for g, rewards_G in zip(groups, rewards_PG, strict=True)]
-        mean_PG = [
-            [None if r is None or not a_T else fmean(a_T) for a_T, r in zip(a_GT, rewards_G, strict=True)]
-            for a_GT, rewards_G in zip(advantage_PGT, rewards_PG, strict=True)
-        ]
-        return [
-            [[a / scale for a in a_T] for a_T in a_GT]
-            for a_GT, scale in zip(advantage_PGT, deviations(mean_PG, normalisation), strict=True)
-        ]
-
-    def group_advantages(self, group: Group, rewards_G: Sequence[float | None]) -> list[list[float]]:
-        """The advantage of every token of a group's members, before normalisation; of no account where the reward is unknown."""
-        raise NotImplementedError
-
-    def outcome_advantages(self, group: Group, rewards_G: Sequence[float | None]) -> tuple[float, ...]:
-        """Reward minus baseline for each member, as in GRPO."""
-        return centred_rewards(rewards_G, self.baseline, _sampled_rewards(group, rewards_G))
-
-
-class PaidSteps(StrEnum):
-    """Which of a rollout's step scores are paid.
-
-    ``AS_SCORED``: all. ``NOTHING_AFTER_ERROR``: those up to the first wrong step, its own included. A scorer that was
-    trained to find the first error (ProcessBench's task) says so with that step's score, which therefore counts; of a step
-    that builds on an error neither "right" nor "wrong" is true, and what it says there is an accident. Such steps are left
-    out of the reward, the mean and the deviation alike, as if the rollout had ended with its error. A score of 0 instead
-    would be lower than the mean and punish every further step as another error.
-    """
-
-    AS_SCORED = "as_scored"
-    NOTHING_AFTER_ERROR = "nothing_after_error"
-
-    def of(self, scores: StepScores) -> StepScores:
-        """The steps that are paid, with their scores.
-
-        >>> steps = (Step("a", 0, 2), Step("b", 2, 3), Step("c", 3, 6))
-        >>> PaidSteps.NOTHING_AFTER_ERROR.of(StepScores(steps, (0.9, 0.1, 0.8), first_wrong=1)).scores_S
-        (0.9, 0.1)
-        """
-        if self is PaidSteps.AS_SCORED or scores.first_wrong is None:
-            return scores
-        end = scores.first_wrong + 1
-        return StepScores(scores.steps[:end], scores.scores_S[:end], scores.first_wrong)
-
-
-class StepRewardMethod(ScoredMethod):
-    """A scored method that pays the scores themselves."""
-
-    paid_steps: PaidSteps = Field(
-        PaidSteps.AS_SCORED,
-        description="which scores count: all, or none after the first wrong step, where a scorer's words mean little",
-    )
-
-    def paid_scores(self, group: Group) -> list[StepScores | None]:
-        """What of each member's step scores counts; ``None`` without scores."""
-        return [None if m.step_scores is None else self.paid_steps.of(m.step_scores) for m in group.members]
-
-
-def paid_from_here(paid_S: Sequence[float], steps: Sequence[Step], num_tokens: int) -> list[float]:
-    """For each of ``num_tokens`` tokens what is paid from its step on; nothing after the last of ``steps``."""
-    paid_T = returns_to_go(paid_S, steps)
-    return paid_T + [0.0] * (num_tokens - len(paid_T))
-
-
-def own_tokens(member: Member, advantage_T: Sequence[float]) -> Streams:
-    """Streams with these advantages; tokens that the rollout shares with another one are left out."""
-    shared_T, own = [0.0] * member.num_shared_tokens, len(member.rollout) - member.num_shared_tokens
-    return Streams.of(member.rollout, [*shared_T, *advantage_T[member.num_shared_tokens :]], [*shared_T, *[1.0] * own])
-
-
-def silent(member: Member) -> Streams:
-    """Streams that train nothing and count nowhere: for unknown verdicts and dropped groups."""
-    num_tokens = len(member.rollout)
-    return Streams.of(member.rollout, [0.0] * num_tokens, [0.0] * num_tokens)
-
-
-def _sampled_rewards(group: Group, rewards_G: Sequence[float | None]) -> list[float | None]:
-    """Rewards of what the policy wrote unaided; a replaced failure has the verifier's alone."""
-    own = [reward for member, reward in zip(group.members, rewards_G, strict=True) if member.role is Role.SAMPLED]
-    return own + [member.verdict.pay for member in group.replaced]
+AnyMethod = Annotated[SerializeAsAny[Method], PlainValidator(method_of)]
+"""A method as it stands in a run's configuration: its ``name``, or a table with ``name`` and options."""

@@ -104,8 +104,8 @@ class OfflineSalvage:
             max_response_tokens=plan.max_response_tokens,
             seed=config.run.seed,
             steps=config.steps,
-            step_scorer=load_step_scorer(config, problems, policy) if settings.needs_step_scorer else None,
-            teacher=load_teacher(config, policy, problems) if settings.needs_teacher else None,
+            step_scorer=load_step_scorer(config, problems, policy) if settings.uses_step_scorer else None,
+            teacher=load_teacher(config, policy, problems) if settings.uses_teacher else None,
         )
 
     def run(self, advance: Callable[[int], None]) -> SalvageResult:

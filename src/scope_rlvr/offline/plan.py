@@ -92,7 +92,7 @@ class SalvagePlan:
         ]
 
     def _named(self, role: str) -> str:
-        needed = self.settings.needs_step_scorer if role == "scorer" else self.settings.needs_teacher
+        needed = self.settings.uses_step_scorer if role == "scorer" else self.settings.uses_teacher
         if not needed:
             return "none"
         return self.config.scorer.model if role == "scorer" else self._teacher
@@ -230,8 +230,8 @@ def _config(request: SalvageRequest) -> tuple[RunConfig, SalvageSettings, bool]:
 
 def _require_helpers(config: RunConfig, settings: SalvageSettings) -> None:
     for role, is_needed, section in (
-        ("scorer", settings.needs_step_scorer, config.scorer),
-        ("teacher", settings.needs_teacher, config.teacher),
+        ("scorer", settings.uses_step_scorer, config.scorer),
+        ("teacher", settings.uses_teacher, config.teacher),
     ):
         if is_needed and "model" not in section.model_fields_set:
             raise UserError(f"no {role} is named; give one by --{role}")

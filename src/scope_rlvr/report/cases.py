@@ -18,7 +18,7 @@ _MAX_CHARS = 1000
 _MAX_ROWS = 16
 
 
-class Part(StrEnum):
+class TextPart(StrEnum):
     """Who wrote a piece of a salvage, and what became of it.
 
     The failure was cut at the step that is ``REJECTED`` (the scorer calls it the first wrong one) or ``CUT`` (no scorer
@@ -39,7 +39,7 @@ class Part(StrEnum):
 class ShownStep:
     """One step as it is shown: its part, its 1-based number in the response, its text, its score if it has one."""
 
-    part: Part
+    part: TextPart
     number: int | None
     text: str
     score: float | None = None
@@ -213,26 +213,26 @@ def _failed_rows(story: dict[str, Any]) -> tuple[list[ShownStep], list[ShownStep
     for index, (step, char_end) in enumerate(zip(story["steps"], char_ends, strict=True)):
         score = story["step_scores"][index] if index < len(story["step_scores"]) else None
         if step["end"] <= num_kept:
-            kept.append(ShownStep(Part.KEPT, index + 1, _clipped(step["text"]), score))
+            kept.append(ShownStep(TextPart.KEPT, index + 1, _clipped(step["text"]), score))
             continue
         num_kept_chars = len(kept_text) - (char_end - len(step["text"])) if step["start"] < num_kept else 0
         if num_kept_chars > 0:
-            kept.append(ShownStep(Part.KEPT, index + 1, _clipped(step["text"][:num_kept_chars])))
+            kept.append(ShownStep(TextPart.KEPT, index + 1, _clipped(step["text"][:num_kept_chars])))
         part = _part_of_failure(index, story)
         failed.append(ShownStep(part, index + 1, _clipped(step["text"][max(0, num_kept_chars) :]), score))
     return kept, failed
 
 
-def _part_of_failure(index: int, story: dict[str, Any]) -> Part:
+def _part_of_failure(index: int, story: dict[str, Any]) -> TextPart:
     """The part of a step that was not kept."""
     first_wrong = story["first_wrong_step"]
     # Journals of older versions give the place of every cut as the first wrong step.
     cut = story.get("cut_step", first_wrong)
     if cut is None or index < cut:
-        return Part.GIVEN_UP
+        return TextPart.GIVEN_UP
     if index > cut:
-        return Part.DROPPED
-    return Part.REJECTED if index == first_wrong else Part.CUT
+        return TextPart.DROPPED
+    return TextPart.REJECTED if index == first_wrong else TextPart.CUT
 
 
 def _kept_text(story: dict[str, Any]) -> str:
@@ -243,7 +243,7 @@ def _kept_text(story: dict[str, Any]) -> str:
 def _attempted_rows(story: dict[str, Any]) -> tuple[list[ShownStep], int, int]:
     """What stands after the kept prefix in the attempt, with the tokens that the teacher and the policy wrote there."""
     rows: list[ShownStep] = []
-    tokens = {Part.TEACHER: 0, Part.CONTINUATION: 0}
+    tokens = {TextPart.TEACHER: 0, TextPart.CONTINUATION: 0}
     correction_at = {correction["at_token"]: correction for correction in story["corrections"]}
     at_token = 0
     for segment in story["attempt"] or ():
@@ -251,11 +251,11 @@ def _attempted_rows(story: dict[str, Any]) -> tuple[list[ShownStep], int, int]:
         by_teacher = segment["origin"] == Origin.TEACHER
         if not by_teacher and not rows:
             continue
-        part = Part.TEACHER if by_teacher else Part.CONTINUATION
+        part = TextPart.TEACHER if by_teacher else TextPart.CONTINUATION
         tokens[part] += len(segment["token_ids"])
         score = correction_at.get(start, {}).get("score") if by_teacher else None
         rows += [ShownStep(part, None, _clipped(text), score) for text in _paragraphs(segment["text"])]
-    return rows, tokens[Part.TEACHER], tokens[Part.CONTINUATION]
+    return rows, tokens[TextPart.TEACHER], tokens[TextPart.CONTINUATION]
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -275,5 +275,5 @@ def _shortened(rows: list[ShownStep], *, keep_end: bool) -> tuple[ShownStep, ...
     num_last = _MAX_ROWS - 4 if keep_end else 1
     num_first = _MAX_ROWS - 1 - num_last
     hidden = len(rows) - num_first - num_last
-    gap = ShownStep(Part.OMITTED, None, f"{hidden} steps more; see rollouts.jsonl")
+    gap = ShownStep(TextPart.OMITTED, None, f"{hidden} steps more; see rollouts.jsonl")
     return (*rows[:num_first], gap, *rows[-num_last:])

@@ -14,8 +14,8 @@ from scope_rlvr.report.cases import (
     Case,
     FailureEntry,
     FailureIndex,
-    Part,
     ShownStep,
+    TextPart,
     case_of,
     count_outcomes,
     index_failures,
@@ -25,26 +25,26 @@ from scope_rlvr.report.reading import ReportError, method_name, read_run
 from scope_rlvr.report.wording import GROUP_CLASSES, meaning
 
 PART_STYLE = {
-    Part.KEPT: "#4f8ff7",
-    Part.REJECTED: "#e8662f",
-    Part.CUT: "bold",
-    Part.TEACHER: "bold #d869c4",
-    Part.CONTINUATION: "#16a97c",
-    Part.DROPPED: "dim",
-    Part.GIVEN_UP: "dim",
-    Part.OMITTED: "dim italic",
+    TextPart.KEPT: "#4f8ff7",
+    TextPart.REJECTED: "#e8662f",
+    TextPart.CUT: "bold",
+    TextPart.TEACHER: "bold #d869c4",
+    TextPart.CONTINUATION: "#16a97c",
+    TextPart.DROPPED: "dim",
+    TextPart.GIVEN_UP: "dim",
+    TextPart.OMITTED: "dim italic",
 }
 """Told apart by any eye, readable on a dark and on a light terminal; every line says its part in words, too."""
 
 _LABEL = {
-    Part.KEPT: "✓ kept",
-    Part.REJECTED: "✗ first wrong",
-    Part.CUT: "✂ cut here",
-    Part.TEACHER: "◆ teacher",
-    Part.CONTINUATION: "▸ policy",
-    Part.DROPPED: "  dropped",
-    Part.GIVEN_UP: "  given up",
-    Part.OMITTED: "  …",
+    TextPart.KEPT: "✓ kept",
+    TextPart.REJECTED: "✗ first wrong",
+    TextPart.CUT: "✂ cut here",
+    TextPart.TEACHER: "◆ teacher",
+    TextPart.CONTINUATION: "▸ policy",
+    TextPart.DROPPED: "  dropped",
+    TextPart.GIVEN_UP: "  given up",
+    TextPart.OMITTED: "  …",
 }
 
 
@@ -124,13 +124,13 @@ def _case_view(case: Case) -> Group:
     table.add_column(justify="right", no_wrap=True)
     _add_rows(table, case.kept)
     _add_rows(table, case.failed)
-    table.add_row(*_verdict("wrong", case.failed_answer, PART_STYLE[Part.REJECTED]))
+    table.add_row(*_verdict("wrong", case.failed_answer, PART_STYLE[TextPart.REJECTED]))
     table.add_row(Text("instead", style="dim"))
     _add_rows(table, case.attempted)
     if case.is_admitted:
-        table.add_row(*_verdict("admitted", case.attempt_answer, f"bold {PART_STYLE[Part.CONTINUATION]}"))
+        table.add_row(*_verdict("admitted", case.attempt_answer, f"bold {PART_STYLE[TextPart.CONTINUATION]}"))
     else:
-        table.add_row(*_verdict(case.outcome, case.attempt_answer, PART_STYLE[Part.REJECTED]))
+        table.add_row(*_verdict(case.outcome, case.attempt_answer, PART_STYLE[TextPart.REJECTED]))
     return Group(head, table)
 
 

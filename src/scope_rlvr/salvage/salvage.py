@@ -40,8 +40,8 @@ def salvage(groups: Sequence[Group], settings: SalvageSettings, tools: Toolbox) 
 
 def _require_helpers(settings: SalvageSettings, tools: Toolbox) -> None:
     for what, is_missing in (
-        ("step scorer", settings.needs_step_scorer and tools.step_scorer is None),
-        ("teacher", settings.needs_teacher and tools.teacher is None),
+        ("step scorer", settings.uses_step_scorer and tools.step_scorer is None),
+        ("teacher", settings.uses_teacher and tools.teacher is None),
     ):
         if is_missing:
             raise ValueError(f"salvaging needs a {what}, and none was given; name one, or set max_salvages to 0")

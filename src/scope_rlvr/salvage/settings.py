@@ -206,14 +206,14 @@ class SalvageSettings(Settings):
     show_reference: bool = False
 
     @property
-    def needs_step_scorer(self) -> bool:
+    def uses_step_scorer(self) -> bool:
         """Whether these settings ask the step scorer anything."""
         locates = self.cut.needs_step_scorer or self.max_rounds > 1
         guards = self.guards.low_score and isinstance(self.mode, OneStep)
         return self.max_salvages > 0 and (locates or guards)
 
     @property
-    def needs_teacher(self) -> bool:
+    def uses_teacher(self) -> bool:
         """Whether these settings ask the teacher anything."""
         writes = not isinstance(self.mode, NoTeacher) or self.fallback is Fallback.SUFFIX
         return self.max_salvages > 0 and writes

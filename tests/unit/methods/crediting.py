@@ -17,7 +17,8 @@ def credited(
     method: Method, *texts: str, tools: Toolbox | None = None, normalisation: Normalisation = Normalisation.NONE
 ) -> tuple[Group, tuple[Streams, ...]]:
     """The edited group of some responses, and its streams."""
-    groups = method.edit_groups([group(*texts)], tools or toolbox())
+    tools = tools or toolbox()
+    groups = method.prepare(method.edit_groups([group(*texts)], tools), tools)
     return groups[0], method.credit(groups, pays(groups), normalisation)[0]
 
 

@@ -45,7 +45,7 @@ def test_scores_and_outcomes_have_each_their_own_deviation():
 
 def test_the_deviation_of_the_batch_is_that_of_all_scores():
     method, tools = ProcessReward(), toolbox()
-    groups = method.edit_groups([group(FAILURE, RIGHT), group("bad|", RIGHT)], tools)
+    groups = method.prepare([group(FAILURE, RIGHT), group("bad|", RIGHT)], tools)
     streams = method.credit(groups, pays(groups), Normalisation.BATCH_STD)
     outcome, scale = 0.5 / (stdev([0, 1, 0, 1]) + 1e-4), stdev([*POOL, 0.1, 0.9]) + 1e-4
     assert streams[0][1].advantage_T[0] == pytest.approx(outcome + 0.2 / scale)

@@ -13,6 +13,7 @@ from scope_rlvr.core.types import Outcome
 from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.methods import Grpo, Prof
 from scope_rlvr.methods.metrics import group_tally
+from scope_rlvr.methods.parts.edits import ConsistencyFilter
 from tests.doubles import TableScorer, group, plain, toolbox
 from tests.unit.methods.crediting import credited, pays, runs
 
@@ -51,7 +52,7 @@ def test_it_is_the_mean_over_the_steps_that_counts():
     [(4, 4, 4, 2), (1, 7, 4, 1), (7, 1, 4, 3), (0, 8, 4, 0), (8, 0, 4, 4), (4, 4, 5, 3), (4, 4, 8, 4), (1, 0, 1, 1)],
 )
 def test_the_classes_are_balanced_as_far_as_they_reach(num_right, num_wrong, num_kept, expected):
-    assert Prof.num_right_kept(num_right, num_wrong, num_kept) == expected
+    assert ConsistencyFilter.num_right_kept(num_right, num_wrong, num_kept) == expected
     products = {k: k * (num_kept - k) for k in range(num_right + 1) if 0 <= num_kept - k <= num_wrong}
     assert products[expected] == max(products.values())
 

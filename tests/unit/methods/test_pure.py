@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.methods import Grpo, Pure
-from scope_rlvr.methods.process.pure import min_form
+from scope_rlvr.methods.parts.estimators import min_form
 from tests.doubles import TableScorer, toolbox
 from tests.unit.methods.crediting import credited, is_silent, runs
 

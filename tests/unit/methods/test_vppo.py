@@ -127,7 +127,7 @@ def test_right_rollouts_are_never_pushed_away_and_good_prefixes_fare_better_than
         if member.verdict.is_right:
             assert min(streams.advantage_T) >= -1e-9
         assert list(streams.advantage_T) == sorted(streams.advantage_T, reverse=True)
-        if positive and not member.verdict.is_right and method._num_good_tokens(member):
+        if positive and not member.verdict.is_right and method.own_parts[0]._num_good_tokens(member):
             assert streams.advantage_T[0] >= 0
 
 

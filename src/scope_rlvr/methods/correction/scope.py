@@ -13,7 +13,8 @@ from scope_rlvr.core.groups import Group, Member, Role, Streams
 from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.losses import NegativeLogLikelihood, TeacherTerm
-from scope_rlvr.methods.method import GuidedMethod
+from scope_rlvr.methods.guided.guided import GuidedMethod
+from scope_rlvr.methods.parts.base import Need
 from scope_rlvr.salvage.salvage import salvage
 from scope_rlvr.salvage.settings import Insertion, SalvageSettings
 
@@ -93,19 +94,26 @@ class Scope(SalvageSettings, GuidedMethod):
     teacher_term: TeacherTerm = NegativeLogLikelihood()
 
     @property
+    def own_needs(self) -> frozenset[Need]:
+        uses = {Need.STEP_SCORER: self.uses_step_scorer, Need.TEACHER: self.uses_teacher}
+        return frozenset(need for need, is_needed in uses.items() if is_needed)
+
+    @property
     def num_reserved_rows(self) -> int:
-        return 0 if self.insertion is Insertion.REPLACE else self.max_salvages
+        return super().num_reserved_rows + (0 if self.insertion is Insertion.REPLACE else self.max_salvages)
 
     def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
-        return salvage(groups, self, tools)
+        return super().edit_groups(salvage(groups, self, tools), tools)
 
-    def credit_member(self, member: Member, advantage: float) -> Streams:
-        """The advantage over kept prefix, teacher step and continuation, as the options say."""
-        streams = super().credit_member(member, advantage)
+    def credit_tokens(self, member: Member, advantage_T: Sequence[float]) -> Streams:
+        """The advantages over kept prefix, teacher step and continuation, as the options say."""
+        streams = super().credit_tokens(member, advantage_T)
         if member.role is Role.SALVAGED:
-            return _with_start(streams, member, _num_kept(member), *self.prefix_credit.credit(advantage))
-        if self.failure_credit is FailureCredit.SPARE_PREFIX and advantage < 0:
-            return _with_start(streams, member, _num_right(member), 0.0, 1.0)
+            return _with_start(
+                streams, member, [self.prefix_credit.credit(a) for a in advantage_T[: _num_kept(member)]]
+            )
+        if self.failure_credit is FailureCredit.SPARE_PREFIX:
+            return _with_start(streams, member, [(max(0.0, a), 1.0) for a in advantage_T[: _num_right(member)]])
         return streams
 
 
@@ -120,11 +128,11 @@ def _num_right(member: Member) -> int:
     return 0 if record is None or record.first_wrong_step is None else record.steps[record.first_wrong_step].start
 
 
-def _with_start(streams: Streams, member: Member, num_tokens: int, advantage: float, weight: float) -> Streams:
-    """Other credit for the first ``num_tokens`` tokens, without those that another rollout trains."""
-    own = range(member.num_shared_tokens, num_tokens)
+def _with_start(streams: Streams, member: Member, start: Sequence[tuple[float, float]]) -> Streams:
+    """Other credit, advantage and weight, for the first tokens, those aside that do not train here at all."""
+    own = range(member.num_shared_tokens, len(start))
     return replace(
         streams,
-        advantage_T=tuple(advantage if t in own else a for t, a in enumerate(streams.advantage_T)),
-        weight_T=tuple(weight if t in own else w for t, w in enumerate(streams.weight_T)),
+        advantage_T=tuple(start[t][0] if t in own else a for t, a in enumerate(streams.advantage_T)),
+        weight_T=tuple(start[t][1] if t in own else w for t, w in enumerate(streams.weight_T)),
     )

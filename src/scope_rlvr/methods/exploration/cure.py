@@ -74,7 +74,7 @@ class Cure(Method):
         problems = [group.problem for group in fresh for _ in range(num_branched)]
         branches = [
             replace(member, role=Role.BRANCHED, num_shared_tokens=len(start))
-            for member, start in zip(tools.judge(list(zip(problems, rollouts, strict=True))), starts, strict=True)
+            for member, start in zip(tools.verified(list(zip(problems, rollouts, strict=True))), starts, strict=True)
         ]
         return [
             replace(group, members=(*group.members, *branches[i * num_branched : (i + 1) * num_branched]))

@@ -11,8 +11,8 @@ from pydantic import Field
 from scope_rlvr.core.groups import Group
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import distinct_traces, replace_failures, rescue_unsolved
-from scope_rlvr.methods.method import GuidedMethod
 
 
 class Ampo(GuidedMethod):

@@ -14,8 +14,8 @@ from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Rollout
 from scope_rlvr.formulas.losses import Masked, TeacherTerm
+from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import replace_failures, rescue_unsolved, teacher_traces
-from scope_rlvr.methods.method import GuidedMethod
 
 
 class Bread(GuidedMethod):
@@ -62,7 +62,7 @@ class Bread(GuidedMethod):
             starts = [(i, prefixes[i][number]) for i in trying for _ in range(self.num_continuations)]
             rollouts = tools.extend([start for _, start in starts], "continuation", "anchor", number)
             attempts = [(unsolved[i].problem, rollout) for (i, _), rollout in zip(starts, rollouts, strict=True)]
-            for (i, _), member in zip(starts, tools.judge(attempts), strict=True):
+            for (i, _), member in zip(starts, tools.verified(attempts), strict=True):
                 if member.verdict.is_right:
                     found.setdefault(i, replace(member, role=Role.GUIDED))
         return [replace_failures(g, [found[i]] if i in found else [], rng) for i, g in enumerate(unsolved)]

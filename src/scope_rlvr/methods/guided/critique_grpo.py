@@ -14,8 +14,9 @@ from scope_rlvr.core.prompts import fill
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Outcome, Problem, Rollout
+from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import off_policy, put_in_place
-from scope_rlvr.methods.method import GuidedMethod
+from scope_rlvr.methods.parts.base import Need
 
 REFINEMENT = (
     "{prompt}\n\nA previous attempt:\n\n{attempt}\n\nThis attempt is wrong; the right answer is {reference}. "
@@ -56,8 +57,8 @@ class CritiqueGrpo(GuidedMethod):
     )
 
     @property
-    def needs_teacher(self) -> bool:
-        return False
+    def own_needs(self) -> frozenset[Need]:
+        return frozenset()
 
     def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
         rng = random.Random(derive_seed(tools.seed, "refinements"))
@@ -76,7 +77,9 @@ class CritiqueGrpo(GuidedMethod):
         ]
         starts = [Rollout(self._prompt(groups[g].problem, groups[g].members[i], tools), ()) for g, i in failures]
         rollouts = tools.extend(starts, "continuation", "refinements")
-        judged = tools.judge([(groups[g].problem, rollout) for (g, _), rollout in zip(failures, rollouts, strict=True)])
+        judged = tools.verified(
+            [(groups[g].problem, rollout) for (g, _), rollout in zip(failures, rollouts, strict=True)]
+        )
         refined: list[dict[int, Member]] = [{} for _ in groups]
         for (g, i), member in zip(failures, judged, strict=True):
             if member.verdict.is_right:

@@ -15,6 +15,7 @@ from scope_rlvr.core.types import Rollout
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.guided.traces import PROMPT_THEN_HINT, hinted_prompt, rescue_unsolved, sample_with_hints
 from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.parts.base import Need
 
 
 class Ghpo(Method):
@@ -58,8 +59,8 @@ class Ghpo(Method):
         return shares
 
     @property
-    def needs_teacher(self) -> bool:
-        return True
+    def own_needs(self) -> frozenset[Need]:
+        return frozenset({Need.TEACHER})
 
     def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
         return rescue_unsolved(groups, lambda unsolved: self._hinted(unsolved, tools))

@@ -12,6 +12,7 @@ from scope_rlvr.core.groups import Group, Member
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Origin, Rollout
 from scope_rlvr.formulas.losses import ShapedRatio, TeacherTerm
+from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import (
     PROMPT_THEN_HINT,
     hinted_prompt,
@@ -20,7 +21,6 @@ from scope_rlvr.methods.guided.traces import (
     rescue_unsolved,
     sample_with_hints,
 )
-from scope_rlvr.methods.method import GuidedMethod
 
 
 class Guide(GuidedMethod):

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from scope_rlvr.core.groups import Group
 from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import distinct_traces
-from scope_rlvr.methods.method import GuidedMethod
 
 
 class WholeTraces(GuidedMethod):

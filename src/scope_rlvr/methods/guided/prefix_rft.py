@@ -17,8 +17,8 @@ from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Rollout
 from scope_rlvr.formulas.losses import Clip, Clipped, TeacherTerm, Tokens
+from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import first_part, teacher_traces
-from scope_rlvr.methods.method import GuidedMethod
 
 
 class PrefixRft(GuidedMethod):
@@ -72,7 +72,7 @@ class PrefixRft(GuidedMethod):
             if trace is not None and len(trace.rollout) > 1:
                 starts[i] = first_part(trace.rollout, share)
         hybrids = tools.extend(list(starts.values()), "continuation", "hybrid")
-        judged = tools.judge([(groups[i].problem, hybrid) for i, hybrid in zip(starts, hybrids, strict=True)])
+        judged = tools.verified([(groups[i].problem, hybrid) for i, hybrid in zip(starts, hybrids, strict=True)])
         added = {i: (replace(member, role=Role.GUIDED),) for i, member in zip(starts, judged, strict=True)}
         return [replace(group, members=group.members + added.get(i, ())) for i, group in enumerate(groups)]
 

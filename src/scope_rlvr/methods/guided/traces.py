@@ -23,7 +23,7 @@ def teacher_traces(groups: Sequence[Group], tools: Toolbox, *names: int | str) -
         fits = reply.error is None and writing.finished and len(writing.segment) <= tools.max_response_tokens
         written.append(start.then(writing.segment) if fits else None)
     attempts = [(g.problem, rollout) for g, rollout in zip(groups, written, strict=True) if rollout is not None]
-    members = iter(tools.judge(attempts))
+    members = iter(tools.verified(attempts))
     judged = [None if rollout is None else next(members) for rollout in written]
     return [replace(m, role=Role.GUIDED) if m is not None and m.verdict.is_right else None for m in judged]
 
@@ -112,7 +112,7 @@ def sample_with_hints(
         starts = {i: begin(groups[i], first_part(t.rollout, share)) for i in trying if (t := traces[i]) is not None}
         places = [i for i in trying for _ in groups[i].members]
         rollouts = tools.extend([starts[i] for i in places], "continuation", "hint", str(share))
-        judged = tools.judge([(groups[i].problem, rollout) for i, rollout in zip(places, rollouts, strict=True)])
+        judged = tools.verified([(groups[i].problem, rollout) for i, rollout in zip(places, rollouts, strict=True)])
         for i in trying:
             members = tuple(replace(m, role=Role.GUIDED) for j, m in zip(places, judged, strict=True) if j == i)
             if any(member.verdict.is_right for member in members):

@@ -10,8 +10,8 @@ from scope_rlvr.core.groups import Group, Role, Streams
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import NegativeLogLikelihood, TeacherTerm
+from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import teacher_traces
-from scope_rlvr.methods.method import GuidedMethod
 
 
 class Imitation(GuidedMethod):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.core.groups import Group, GroupClass, Member, Streams
-from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.parts.base import Part
+from scope_rlvr.methods.parts.edits import RedrawFlatGroups
+from scope_rlvr.methods.parts.rewards import OverlongPenalty
 
 
 class Dapo(Method):
@@ -51,45 +50,10 @@ class Dapo(Method):
     clip: Clip | None = Clip(low=0.2, high=0.28)
 
     @property
-    def draws_problems(self) -> bool:
-        return True
+    def own_parts(self) -> tuple[Part, ...]:
+        redraw = RedrawFlatGroups(max_rounds=self.max_rounds, train_flat_groups=not self.drop_flat_groups)
+        return redraw, OverlongPenalty.of(self)
 
     def length_penalty(self, num_tokens: int, max_tokens: int) -> float:
         """What a response of this length is charged: 0 or less."""
-        buffer = self.overlong_share * max_tokens
-        excess = min(max(0.0, num_tokens - (max_tokens - buffer)), buffer)
-        return -self.overlong_penalty * excess / buffer if excess else 0.0
-
-    def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
-        sampled = tools.sample(groups, num_rollouts)
-        for number in range(self.max_rounds):
-            flat = [i for i, group in enumerate(sampled) if group.group_class is not GroupClass.MIXED]
-            if not flat:
-                break
-            fresh = tools.sample(tools.fresh_problems(len(flat), number), num_rollouts, "redraw", number)
-            for i, group in zip(flat, fresh, strict=True):
-                sampled[i] = group if group.group_class is GroupClass.MIXED else sampled[i]
-        return sampled
-
-    def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
-        return [
-            replace(group, members=tuple(self._charged(member, tools.max_response_tokens) for member in group.members))
-            for group in groups
-        ]
-
-    def _charged(self, member: Member, max_tokens: int) -> Member:
-        pay, penalty = member.verdict.pay, self.length_penalty(len(member.rollout), max_tokens)
-        if pay is None or not penalty:
-            return member
-        return replace(member, verdict=replace(member.verdict, reward=pay + penalty))
-
-    def credit(
-        self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
-    ) -> list[tuple[Streams, ...]]:
-        """As in GRPO; the lengths of responses that are all right, or all wrong, teach nothing."""
-        is_used_P = [group.group_class is GroupClass.MIXED or not self.drop_flat_groups for group in groups]
-        return super().credit(
-            groups,
-            [r_G if is_used else [None] * len(r_G) for r_G, is_used in zip(rewards_PG, is_used_P, strict=True)],
-            normalisation,
-        )
+        return OverlongPenalty.of(self).charge(num_tokens, max_tokens)

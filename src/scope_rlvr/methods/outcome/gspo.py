@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch
-from torch import Tensor
-
 from scope_rlvr.formulas.advantages import Normalisation
-from scope_rlvr.formulas.losses import Aggregation, Clip, Tokens, clipped_policy_loss
+from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.parts.base import Part
+from scope_rlvr.methods.parts.losses import SequenceRatio
 
 
 class Gspo(Method):
@@ -23,11 +22,6 @@ class Gspo(Method):
     On the first pass over fresh rollouts ``s_i`` is 1 and this is GRPO with a mean over sequences;
     ``objective.updates_per_batch`` above 1 makes the difference. Source: Zheng et al. 2025, sections 4.1 and 4.3; clip
     from section 5.1.
-
-    >>> logp = torch.log(torch.tensor([[0.5, 0.4, 0.9]]))
-    >>> old = torch.log(torch.tensor([[0.5, 0.1, 0.1]]))
-    >>> sequence_log_ratio(logp, old, torch.tensor([[1.0, 1.0, 0.0]])).exp()  # (0.2 / 0.05) ** 0.5
-    tensor([[2., 2., 2.]])
     """
 
     title: ClassVar[str] = "GSPO"
@@ -40,17 +34,6 @@ class Gspo(Method):
     aggregation: Aggregation | None = Aggregation.SEQUENCE_MEAN
     clip: Clip | None = Clip(low=3e-4, high=4e-4)
 
-    def token_loss(self, tokens: Tokens, clip: Clip) -> Tensor:
-        log_ratio_BT = sequence_log_ratio(tokens.logp_BT, tokens.old_logp_BT, tokens.weight_BT)
-        return clipped_policy_loss(log_ratio_BT, torch.zeros_like(log_ratio_BT), tokens.advantage_BT, clip)
-
-
-def sequence_log_ratio(logp_BT: Tensor, old_logp_BT: Tensor, weight_BT: Tensor) -> Tensor:
-    """``log s`` of each token's sequence, with the gradient of the token's own log-probability.
-
-    The mean over the weighted tokens; 0 in a row without weight.
-    """
-    own_BT = torch.where(weight_BT > 0, logp_BT - old_logp_BT, 0.0)
-    num_B1 = weight_BT.sum(-1, keepdim=True)
-    mean_B1 = (own_BT * weight_BT).sum(-1, keepdim=True) / torch.where(num_B1 > 0, num_B1, 1.0)
-    return mean_B1.detach() + own_BT - own_BT.detach()
+    @property
+    def own_parts(self) -> tuple[Part, ...]:
+        return (SequenceRatio(),)

@@ -10,7 +10,8 @@ from torch import Tensor
 from scope_rlvr.core.groups import Group, Streams
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Clip, Tokens
-from scope_rlvr.methods.method import Method, silent
+from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.streams import silent
 
 
 class Rft(Method):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from statistics import fmean
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.core.groups import Group
 from scope_rlvr.formulas.advantages import Baseline, Normalisation
-from scope_rlvr.methods.method import StepRewardMethod, paid_from_here
+from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.parts.base import Part
+from scope_rlvr.methods.parts.estimators import PaidSteps, PrimeCredit
 
 
-class Prime(StepRewardMethod):
+class Prime(Method):
     """Leave-one-out of two sources of reward, each on its own, then summed from each token to the end.
 
     ``Â_t = process_weight · Σ_{s ≥ s(t)} (p_{i,s} − mean_{j≠i} p̄_j) + (r_i − mean_{j≠i} r_j)``, ``p̄_j`` the mean score
@@ -45,23 +44,14 @@ class Prime(StepRewardMethod):
     )
 
     name: Literal["prime"] = "prime"
+    paid_steps: PaidSteps = Field(
+        PaidSteps.AS_SCORED,
+        description="which scores count: all, or none after the first wrong step, where a scorer's words mean little",
+    )
     process_weight: float = Field(1.0, ge=0, description="factor on the advantage from step scores")
     baseline: Baseline = Baseline.LEAVE_ONE_OUT
     normalisation: Normalisation | None = Normalisation.NONE
 
-    def group_advantages(self, group: Group, rewards_G: Sequence[float | None]) -> list[list[float]]:
-        scores_G = self.paid_scores(group)
-        mean_scores = {i: fmean(scores.scores_S) for i, scores in enumerate(scores_G) if scores and scores.scores_S}
-        advantage_GT = []
-        for i, (member, scores, outcome) in enumerate(
-            zip(group.members, scores_G, self.outcome_advantages(group, rewards_G), strict=True)
-        ):
-            others = [mean for j, mean in mean_scores.items() if j != i]
-            if scores is None or not others:
-                advantage_GT.append([outcome] * len(member.rollout))
-                continue
-            baseline = fmean(others)
-            paid_S = [self.process_weight * (score - baseline) for score in scores.scores_S]
-            paid_T = paid_from_here(paid_S, scores.steps, len(member.rollout))
-            advantage_GT.append([outcome + paid for paid in paid_T])
-        return advantage_GT
+    @property
+    def own_parts(self) -> tuple[Part, ...]:
+        return (PrimeCredit.of(self),)

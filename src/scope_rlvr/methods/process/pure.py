@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.core.groups import Group, StepScores
 from scope_rlvr.formulas.advantages import Baseline, Normalisation
-from scope_rlvr.methods.method import StepRewardMethod, paid_from_here
+from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.parts.base import Part
+from scope_rlvr.methods.parts.estimators import MinForm, PaidSteps
 
 
-class Pure(StepRewardMethod):
+class Pure(Method):
     """Min-form credit assignment, with verifiable rewards.
 
     With ``r_s = 2p_s − 1`` for the score p of a step: ``r*_s = r_s · softmax(−r/T)_s``, nearly all of it on the worst step.
@@ -26,8 +25,8 @@ class Pure(StepRewardMethod):
     here, so that the steps' baselines add up to the response's. Only rollouts with scores enter ``b``; with no other one
     scored there is no process part. Source: Cheng et al. 2025, "Stop Summation"; released code, PRM and verifier.
 
-    >>> [round(reward, 4) for reward in min_form([1.0, 0.0, 1.0], temperature=0.1)]
-    [0.0, -1.0, 0.0]
+    >>> Pure().own_parts[0].kind
+    'min_form'
     """
 
     title: ClassVar[str] = "PURE"
@@ -38,41 +37,16 @@ class Pure(StepRewardMethod):
     )
 
     name: Literal["pure"] = "pure"
+    paid_steps: PaidSteps = Field(
+        PaidSteps.AS_SCORED,
+        description="which scores count: all, or none after the first wrong step, where a scorer's words mean little",
+    )
     temperature: float = Field(0.1, gt=0, description="of the softmax; the lower, the nearer to the minimum")
     outcome_weight: float = Field(1.0, ge=0, description="factor on the advantage from the outcome")
     train_step_ends: bool = Field(False, description="train the tokens that separate steps, too")
     baseline: Baseline = Baseline.LEAVE_ONE_OUT
     normalisation: Normalisation | None = Normalisation.NONE
 
-    def group_advantages(self, group: Group, rewards_G: Sequence[float | None]) -> list[list[float]]:
-        scored = {i: scores for i, scores in enumerate(self.paid_scores(group)) if scores is not None}
-        rewards = {i: min_form(scores.scores_S, self.temperature) for i, scores in scored.items()}
-        advantage_GT = []
-        for i, (member, outcome) in enumerate(
-            zip(group.members, self.outcome_advantages(group, rewards_G), strict=True)
-        ):
-            others = [j for j in scored if j != i]
-            num_tokens = sum(step.end - step.start for j in others for step in scored[j].steps)
-            process_T = [0.0] * len(member.rollout)
-            if i in scored and num_tokens:
-                per_token = math.fsum(r for j in others for r in rewards[j]) / num_tokens
-                process_T = self._process(scored[i], rewards[i], per_token, len(member.rollout))
-            advantage_T = [process + self.outcome_weight * outcome for process in process_T]
-            if member.step_scores is not None and not self.train_step_ends:
-                for step in member.step_scores.steps[:-1]:
-                    advantage_T[step.end - 1] = 0.0
-            advantage_GT.append(advantage_T)
-        return advantage_GT
-
-    @staticmethod
-    def _process(scores: StepScores, rewards_S: Sequence[float], per_token: float, num_tokens: int) -> list[float]:
-        paid_S = [r - per_token * (step.end - step.start) for r, step in zip(rewards_S, scores.steps, strict=True)]
-        return paid_from_here(paid_S, scores.steps, num_tokens)
-
-
-def min_form(scores_S: Sequence[float], temperature: float) -> list[float]:
-    """Rewards of steps with these scores: their sum is close to the lowest of ``2p − 1`` and is paid there."""
-    reward_S = [2 * score - 1 for score in scores_S]
-    lowest = min(reward_S, default=0.0)
-    pull_S = [math.exp((lowest - reward) / temperature) for reward in reward_S]
-    return [reward * pull / math.fsum(pull_S) for reward, pull in zip(reward_S, pull_S, strict=True)]
+    @property
+    def own_parts(self) -> tuple[Part, ...]:
+        return (MinForm.of(self),)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from statistics import fmean
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.core.groups import Group, Member
-from scope_rlvr.core.types import Outcome
-from scope_rlvr.formulas.advantages import Normalisation, centred_rewards
-from scope_rlvr.methods.method import ScoredMethod
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.parts.base import Part
+from scope_rlvr.methods.parts.estimators import GoodPrefix
 
 
-class Vppo(ScoredMethod):
+class Vppo(Method):
     """Credit for the good prefix of a failure.
 
     ``a_{i,t}`` is the reward of the rollout, 1 or 0, and ``prefix_credit`` (α) on the good prefix of a wrong one;
@@ -50,30 +48,6 @@ class Vppo(ScoredMethod):
     positive_prefix: bool = Field(False, description="never push a good prefix away")
     normalisation: Normalisation | None = Normalisation.NONE
 
-    def group_advantages(self, group: Group, rewards_G: Sequence[float | None]) -> list[list[float]]:
-        num_good_G = [self._num_good_tokens(member) for member in group.members]
-        credit_GT = [
-            [(reward or 0.0) + (self.prefix_credit if t < num_good else 0.0) for t in range(len(member.rollout))]
-            for member, reward, num_good in zip(group.members, rewards_G, num_good_G, strict=True)
-        ]
-        mean_G = [
-            None if reward is None else fmean(credit_T or [reward])
-            for credit_T, reward in zip(credit_GT, rewards_G, strict=True)
-        ]
-        centred_G = centred_rewards(mean_G, self.baseline, mean_G)
-        advantage_GT = [
-            [credit - (mean or 0.0) + centred for credit in credit_T]
-            for credit_T, mean, centred in zip(credit_GT, mean_G, centred_G, strict=True)
-        ]
-        if self.positive_prefix:
-            for advantage_T, num_good in zip(advantage_GT, num_good_G, strict=True):
-                advantage_T[:num_good] = [max(0.0, advantage) for advantage in advantage_T[:num_good]]
-        return advantage_GT
-
-    def _num_good_tokens(self, member: Member) -> int:
-        """Tokens of the good prefix of a failure; 0 for anything else."""
-        scores = member.step_scores
-        if member.verdict.outcome is not Outcome.WRONG or scores is None or scores.first_wrong is None:
-            return 0
-        cut_back = len(member.rollout.prompt_ids) if self.cut_back_tokens is None else self.cut_back_tokens
-        return max(0, scores.steps[scores.first_wrong].start - cut_back)
+    @property
+    def own_parts(self) -> tuple[Part, ...]:
+        return (GoodPrefix.of(self),)

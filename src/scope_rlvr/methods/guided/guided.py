@@ -1,0 +1,56 @@
+"""What all methods with a teacher's tokens in their groups share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from scope_rlvr.core.groups import Member, Streams
+from scope_rlvr.core.types import Origin
+from scope_rlvr.formulas.losses import Clip, Masked, Shaped, TeacherTerm, Tokens
+from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.parts.base import Need
+
+
+class GuidedMethod(Method):
+    """A method whose groups may hold a teacher's tokens: they train by ``teacher_term``, all others as in GRPO.
+
+    A teacher's token has its rollout's advantage where that is positive, times ``teacher_weight``; it is never pushed
+    away.
+    """
+
+    teacher_term: TeacherTerm = Shaped()
+    teacher_weight: float = Field(1.0, ge=0)
+
+    @property
+    def own_needs(self) -> frozenset[Need]:
+        return frozenset({Need.TEACHER})
+
+    def teacher_advantage(self, advantage: float) -> float:
+        """The advantage of a teacher's token in a rollout where its own would be this one."""
+        return self.teacher_weight * max(0.0, advantage)
+
+    def credit_tokens(self, member: Member, advantage_T: Sequence[float]) -> Streams:
+        streams = super().credit_tokens(member, advantage_T)
+        if not member.rollout.num_tokens_from(Origin.TEACHER):
+            return streams
+        counts = float(not isinstance(self.teacher_term, Masked))
+        is_teacher_T = [origin is Origin.TEACHER for origin in streams.origin_T]
+        return replace(
+            streams,
+            advantage_T=tuple(
+                self.teacher_advantage(a) if t and w else a
+                for t, w, a in zip(is_teacher_T, streams.weight_T, streams.advantage_T, strict=True)
+            ),
+            weight_T=tuple(w * counts if t else w for t, w in zip(is_teacher_T, streams.weight_T, strict=True)),
+        )
+
+    def token_loss(self, tokens: Tokens, clip: Clip) -> Tensor:
+        on_policy_BT = super().token_loss(tokens, clip)
+        if not tokens.is_teacher_BT.any():
+            return on_policy_BT
+        return torch.where(tokens.is_teacher_BT, self.teacher_term.loss(tokens, clip), on_policy_BT)

@@ -1,0 +1,111 @@
+"""Group edits: what a group is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from scope_rlvr.core.groups import Group, GroupClass, Member
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.methods.parts.base import GroupEdit, Need, Status
+
+
+class RedrawFlatGroups(GroupEdit):
+    """Dynamic sampling: a group whose known verdicts are all right or all wrong is exchanged for one of a fresh problem.
+
+    At most ``max_rounds`` times in a step. What is still flat then stays in its place and counts nowhere, unless
+    ``train_flat_groups``. Source: Yu et al. 2025 (DAPO), section 3.2, whose sampling has no bound.
+
+    >>> from scope_rlvr.core.types import *
+    >>> from scope_rlvr.core.groups import *
+    >>> def member(outcome):
+    ...     return Member(Rollout((1,), (Segment((7,), Origin.POLICY),)), Verdict(outcome))
+    >>> flat = Group(Problem("p", "?", "1"), (member(Outcome.RIGHT), member(Outcome.RIGHT)))
+    >>> RedrawFlatGroups().counts(flat)
+    False
+    """
+
+    title: ClassVar[str] = "Dynamic sampling"
+    source: ClassVar[str] = "arXiv 2503.14476"
+    status: ClassVar[Status] = Status.TEXT
+    changes: ClassVar[str] = "flat groups drawn anew"
+    formula: ClassVar[str] = "groups with `0 < right < known` alone"
+    departures: ClassVar[str] = "bounded in rounds"
+
+    kind: Literal["redraw_flat_groups"] = "redraw_flat_groups"
+    max_rounds: int = Field(3, ge=0, description="redraws of flat groups in one step")
+    train_flat_groups: bool = Field(False, description="let what is still flat count in baselines and in the loss")
+
+    @property
+    def draws_problems(self) -> bool:
+        return True
+
+    def resample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
+        sampled = list(groups)
+        for number in range(self.max_rounds):
+            flat = [i for i, group in enumerate(sampled) if group.group_class is not GroupClass.MIXED]
+            if not flat:
+                break
+            fresh = tools.sample(tools.fresh_problems(len(flat), number), num_rollouts, "redraw", number)
+            for i, group in zip(flat, fresh, strict=True):
+                sampled[i] = group if group.group_class is GroupClass.MIXED else sampled[i]
+        return sampled
+
+    def counts(self, group: Group) -> bool:
+        return self.train_flat_groups or group.group_class is GroupClass.MIXED
+
+
+class ConsistencyFilter(GroupEdit):
+    """Only rollouts whose steps and outcome agree train.
+
+    Of the n scored rollouts of a group, ``m = ⌈kept_share · n⌉`` train: the right ones with the highest and the wrong ones
+    with the lowest mean step score, as many of either as makes the two classes most nearly equal. The others stay in the
+    group's record. A rollout that could not be scored is not filtered. Source: Ye et al. 2025 (PROF).
+
+    >>> [ConsistencyFilter.num_right_kept(num_right, 8 - num_right, 4) for num_right in range(9)]
+    [0, 1, 2, 2, 2, 2, 2, 3, 4]
+    """
+
+    title: ClassVar[str] = "PROF filter"
+    source: ClassVar[str] = "arXiv 2509.03403"
+    status: ClassVar[Status] = Status.TEXT
+    changes: ClassVar[str] = "only rollouts whose steps and outcome agree"
+    formula: ClassVar[str] = "right rollouts of highest, wrong ones of lowest mean step score"
+
+    kind: Literal["consistency_filter"] = "consistency_filter"
+    kept_share: float = Field(0.5, gt=0, le=1, description="share of the scored rollouts that train")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({Need.STEP_SCORER})
+
+    def edit(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
+        scored = tools.score_members(groups, lambda member: member.verdict.is_known)
+        return [self._filtered(group) for group in scored]
+
+    @staticmethod
+    def num_right_kept(num_right: int, num_wrong: int, num_kept: int) -> int:
+        """How many right rollouts are among those kept: half of them, rounded up, or as near to it as there are."""
+        return min(num_right, max(math.ceil(num_kept / 2), num_kept - num_wrong))
+
+    def _filtered(self, group: Group) -> Group:
+        scored = [member for member in group.members if member.step_scores and member.step_scores.scores_S]
+        right = sorted((m for m in scored if m.verdict.is_right), key=_mean_score, reverse=True)
+        wrong = sorted((m for m in scored if not m.verdict.is_right), key=_mean_score)
+        num_kept = math.ceil(self.kept_share * len(scored))
+        num_right = self.num_right_kept(len(right), len(wrong), num_kept)
+        dropped = {id(member) for member in (*right[num_right:], *wrong[num_kept - num_right :])}
+        return replace(
+            group,
+            members=tuple(member for member in group.members if id(member) not in dropped),
+            replaced=(*group.replaced, *(member for member in group.members if id(member) in dropped)),
+        )
+
+
+def _mean_score(member: Member) -> float:
+    return fmean(member.step_scores.scores_S) if member.step_scores else math.nan

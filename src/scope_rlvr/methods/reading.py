@@ -1,0 +1,95 @@
+"""The reading pass: what methods want to know of models about the rollouts of a step, asked all at once.
+
+A method or a part names its :class:`Reading` values. Between edit and credit each model runs forward once for each text
+that anybody wants read, and what the reducers keep lies on the members under the readings' names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from scope_rlvr.core.groups import Group, Member
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.formulas.readings import HiddenReducer, LogitReducer, LogProb
+
+Text = tuple[tuple[int, ...], tuple[int, ...]]
+"""Prompt ids and response ids."""
+
+
+class ReadBy(StrEnum):
+    """Who reads. ``REFERENCE`` is the policy as it was before training, or the model that ``model.reference`` names.
+    ``AVERAGE`` is the exponential moving average of the policies so far. A ``TEACHER`` gives log-probabilities only."""
+
+    POLICY = "policy"
+    REFERENCE = "reference"
+    AVERAGE = "average"
+    TEACHER = "teacher"
+
+
+def as_written(group: Group, member: Member, tools: Toolbox) -> Text | None:
+    """The response after the prompt that it was written to."""
+    return member.rollout.prompt_ids, member.rollout.token_ids
+
+
+Place = Callable[[Group, Member, Toolbox], Text | None]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What to keep of what a model says about each rollout.
+
+    ``text`` gives the prompt and the response that are read, by default the rollout as it was written; ``None`` leaves a
+    member out. The result has one entry for each token of that response and lies in ``member.extras[name]``: a tuple of
+    numbers, or a tensor where the reducer keeps more than one number a token.
+
+    >>> Reading("ref_logprob", by=ReadBy.REFERENCE).reducer.name
+    'logprob'
+    """
+
+    name: str
+    reducer: LogitReducer | HiddenReducer = field(default_factory=LogProb)
+    by: ReadBy = ReadBy.POLICY
+    text: Place = as_written
+
+
+def read(groups: Sequence[Group], readings: Sequence[Reading], tools: Toolbox) -> list[Group]:
+    """The groups with every reading on their members; equal texts of one model share a forward pass."""
+    for by, text in dict.fromkeys((reading.by, reading.text) for reading in readings):
+        groups = _read_by(groups, by, text, [r for r in readings if (r.by, r.text) == (by, text)], tools)
+    return list(groups)
+
+
+def _read_by(
+    groups: Sequence[Group], by: ReadBy, text: Place, readings: Sequence[Reading], tools: Toolbox
+) -> list[Group]:
+    places = [(g, m) for g, group in enumerate(groups) for m in range(len(group.members))]
+    texts = {(g, m): found for g, m in places if (found := text(groups[g], groups[g].members[m], tools)) is not None}
+    reducers = list({reading.reducer.name: reading.reducer for reading in readings}.values())
+    if by is ReadBy.TEACHER:
+        asked = [(groups[g].problem, *found) for (g, _), found in texts.items()]
+        kept = tools.score_tokens(asked, top_k=max(getattr(reducer, "k", 0) for reducer in reducers))
+    else:
+        kept = tools.read(by.value, list(texts.values()), reducers)
+    kept_of = dict(zip(texts, kept, strict=True))
+    return [
+        replace(
+            group,
+            members=tuple(_with(member, kept_of.get((g, m)), readings) for m, member in enumerate(group.members)),
+        )
+        for g, group in enumerate(groups)
+    ]
+
+
+def _with(member: Member, kept: dict[str, Any] | None, readings: Sequence[Reading]) -> Member:
+    """The member with what was read; nothing where nobody could read it."""
+    if kept is None:
+        return member
+    return member.having(**{r.name: _plain(kept[r.reducer.name]) for r in readings if r.reducer.name in kept})
+
+
+def _plain(value: Any) -> Any:
+    """One number a token as a tuple of numbers; anything else as it is."""
+    return tuple(value.tolist()) if getattr(value, "ndim", 1) == 1 and hasattr(value, "tolist") else value

@@ -1,0 +1,168 @@
+"""Methods and parts by name: the built-in ones, those of installed packages, and a user's own.
+
+A name is one of :data:`METHODS` (:data:`PARTS`), the name of an entry point in the group ``scope_rlvr.methods``
+(``scope_rlvr.parts``), or the place of a class, ``package.module:Class``, which is looked for where Python finds modules and
+in the current folder. Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from scope_rlvr.core.errors import first_line
+
+if TYPE_CHECKING:
+    from scope_rlvr.methods.method import Method
+    from scope_rlvr.methods.parts.base import Part
+
+_Kind = TypeVar("_Kind")
+
+_METHODS = {
+    "ampo": "guided.ampo:Ampo",
+    "bread": "guided.bread:Bread",
+    "critique_grpo": "guided.critique_grpo:CritiqueGrpo",
+    "cure": "exploration.cure:Cure",
+    "dapo": "outcome.dapo:Dapo",
+    "dr_grpo": "outcome.dr_grpo:DrGrpo",
+    "ghpo": "guided.ghpo:Ghpo",
+    "grpo": "outcome.grpo:Grpo",
+    "gspo": "outcome.gspo:Gspo",
+    "guide": "guided.guide:Guide",
+    "luffy": "guided.luffy:Luffy",
+    "prefix_rft": "guided.prefix_rft:PrefixRft",
+    "prime": "process.prime:Prime",
+    "process_reward": "process.process_reward:ProcessReward",
+    "prof": "process.prof:Prof",
+    "pure": "process.pure:Pure",
+    "relift": "imitation.relift:ReLift",
+    "rft": "outcome.rft:Rft",
+    "rl_plus": "guided.rl_plus:RlPlus",
+    "scope": "correction.scope:Scope",
+    "sft": "imitation.sft:Sft",
+    "sft_then_grpo": "imitation.sft_then_grpo:SftThenGrpo",
+    "vppo": "process.vppo:Vppo",
+}
+
+_PARTS = {
+    "overlong_penalty": "rewards:OverlongPenalty",
+    "redraw_flat_groups": "edits:RedrawFlatGroups",
+    "sequence_ratio": "losses:SequenceRatio",
+    "prime_credit": "estimators:PrimeCredit",
+    "step_rewards": "estimators:StepRewards",
+    "min_form": "estimators:MinForm",
+    "good_prefix": "estimators:GoodPrefix",
+    "consistency_filter": "edits:ConsistencyFilter",
+}
+
+
+class Registry(Mapping[str, type[_Kind]], Generic[_Kind]):
+    """Classes by name, each imported when it is asked for."""
+
+    def __init__(self, what: str, group: str, package: str, base: str, built_in: Mapping[str, str]) -> None:
+        self.what = what
+        self.group = group
+        self._base = base
+        self._built_in = {name: f"{package}.{place}" for name, place in built_in.items()}
+
+    def __getitem__(self, name: str) -> type[_Kind]:
+        return imported(self._built_in[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._built_in)
+
+    def __len__(self) -> int:
+        return len(self._built_in)
+
+    def place_of(self, name: str) -> str:
+        """Where a built-in class is: ``package.module:Class``."""
+        return self._built_in[name]
+
+    def find(self, name: str) -> type[_Kind]:
+        """The class of this name, built in or not; raises ``ValueError`` with the remedy for anything else."""
+        if name in self:
+            return self[name]
+        installed = {entry.name: entry for entry in entry_points(group=self.group)}
+        if name in installed:
+            return self._checked(name, lambda: installed[name].load())
+        if ":" in name:
+            return self._checked(name, lambda: imported(name, here=True))
+        known = sorted([*self, *installed])
+        close = difflib.get_close_matches(name, known, n=1)
+        guess = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(
+            f"there is no {self.what} {name!r}; {guess}known: {', '.join(known)}; a class of your own is named by its place, "
+            f"package.module:Class, or by an entry point in {self.group}"
+        )
+
+    def _checked(self, name: str, load: Any) -> type[_Kind]:
+        try:
+            found = load()
+        except Exception as error:  # whatever a user's module may raise while it is imported
+            raise ValueError(
+                f"the {self.what} {name!r} cannot be imported: {type(error).__name__}: {first_line(error)}; the module is looked "
+                f"for where Python finds modules and in {os.getcwd()}"
+            ) from error
+        base = imported(self._base)
+        if not (inspect.isclass(found) and issubclass(found, base)):
+            raise ValueError(
+                f"{name!r} is no {self.what}: {found!r} is not a subclass of {base.__module__}.{base.__name__}"
+            )
+        return cast(type[_Kind], found)
+
+
+def imported(place: str, *, here: bool = False) -> Any:
+    """The object at ``package.module:name``; with ``here`` the current folder is searched, too."""
+    module, _, name = place.partition(":")
+    if here and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return getattr(importlib.import_module(module), name)
+
+
+METHODS: Registry[Method] = Registry(
+    "method", "scope_rlvr.methods", "scope_rlvr.methods", "scope_rlvr.methods.method:Method", _METHODS
+)
+"""Every built-in method by its name."""
+
+PARTS: Registry[Part] = Registry(
+    "part", "scope_rlvr.parts", "scope_rlvr.methods.parts", "scope_rlvr.methods.parts.base:Part", _PARTS
+)
+"""Every built-in part by its kind."""
+
+
+def method_of(value: Any) -> Any:
+    """A method from what stands in a configuration: a name, or a table with ``name`` and options."""
+    return _made(value, METHODS, "name")
+
+
+def part_of(value: Any) -> Any:
+    """A part from what stands in a configuration: a kind, or a table with ``kind`` and options."""
+    return _made(value, PARTS, "kind")
+
+
+def _made(value: Any, registry: Registry[Any], key: str) -> Any:
+    if isinstance(value, str):
+        value = {key: value}
+    if not isinstance(value, Mapping):
+        if isinstance(value, imported(registry._base)):
+            return value
+        raise ValueError(f"a {registry.what} is a name or a table with {key} = ..., got {value!r}")
+    name = value.get(key)
+    if not isinstance(name, str):
+        raise ValueError(f"no {registry.what} is named; name it by {key} = ...")
+    return registry.find(name).model_validate(dict(value))
+
+
+_BASES = {"Method": "method:Method", "AnyMethod": "method:AnyMethod", "GuidedMethod": "guided.guided:GuidedMethod"}
+
+
+def place_of(class_name: str) -> str | None:
+    """Where a public class of this package is, ``None`` for a name that is none."""
+    places = {place.partition(":")[2]: place for place in (*_BASES.values(), *_METHODS.values())}
+    return f"scope_rlvr.methods.{places[class_name]}" if class_name in places else None
