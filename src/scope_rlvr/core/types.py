@@ -37,6 +37,9 @@ class Problem:
     source: str = ""
     level: int | None = None
     solution: str | None = field(default=None, repr=False)
+    context: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """The conversation that the prompt is the last message of: role and text of each message, the last text left empty.
+    Empty for a plain prompt."""
 
 
 @dataclass(frozen=True, slots=True)

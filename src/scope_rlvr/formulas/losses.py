@@ -8,7 +8,8 @@ a loss for each token, to be weighed and added up by :func:`aggregate`; padding 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -24,8 +25,9 @@ class Tokens:
     """A batch of response tokens as the loss sees them; every tensor is ``(B, T)``.
 
     ``teacher_logp_BT`` holds the teacher's log-probability of its own tokens, 0 (probability one) where unknown.
-    ``weight_BT`` is 0 where a token counts nowhere, ``entropy_BT`` the policy's entropy in nats before each token. Only
-    ``logp_BT`` carries a gradient.
+    ``weight_BT`` is 0 where a token counts nowhere, ``entropy_BT`` the policy's entropy in nats before each token.
+    ``extras`` are further tensors by name: streams that a method carries, and what extra terms read of the policy's logits.
+    ``logp_BT`` and the latter carry gradients.
     """
 
     logp_BT: Tensor
@@ -35,6 +37,7 @@ class Tokens:
     teacher_logp_BT: Tensor
     weight_BT: Tensor
     entropy_BT: Tensor
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Clip(Settings):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 from torch import Tensor
 
 from scope_rlvr.core.settings import Settings
@@ -88,6 +88,25 @@ class TopK(LogitReducer):
     def __call__(self, logits_NV: Tensor, ids_N: Tensor) -> Tensor:
         top_NK, ids_NK = logits_NV.log_softmax(-1).topk(self.k, dim=-1)
         return torch.stack([top_NK, ids_NK.to(top_NK.dtype)], dim=1)
+
+
+class Detached(LogitReducer):
+    """What another reducer keeps, without a gradient.
+
+    >>> Detached(of=Entropy()).name
+    'entropy'
+    """
+
+    title = "detached"
+    of: SerializeAsAny[LogitReducer]
+
+    @property
+    def name(self) -> str:
+        return self.of.name
+
+    @torch.no_grad()
+    def __call__(self, logits_NV: Tensor, ids_N: Tensor) -> Tensor:
+        return self.of(logits_NV, ids_N)
 
 
 class HiddenReducer(Settings):

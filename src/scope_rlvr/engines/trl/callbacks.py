@@ -1,0 +1,87 @@
+"""What happens around the optimiser: state in checkpoints, stages and learning rates of methods, a look at gradients."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+if TYPE_CHECKING:
+    from scope_rlvr.engines.trl.trainer import ScopeTrainer
+
+MEMORY_FILE = "method.json"
+"""What the method remembers, in a checkpoint; ``figures`` of the last step lie beside it."""
+
+TENSORS_FILE = "method.safetensors"
+"""The tensors that the method remembers, in a checkpoint: buffers, trained heads, the average of the policies."""
+
+FIGURES_FILE = "figures.json"
+
+
+class MethodState(TrainerCallback):
+    """Keeps what the method remembers in the checkpoints, sets its learning rate, and starts the optimiser anew where a
+    stage begins."""
+
+    def __init__(self, trainer: ScopeTrainer) -> None:
+        self.trainer = trainer
+        self.begins_from: Path | None = None
+        """The checkpoint that training resumes from."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        folder, trainer = self.begins_from, self.trainer
+
+        def remembered() -> tuple[dict[str, Any], dict[str, Any], dict[str, float]]:
+            if folder is None:
+                return {}, {}, {}
+            memory, tensors, figures = (folder / name for name in (MEMORY_FILE, TENSORS_FILE, FIGURES_FILE))
+            return (
+                json.loads(memory.read_text()) if memory.is_file() else {},
+                load_file(tensors) if tensors.is_file() else {},
+                json.loads(figures.read_text()) if figures.is_file() else {},
+            )
+
+        found = trainer.processes.once("what the method remembers", remembered)
+        trainer.memory, trainer.tensors, trainer.last_figures = found
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if not self.trainer.processes.is_main:
+            return
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (checkpoint / MEMORY_FILE).write_text(json.dumps(self.trainer.memory, sort_keys=True) + "\n")
+        (checkpoint / FIGURES_FILE).write_text(json.dumps(self.trainer.last_figures, sort_keys=True) + "\n")
+        if self.trainer.tensors:
+            tensors = {name: tensor.contiguous() for name, tensor in self.trainer.tensors.items()}
+            save_file(tensors, checkpoint / TENSORS_FILE)
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        step, method = state.global_step + 1, self.trainer.method
+        if step > 1 and method.stage(step, args.max_steps) != method.stage(step - 1, args.max_steps):
+            kwargs["optimizer"].state.clear()
+        # The scheduler sets the rate anew after every step.
+        for group in kwargs["optimizer"].param_groups:
+            group["lr"] *= method.learning_rate_factor(step, args.max_steps)
+
+
+class GradientGuard(TrainerCallback):
+    """Looks at the gradients last, when nothing but the optimiser comes after them."""
+
+    def __init__(self, trainer: ScopeTrainer) -> None:
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # With fp16 the gradient scaler expects overflows and skips such steps itself.
+        if args.fp16:
+            return
+        norms = [p.grad.norm() for p in kwargs["model"].parameters() if p.grad is not None]
+        if norms and not torch.isfinite(torch.stack(norms)).all():
+            self.trainer.refuse_update("a gradient is not a number")

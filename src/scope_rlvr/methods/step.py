@@ -1,0 +1,101 @@
+"""One training step, as data flows: choose → sample → verify → edit → read → credit → loss → update.
+
+Every engine runs these stages and has no order of its own. :func:`training_step` is the definition and runs as it is, with
+any :class:`Learner`; an engine that its own framework calls back in the middle of a step calls :func:`make_groups` and
+:func:`give_credit`.
+
+    offered problems
+      │ choose     the method's problem source: which problems
+      │ sample     the policy writes, the verifier judges: groups of rollouts
+      │ edit       the method changes groups: salvage, guidance, filters
+      │ read       models read the rollouts once: log-probabilities, entropies, hidden states
+      │ prepare    parts leave extras on members and say what verdicts pay
+      ▼
+    groups ── credit ──▶ streams, token by token ── loss ──▶ update
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from scope_rlvr.core.groups import Group, Streams
+from scope_rlvr.core.toolbox import TeacherLog, Toolbox
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.metrics import why_no_gradient
+from scope_rlvr.methods.reading import read
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one batch of rollouts came to, as soon as credit is given.
+
+    ``step`` is the optimiser step it begins with, from 1; ``batch`` tells apart several of one step. ``rewards_PG`` is
+    ``None`` where a verdict is unknown; ``no_gradient_because`` says why nothing can be learned, ``None`` where something can.
+    """
+
+    step: int
+    batch: int
+    groups: tuple[Group, ...]
+    rewards_PG: tuple[tuple[float | None, ...], ...]
+    streams_PG: tuple[tuple[Streams, ...], ...]
+    no_gradient_because: str | None
+    teacher_log: TeacherLog = field(default_factory=TeacherLog)
+
+
+class Learner(Protocol):
+    """Whoever holds the policy's weights and moves them."""
+
+    def update(
+        self, groups: Sequence[Group], streams_PG: Sequence[Sequence[Streams]], term_weights: Mapping[str, float]
+    ) -> dict[str, float]:
+        """One optimiser step, or several on disjoint parts, on the loss of :mod:`scope_rlvr.methods.loss`; figures of it."""
+        ...
+
+
+def make_groups(method: Method, offered: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
+    """From problems to groups that are ready for credit: choose, sample, verify, edit, read, prepare.
+
+    ``offered`` are groups without members; ``num_rollouts`` are sampled for each, the rows that the method reserves aside.
+    """
+    sampling = tools.sampling
+    for part in method.all_parts:
+        sampling = part.decoding(sampling, tools)
+    groups = method.choose(offered, tools)
+    groups = method.sample(groups, num_rollouts, replace(tools, sampling=sampling))
+    groups = method.edit_groups(groups, tools)
+    groups = read(groups, method.readings, tools)
+    return method.prepare(groups, tools)
+
+
+def give_credit(
+    method: Method,
+    groups: Sequence[Group],
+    rewards_PG: Sequence[Sequence[float | None]],
+    normalisation: Normalisation,
+    tools: Toolbox,
+) -> list[tuple[Streams, ...]]:
+    """From rewards to streams; then the method hears the results."""
+    streams_PG = method.credit(groups, rewards_PG, normalisation)
+    method.learn(groups, tools)
+    return streams_PG
+
+
+def training_step(
+    method: Method,
+    offered: Sequence[Group],
+    num_rollouts: int,
+    normalisation: Normalisation,
+    tools: Toolbox,
+    learner: Learner,
+) -> tuple[StepResult, dict[str, float]]:
+    """The whole step. What it came to, and the figures of the update."""
+    groups = make_groups(method, offered, num_rollouts, tools)
+    rewards_PG = tuple(tuple(member.verdict.pay for member in group.members) for group in groups)
+    streams_PG = give_credit(method, groups, rewards_PG, normalisation, tools)
+    figures = learner.update(groups, streams_PG, method.term_weights(tools.figures, tools))
+    because = why_no_gradient(groups, streams_PG)
+    result = StepResult(tools.step, 0, tuple(groups), rewards_PG, tuple(streams_PG), because, tools.teacher_log)
+    return result, figures
