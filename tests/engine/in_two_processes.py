@@ -34,9 +34,10 @@ from scope_rlvr.core.types import Origin, Outcome, Rollout, Segment, Verdict
 from scope_rlvr.embedded import model_path
 from scope_rlvr.engines.processes import leave, meet
 from scope_rlvr.engines.samplers import VllmSampler, VllmServer
-from scope_rlvr.engines.trl.trainer import ScopeTrainer, StepResult
+from scope_rlvr.engines.trl.trainer import ScopeTrainer
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.methods import METHODS, Method, Scope
+from scope_rlvr.methods.step import StepResult
 from scope_rlvr.models.local import TokenizerCodec
 from scope_rlvr.problems import families
 from scope_rlvr.run.config import dump_config, load_config

@@ -9,9 +9,10 @@ import pytest
 import torch
 from datasets import Dataset
 
-from scope_rlvr.engines.trl.trainer import ScopeTrainer, StepResult
+from scope_rlvr.engines.trl.trainer import ScopeTrainer
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.methods import METHODS
+from scope_rlvr.methods.step import StepResult
 from scope_rlvr.problems import families
 from tests.engine.conftest import grpo_config, load_policy
 

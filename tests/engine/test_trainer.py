@@ -19,9 +19,12 @@ from trl import GRPOTrainer
 from scope_rlvr.core.groups import GroupClass, Role, SalvageOutcome
 from scope_rlvr.core.ports import TeacherReply
 from scope_rlvr.core.types import Origin, Outcome, Verdict
-from scope_rlvr.engines.trl.trainer import NonFiniteLoss, StepResult, UnsupportedOption, problem_of_row
+from scope_rlvr.engines.trl.options import UnsupportedOption, refuse_unsupported_model
+from scope_rlvr.engines.trl.problems import problem_of_row
+from scope_rlvr.engines.trl.trainer import NonFiniteLoss
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.methods import METHODS, Cure, Dapo, Grpo, Method, ReLift, Scope, SftThenGrpo
+from scope_rlvr.methods.step import StepResult
 from tests.engine.conftest import MakeTrainer, first_batch
 
 
@@ -415,7 +418,7 @@ def test_what_deepspeed_would_get_in_the_way_of_is_refused(
     trainer, plugin = make_trainer(method), SimpleNamespace(zero_stage=stage)
     monkeypatch.setattr(AcceleratorState, "deepspeed_plugin", property(lambda self: plugin))
     with nullcontext() if match is None else pytest.raises(UnsupportedOption, match=match):
-        trainer._refuse_unsupported_model()
+        refuse_unsupported_model(trainer)
 
 
 def test_a_row_without_reference_is_refused(make_trainer: MakeTrainer) -> None:

@@ -22,7 +22,8 @@ from scope_rlvr.core.findings import Severity
 from scope_rlvr.core.ports import Sampling
 from scope_rlvr.embedded import model_path
 from scope_rlvr.engines.samplers import LocalSampler, VllmSampler, VllmServer
-from scope_rlvr.engines.trl.trainer import ScopeTrainer, UnsupportedOption
+from scope_rlvr.engines.trl.options import UnsupportedOption
+from scope_rlvr.engines.trl.trainer import ScopeTrainer
 from scope_rlvr.engines.trl.vllm import VllmPolicy
 from scope_rlvr.formulas.losses import SamplerCorrection, sampler_weights
 from scope_rlvr.methods import Grpo, Scope

@@ -67,6 +67,9 @@ class Method(Settings):
     departures: ClassVar[str] = ""
     """What of its paper is not here, in a few words; the docstring says more."""
 
+    without_helpers: ClassVar[str] = ""
+    """What to set to run it without step scorer and teacher, where that is possible."""
+
     name: str = ""
     parts: tuple[AnyPart, ...] = Field((), description="parts added to the method's own, by kind; see `docs/parts.md`")
     baseline: Baseline = Baseline.GROUP_MEAN

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import SupportsFloat
 
 from scope_rlvr.core.groups import Group, GroupClass, Member, Role, SalvageOutcome, SalvageRecord, Streams
+from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Outcome
 
 
@@ -57,6 +58,20 @@ class Tally:
         figures |= self.totals | self.maxima | self.minima
         self.ratios, self.totals, self.maxima, self.minima = {}, {}, {}, {}
         return figures
+
+
+def batch_tally(groups: Sequence[Group], streams_PG: Sequence[Sequence[Streams]], tools: Toolbox) -> Tally:
+    """Figures of one batch of rollouts: of its groups, and of what was spent on it."""
+    tally = group_tally(groups, streams_PG)
+    for phase, seconds in tools.clock.seconds.items():
+        tally.total(f"seconds/{phase}", seconds)
+    for writer in ("sampled", "continuation", "teacher"):
+        tally.total(f"tokens/{writer}", tools.tokens[writer])
+    if tools.tokens["scored"]:
+        tally.total("tokens/scored", tools.tokens["scored"])
+    for name, count in tools.teacher_log.counts.items():
+        tally.total(name, count)
+    return tally
 
 
 def group_tally(groups: Sequence[Group], streams_PG: Sequence[Sequence[Streams]]) -> Tally:

@@ -125,7 +125,7 @@ class OfflineSalvage:
         tools = replace(self.tools, seed=seed, teacher_log=TeacherLog())
         rollouts = [rollout.as_rollout(self.codec) for group in block for rollout in group]
         saved = [rollout for group in block for rollout in group]
-        members = tools.judge([(s.problem, r) for s, r in zip(saved, rollouts, strict=True)])
+        members = tools.verified([(s.problem, r) for s, r in zip(saved, rollouts, strict=True)])
         edited = salvage(_groups(block, members), self.plan.settings, tools)
         self._watch(number, tools.teacher_log)
         # A rollout that was replaced carries the same record as the one in its place.

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from scope_rlvr.core.processes import ONE_PROCESS, Processes
-from scope_rlvr.engines.trl.trainer import StepResult
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet
+from scope_rlvr.methods.step import StepResult
 from scope_rlvr.run.components import Components, make_evaluator
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.metrics import Totals, step_metrics

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset
 from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig
 
 from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.core.types import Problem
 from scope_rlvr.engines.samplers import VllmServer
-from scope_rlvr.engines.trl.trainer import AGGREGATIONS, NORMALISATIONS, ScopeTrainer, UnsupportedOption
+from scope_rlvr.engines.trl.options import AGGREGATIONS, NORMALISATIONS, UnsupportedOption
+from scope_rlvr.engines.trl.trainer import ScopeTrainer
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.models.loading import device
 from scope_rlvr.models.lora import adapter_config
@@ -33,10 +33,6 @@ def make_trainer(
     if lora is not None:
         # Whatever was loaded before, equal seeds begin with equal adapters.
         set_seed(config.run.seed)
-    rows = [
-        {name: getattr(p, name) for name in ("prompt", "id", "reference", "source", "level", "solution")}
-        for p in problems
-    ]
     with starting(config):
         trainer = ScopeTrainer(
             model=components.policy,
@@ -48,7 +44,7 @@ def make_trainer(
             prompt=config.prompt,
             sampling_rows=config.sampling.batch_rows,
             args=trl_config(config, folder, monitor.processes.count),
-            train_dataset=Dataset.from_list(rows),
+            problems=problems,
             processing_class=components.codec.tokenizer,
             peft_config=None if lora is None else adapter_config(lora),
             on_groups=monitor.on_groups,

@@ -80,9 +80,8 @@ def problem_of_row(row: Mapping[str, Any]) -> Problem:
     '2'
     """
     prompt = row.get("prompt")
-    if isinstance(prompt, str) or not prompt:
-        text, context = prompt or "", ()
-    else:
+    text, context = prompt or "", tuple[tuple[str, str], ...]()
+    if prompt and not isinstance(prompt, str):
         messages = [(str(message["role"]), message["content"]) for message in prompt]
         text, context = messages[-1][1], (*messages[:-1], (messages[-1][0], ""))
     column = next((k for k in ("reference", "answer", "solution") if row.get(k) not in (None, "")), None)

@@ -88,6 +88,8 @@ class Scope(SalvageSettings, GuidedMethod):
     changes: ClassVar[str] = "failures corrected at their first wrong step, own prefix kept"
     formula: ClassVar[str] = "`Â = r − mean(r)` over the edited group; `S(Â)`, the teacher's step `−max(Â, 0)·log π`"
 
+    without_helpers: ClassVar[str] = "set max_salvages=0"
+
     name: Literal["scope"] = "scope"
     prefix_credit: PrefixCredit = FullPrefix()
     failure_credit: FailureCredit = FailureCredit.UNIFORM
