@@ -15,6 +15,7 @@ from scope_rlvr.check.longest_step import run_longest_step
 from scope_rlvr.cli import train as cli_train
 from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.embedded import model_path
+from scope_rlvr.formulas.readings import HiddenStates
 from scope_rlvr.measure.policy import EvaluationPlan, EvaluationRequest, plan_evaluation, prepare
 from scope_rlvr.methods import Grpo, Scope
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
@@ -186,7 +187,7 @@ def test_hidden_states_of_an_adapted_model_are_hidden_states(make_trainer: MakeT
     adapted, (plain, tokenizer) = trainer.model, load_policy()
     codec = TokenizerCodec(tokenizer)
     prompt, response = codec.encode_prompt("reduce 1 2 3\n\n"), codec.encode("1 + 2 = 3\n")
-    read = [LocalModel(m, codec).read([prompt], [response], lambda logits, states: states)[0] for m in (adapted, plain)]
+    read = [LocalModel(m, codec).read([prompt], [response], [HiddenStates()])[0]["hidden"] for m in (adapted, plain)]
     torch.testing.assert_close(*read)
     assert read[0].shape == (len(response), plain.config.hidden_size)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -235,7 +235,7 @@ def test_teacher_tokens_are_not_corrected(make_trainer: MakeTrainer, vllm: None)
     trainer._policy_logps = lambda *_: (logps, entropies)
 
     def pull_of(how: SamplerCorrection) -> torch.Tensor:
-        trainer.correction = (how, 0.0, 0.9)
+        trainer.objective = replace(trainer.objective, correction=(how, 0.0, 0.9))
         return torch.autograd.grad(trainer._compute_loss(trainer.model, batch), logps)[0]
 
     is_teacher = batch["is_teacher"]
@@ -265,7 +265,7 @@ def test_the_correction_is_trls_own_where_all_was_sampled(
 
     def again(self: ScopeTrainer, prompts: Any) -> dict[str, Any]:
         """The same rollouts, and what TRL needs to correct by itself."""
-        self._batch.groups, self._batch.rows = done.groups, done.rows
+        self._batch = done
         rollouts = [member.rollout for member in done.rows if member is not None]
         return {
             "prompt_ids": [list(rollout.prompt_ids) for rollout in rollouts],
@@ -278,13 +278,15 @@ def test_the_correction_is_trls_own_where_all_was_sampled(
     for how, (low, high) in zip(HOWS, [(None, 1.2), (0.95, 1.5)] * 2, strict=True):
         trainer.vllm_importance_sampling_mode = how.value
         trainer.vllm_importance_sampling_clip_min, trainer.vllm_importance_sampling_clip_max = low, high
-        trainer.correction = (how, low or 0.0, high)
+        trainer.objective = replace(trainer.objective, correction=(how, low or 0.0, high))
         batch = first_batch(trainer)
         is_response = batch["completion_mask"].bool()
         trls = batch["importance_sampling_ratio"].expand_as(is_response)[is_response]
         assert (trls != 1).any()
-        tokens = SimpleNamespace(old_logp_BT=batch["old_per_token_logps"], is_teacher_BT=batch["is_teacher"])
-        torch.testing.assert_close(trainer._sampler_weights(tokens, batch)[is_response], trls)
+        is_own = is_response & ~batch["is_teacher"]
+        bounds = trainer.objective.correction
+        ours = sampler_weights(batch["old_per_token_logps"], batch["behaviour_logps"], is_own, *bounds)
+        torch.testing.assert_close(ours[is_response], trls)
         own = trainer._compute_loss(trainer.model, batch)
         theirs = GRPOTrainer._compute_loss(trainer, trainer.model, batch)
         torch.testing.assert_close(own, theirs, rtol=1e-5, atol=1e-7)
@@ -295,8 +297,8 @@ def test_bounds_of_trls_own_options(make_trainer: MakeTrainer, vllm: None) -> No
         Grpo(),
         args={"use_vllm": True, "vllm_importance_sampling_clip_max": None, "vllm_importance_sampling_clip_min": 0.2},
     )
-    assert trainer.correction == (SamplerCorrection.SEQUENCE_MASK, 0.2, math.inf)
-    assert make_trainer(Grpo()).correction == (SamplerCorrection.NONE, 0.0, math.inf)
+    assert trainer.objective.correction == (SamplerCorrection.SEQUENCE_MASK, 0.2, math.inf)
+    assert make_trainer(Grpo()).objective.correction == (SamplerCorrection.NONE, 0.0, math.inf)
 
 
 def test_adapters_are_sent_merged(make_trainer: MakeTrainer, vllm: None) -> None:

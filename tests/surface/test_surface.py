@@ -122,7 +122,7 @@ COMMANDS = {
     "embedded build": ["--out"],
 }
 EXIT_CODES = {"OK": 0, "INTERNAL_ERROR": 1, "BAD_INPUT": 2, "TRAINING_STOPPED": 5, "RUNS_FAILED": 6, "INTERRUPTED": 130}
-SHARED = ["aggregation", "baseline", "clip", "drop_flat_groups", "name", "normalisation"]
+SHARED = ["aggregation", "baseline", "clip", "drop_flat_groups", "name", "normalisation", "parts"]
 GUIDED = ["teacher_term", "teacher_weight"]
 METHOD_OPTIONS = {
     "ampo": [*GUIDED, "num_traces"],
