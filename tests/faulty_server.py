@@ -77,6 +77,9 @@ class FaultyServer:
     """Seconds that the fault "429 with a delay" asks to wait."""
     num_spared: int = 0
     """So many requests, the first ones, never fail."""
+    scores_as: str = "prompt_logprobs"
+    """How it gives out the log-probabilities of a prompt: "prompt_logprobs" (vLLM), "echo by id" (vLLM without these), "echo by
+    text" (SGLang), "not at all" (llama.cpp, if it did not refuse)."""
     models: str = "listed"
     """What ``GET /models`` does: "listed", "drip", "endless body", "escape sequences"."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -127,6 +130,8 @@ class FaultyServer:
 
     def reply_to(self, body: dict[str, Any], before: str | None = None) -> dict[str, Any]:
         """A complete reply: to the request's own prompt, or to the text that is given."""
+        if body.get("echo"):
+            return self._scores_of(body, before)
         before = self._text_before(body) if before is None else before
         text = (self.write or solve)(before)
         finish, is_stopped = "stop", False
@@ -151,6 +156,22 @@ class FaultyServer:
             "choices": [choice | {"index": 0, "finish_reason": finish}],
             "usage": usage,
         }
+
+    def _scores_of(self, body: dict[str, Any], before: str | None) -> dict[str, Any]:
+        """The prompt's log-probabilities in one of the shapes of real servers."""
+        ids = body["prompt"] if before is None or self.codec is None else list(self.codec[1](before))
+        scores = [None, *map(logprob_of, ids[1:])]
+        usage = {"prompt_tokens": len(ids), "completion_tokens": 1}
+        choice: dict[str, Any] = {"text": "", "finish_reason": "length", "index": 0}
+        if self.scores_as == "prompt_logprobs":
+            listed = [None if score is None else alternatives(i, score) for i, score in zip(ids, scores, strict=True)]
+            choice |= {"prompt_logprobs": listed, "prompt_token_ids": ids}
+        elif self.scores_as == "echo by id":
+            tokens = [f"token_id:{i}" for i in ids]
+            choice |= {"logprobs": {"tokens": [*tokens, "token_id:9"], "token_logprobs": [*scores, -0.5]}}
+        elif self.scores_as == "echo by text":
+            choice |= {"logprobs": {"tokens": ["x"] * len(ids), "token_logprobs": scores}, "prompt_token_ids": ids}
+        return {"id": "cmpl-2", "model": body["model"], "choices": [choice], "usage": usage}
 
     # --- the wire -------------------------------------------------------------------------------------------------
 
@@ -316,3 +337,18 @@ def solve(before: str) -> str:
     prompt, separator, prefix = before.partition("\n\n")
     problem = Problem("?", prompt + separator, "?")
     return Reduction().canonical_rest(problem, prefix) or "answer 0"
+
+
+def logprob_of(token: int) -> float:
+    """What this server's model thinks of a token, whatever comes before it.
+
+    >>> logprob_of(5), logprob_of(8)
+    (-1.375, -0.375)
+    """
+    return -0.125 - 0.25 * (token % 7)
+
+
+def alternatives(token: int, score: float) -> dict[str, Any]:
+    """A token and two others at one place, as vLLM names them."""
+    listed = {token: score, 0: -0.0625, 1: -3.0}
+    return {str(i): {"logprob": logprob, "rank": 1, "decoded_token": "?"} for i, logprob in listed.items()}

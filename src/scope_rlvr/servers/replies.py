@@ -168,6 +168,18 @@ def ids_in(values: Any, num_ids: int, max_tokens: int, name: str) -> tuple[int, 
     return tuple(values)
 
 
+def require_own_prompt(reply: Any, choice: dict[str, Any], sent: list[int]) -> bool:
+    """Whether a reply says that it read the prompt that was sent; :class:`BadReply` where it read another one.
+
+    >>> require_own_prompt({}, {"prompt_token_ids": [5, 6]}, [5, 6]), require_own_prompt({}, {}, [5, 6])
+    (True, False)
+    """
+    read = choice.get("prompt_token_ids") or reply.get("prompt_token_ids")
+    if read is not None and read != sent:
+        raise BadReply(Fault.MALFORMED, "the reply belongs to another prompt (its prompt_token_ids are not those sent)")
+    return read is not None
+
+
 def without_thoughts(content: str) -> str:
     """What a chat model said after it had thought; :class:`BadReply` where its budget ended while it thought.
 

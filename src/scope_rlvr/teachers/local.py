@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scope_rlvr.core.ports import Continuation, Sampling, TeacherReply, TeacherRequest
+import torch
+from torch import Tensor
+
+from scope_rlvr.core.ports import Continuation, Fault, Sampling, ScoreReply, ScoreRequest, TeacherReply, TeacherRequest
 from scope_rlvr.models.local import LocalModel, TokenizerCodec, same_vocabulary
 from scope_rlvr.teachers.prompts import shown_problem
 from scope_rlvr.teachers.settings import PLAIN_PROMPT
+
+_LOGITS = 1 << 22
+"""Logits that are turned into log-probabilities at once."""
 
 
 class LocalTeacher:
@@ -39,10 +45,10 @@ class LocalTeacher:
         self.prompt = prompt
         self.sampling = Sampling(temperature=0.0) if sampling is None else sampling
         self.shares_vocabulary = same_vocabulary(model.codec.tokenizer, policy_codec.tokenizer)
-        num_embedded = model.model.get_input_embeddings().num_embeddings
-        if len(model.codec.tokenizer) > num_embedded:
+        self.num_ids = model.model.get_input_embeddings().num_embeddings
+        if len(model.codec.tokenizer) > self.num_ids:
             raise ValueError(
-                f"the teacher's tokenizer has {len(model.codec.tokenizer)} tokens and its model embeds {num_embedded}: "
+                f"the teacher's tokenizer has {len(model.codec.tokenizer)} tokens and its model embeds {self.num_ids}: "
                 "give the teacher its own tokenizer"
             )
 
@@ -67,13 +73,72 @@ class LocalTeacher:
             replies |= {i: self._reply(c) for i, c in zip(batch, continuations, strict=True)}
         return [replies[i] for i in range(len(requests))]
 
-    def _prefix(self, request: TeacherRequest) -> tuple[int, ...]:
-        shown = shown_problem(self.prompt, request)
+    @property
+    def scoring_refusal(self) -> str | None:
         if self.shares_vocabulary:
-            is_plain = shown == request.problem.prompt
-            prompt_ids = request.prompt_ids if is_plain else self.model.codec.encode_prompt(shown)
-            return (*prompt_ids, *request.prefix_ids)
-        return self.model.codec.encode_prompt(shown, request.prefix_text)
+            return None
+        return (
+            "the teacher has another vocabulary than the policy, so that it has no probability for the policy's tokens; take "
+            "one of the policy's own family, with an equal tokenizer"
+        )
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
+        """The log-probabilities of each request's response after the teacher's own prompt, in order."""
+        refusals = [self._refusal_of(request) for request in requests]
+        asked = [request for request, refusal in zip(requests, refusals, strict=True) if refusal is None]
+        scored = iter(self._read(asked))
+        return [
+            next(scored) if refusal is None else ScoreReply(error=refusal, fault=Fault.OTHER) for refusal in refusals
+        ]
+
+    def _refusal_of(self, request: ScoreRequest) -> str | None:
+        if self.scoring_refusal is not None:
+            return self.scoring_refusal
+        # Models of one family may have been padded to different numbers of ids; none of these is in the tokenizer.
+        largest = max(request.response_ids, default=0)
+        return (
+            None
+            if largest < self.num_ids
+            else f"the teacher embeds {self.num_ids} ids, and a token has the id {largest}"
+        )
+
+    def _read(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
+        return [self._read_one(request) for request in requests]
+
+    def _read_one(self, request: ScoreRequest) -> ScoreReply:
+        ids_T = torch.tensor(request.response_ids, device=self.model.model.device)
+
+        def look(logits_TV: Tensor, states_TD: Tensor) -> ScoreReply:
+            rows = max(1, _LOGITS // logits_TV.size(1))
+            logprobs: list[float] = []
+            top_ids: list[tuple[int, ...]] = []
+            top_logprobs: list[tuple[float, ...]] = []
+            for logits_NV, ids_N in zip(logits_TV.split(rows), ids_T.split(rows), strict=True):
+                logp_NV = logits_NV.float().log_softmax(-1)
+                logprobs += logp_NV.gather(-1, ids_N[:, None])[:, 0].tolist()
+                top = logp_NV.topk(request.top_k, dim=-1)
+                top_ids += map(tuple, top.indices.tolist())
+                top_logprobs += map(tuple, top.values.tolist())
+            return ScoreReply(
+                tuple(logprobs),
+                top_ids=tuple(top_ids) if request.top_k else None,
+                top_logprobs=tuple(top_logprobs) if request.top_k else None,
+            )
+
+        if not request.response_ids:
+            return ScoreReply(logprobs=())
+        (reply,) = self.model.read([self._prompt_ids(request)], [request.response_ids], look)
+        return reply
+
+    def _prefix(self, request: TeacherRequest) -> tuple[int, ...]:
+        if self.shares_vocabulary:
+            return (*self._prompt_ids(request), *request.prefix_ids)
+        return self.model.codec.encode_prompt(shown_problem(self.prompt, request), request.prefix_text)
+
+    def _prompt_ids(self, request: TeacherRequest | ScoreRequest) -> tuple[int, ...]:
+        """The prompt of a teacher with the policy's vocabulary: the policy's own where it is shown nothing else."""
+        shown = shown_problem(self.prompt, request)
+        return request.prompt_ids if shown == request.problem.prompt else self.model.codec.encode_prompt(shown)
 
     def _reply(self, continuation: Continuation) -> TeacherReply:
         if self.shares_vocabulary:

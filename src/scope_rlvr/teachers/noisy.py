@@ -6,8 +6,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
+from typing import cast
 
-from scope_rlvr.core.ports import Teacher, TeacherReply, TeacherRequest, TextCodec, is_served
+from scope_rlvr.core.ports import (
+    ScoreReply,
+    ScoreRequest,
+    Teacher,
+    TeacherReply,
+    TeacherRequest,
+    TextCodec,
+    TokenScorer,
+    is_served,
+    scoring_refusal,
+)
 from scope_rlvr.core.seeds import derive_seed
 
 _NUMBER = re.compile(r"\d+")
@@ -37,6 +48,14 @@ class NoisyTeacher:
     @property
     def is_served(self) -> bool:
         return is_served(self.teacher)
+
+    @property
+    def scoring_refusal(self) -> str | None:
+        return scoring_refusal(self.teacher)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
+        """The teacher's own scores: noise is for what it writes."""
+        return cast(TokenScorer, self.teacher).score(requests)
 
     def continue_from(self, requests: Sequence[TeacherRequest], *, seed: int) -> list[TeacherReply]:
         replies = self.teacher.continue_from(requests, seed=seed)

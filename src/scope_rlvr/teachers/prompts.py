@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from scope_rlvr.core.ports import TeacherRequest
+from scope_rlvr.core.ports import ScoreRequest, TeacherRequest
 from scope_rlvr.core.prompts import fill
 
 
-def shown_problem(template: str, request: TeacherRequest) -> str:
+def shown_problem(template: str, request: TeacherRequest | ScoreRequest) -> str:
     """The template with what the request holds; what it does not hold is left empty.
 
     >>> from scope_rlvr.core.types import Problem
@@ -14,9 +14,10 @@ def shown_problem(template: str, request: TeacherRequest) -> str:
     >>> shown_problem("{problem} (It is {reference}.{rejected_step})", request)
     '2 + 2? (It is 4.)'
     """
+    rejected_step = request.rejected_step if isinstance(request, TeacherRequest) else None
     return fill(
         template,
         problem=request.problem.prompt,
         reference=request.reference or "",
-        rejected_step=request.rejected_step or "",
+        rejected_step=rejected_step or "",
     )

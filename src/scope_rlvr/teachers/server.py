@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from scope_rlvr.core.errors import UserError
-from scope_rlvr.core.ports import Fault, TeacherReply, TeacherRequest, TextCodec
+from scope_rlvr.core.ports import Fault, ScoreReply, ScoreRequest, TeacherReply, TeacherRequest, TextCodec
 from scope_rlvr.core.prompts import fill
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.types import Problem
@@ -20,12 +20,14 @@ from scope_rlvr.servers.replies import (
     logprobs_in,
     object_in,
     only_choice,
+    require_own_prompt,
     served_models,
     text_of,
     without_thoughts,
 )
 from scope_rlvr.store.digests import value_digest
 from scope_rlvr.teachers.prompts import shown_problem
+from scope_rlvr.teachers.server_scores import read_scores, scores_body, scores_bytes
 from scope_rlvr.teachers.settings import PLAIN_PROMPT, AnyInterface, Chat, Completions
 
 END_MARK = "[end]"
@@ -79,14 +81,40 @@ class ServerTeacher:
         """One reply for each request, in order."""
         return self._ask(requests, seed)
 
+    @property
+    def scoring_refusal(self) -> str | None:
+        if isinstance(self.interface, Completions) and self.interface.token_ids:
+            return None
+        return (
+            f"the teacher {self.name!r} at {self.client.url} is asked by text, and only token ids say which tokens are to be "
+            'scored; take teacher.interface = {kind = "completions", token_ids = true} and a server whose model has the '
+            "policy's vocabulary"
+        )
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
+        """The log-probabilities of each request's response, in order; without a prompt, the first token has none."""
+        return self._score(requests)
+
     def check(self, problem: Problem) -> None:
         """Ask one question; :class:`UserError` says what is wrong where the answer cannot be used."""
         prompt_ids = self.codec.encode_prompt(problem.prompt)
         request = TeacherRequest(problem, prompt_ids, (), "", max_tokens=_CHECK_TOKENS)
         (reply,) = self._ask([request], 0, use_cache=False)
+        self._require_answer(reply, "answer")
+
+    def check_scoring(self, problem: Problem) -> None:
+        """Have one text scored; :class:`UserError` says what is wrong where the answer cannot be used."""
+        if self.scoring_refusal is not None:
+            raise UserError(self.scoring_refusal)
+        prompt_ids = self.codec.encode_prompt(problem.prompt)
+        request = ScoreRequest(problem, prompt_ids, self.codec.encode(problem.prompt), problem.prompt)
+        (reply,) = self._score([request], use_cache=False)
+        self._require_answer(reply, "score tokens")
+
+    def _require_answer(self, reply: TeacherReply | ScoreReply, what: str) -> None:
         if reply.fault is not None:
             raise UserError(
-                f"the teacher {self.name!r} at {self.client.url} does not answer as it should ({reply.fault.value}): "
+                f"the teacher {self.name!r} at {self.client.url} does not {what} as it should ({reply.fault.value}): "
                 f"{reply.error}. {self._remedy(reply.fault)}"
             )
 
@@ -120,10 +148,36 @@ class ServerTeacher:
         answers = self.client.ask(self.interface.path, questions, use_cache=use_cache)
         return [_reply_of(answer) for answer in answers]
 
-    def _question(self, request: TeacherRequest, body: dict[str, Any]) -> ServerQuestion[TeacherReply]:
-        body = {
+    def _score(self, requests: Sequence[ScoreRequest], *, use_cache: bool = True) -> list[ScoreReply]:
+        if self.scoring_refusal is not None:
+            return [ScoreReply(error=self.scoring_refusal, fault=Fault.OTHER) for _ in requests]
+        asked = [(i, self._score_question(request)) for i, request in enumerate(requests) if request.response_ids]
+        answers = self.client.ask(self.interface.path, [question for _, question in asked], use_cache=use_cache)
+        replies = {i: _scores_of(answer) for (i, _), answer in zip(asked, answers, strict=True)}
+        return [replies.get(i, ScoreReply(logprobs=())) for i in range(len(requests))]
+
+    def _score_question(self, request: ScoreRequest) -> ServerQuestion[ScoreReply]:
+        shown = shown_problem(self.prompt, request)
+        is_plain = shown == request.problem.prompt
+        prompt_ids = request.prompt_ids if is_plain else self.codec.encode_prompt(shown)
+        body = self._adapted(scores_body(self.name, prompt_ids, request.response_ids, request.top_k))
+        sent, num_scored, top_k = [*prompt_ids, *request.response_ids], len(request.response_ids), request.top_k
+        return ServerQuestion(
+            body,
+            len(sent),
+            1,
+            lambda reply: read_scores(reply, sent, num_scored, top_k),
+            max_bytes=scores_bytes(len(sent), top_k),
+        )
+
+    def _adapted(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A body as this server takes it."""
+        return {
             name: value for name, value in body.items() if name not in self.interface.leave_out
         } | self.interface.extra
+
+    def _question(self, request: TeacherRequest, body: dict[str, Any]) -> ServerQuestion[TeacherReply]:
+        body = self._adapted(body)
         prompt = body.get("prompt")
         # Of a text, the policy's tokens are a guess; the server's own count takes its place as soon as it is known.
         text = prompt if isinstance(prompt, str) else body["messages"][0]["content"] if prompt is None else ""
@@ -234,21 +288,15 @@ def read_chat(content: str, request: TeacherRequest, is_cut_off: bool) -> Teache
     return TeacherReply(text=_not_empty(text.strip()), finished=finished, is_cut_off=is_cut_off and not mark)
 
 
-def require_own_prompt(reply: Any, choice: dict[str, Any], sent: list[int]) -> bool:
-    """Whether a reply says that it read the prompt that was sent; :class:`BadReply` where it read another one.
-
-    >>> require_own_prompt({}, {"prompt_token_ids": [5, 6]}, [5, 6]), require_own_prompt({}, {}, [5, 6])
-    (True, False)
-    """
-    read = choice.get("prompt_token_ids") or reply.get("prompt_token_ids")
-    if read is not None and read != sent:
-        raise BadReply(Fault.MALFORMED, "the reply belongs to another prompt (its prompt_token_ids are not those sent)")
-    return read is not None
-
-
 def _reply_of(answer: ServerAnswer[TeacherReply]) -> TeacherReply:
     if answer.value is None:
         return TeacherReply(error=answer.message, fault=answer.fault, effort=answer.effort)
+    return replace(answer.value, effort=answer.effort)
+
+
+def _scores_of(answer: ServerAnswer[ScoreReply]) -> ScoreReply:
+    if answer.value is None:
+        return ScoreReply(error=answer.message, fault=answer.fault, effort=answer.effort)
     return replace(answer.value, effort=answer.effort)
 
 
