@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from scope_rlvr.core.ports import Continuation, Fault, Sampling, ScoreReply, ScoreRequest, TeacherReply, TeacherRequest
+from scope_rlvr.formulas.readings import LogProb, TopK
 from scope_rlvr.models.local import LocalModel, TokenizerCodec, same_vocabulary
 from scope_rlvr.teachers.prompts import shown_problem
 from scope_rlvr.teachers.settings import PLAIN_PROMPT
-
-_LOGITS = 1 << 22
-"""Logits that are turned into log-probabilities at once."""
 
 
 class LocalTeacher:
@@ -103,32 +100,17 @@ class LocalTeacher:
         )
 
     def _read(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
-        return [self._read_one(request) for request in requests]
-
-    def _read_one(self, request: ScoreRequest) -> ScoreReply:
-        ids_T = torch.tensor(request.response_ids, device=self.model.model.device)
-
-        def look(logits_TV: Tensor, states_TD: Tensor) -> ScoreReply:
-            rows = max(1, _LOGITS // logits_TV.size(1))
-            logprobs: list[float] = []
-            top_ids: list[tuple[int, ...]] = []
-            top_logprobs: list[tuple[float, ...]] = []
-            for logits_NV, ids_N in zip(logits_TV.split(rows), ids_T.split(rows), strict=True):
-                logp_NV = logits_NV.float().log_softmax(-1)
-                logprobs += logp_NV.gather(-1, ids_N[:, None])[:, 0].tolist()
-                top = logp_NV.topk(request.top_k, dim=-1)
-                top_ids += map(tuple, top.indices.tolist())
-                top_logprobs += map(tuple, top.values.tolist())
-            return ScoreReply(
-                tuple(logprobs),
-                top_ids=tuple(top_ids) if request.top_k else None,
-                top_logprobs=tuple(top_logprobs) if request.top_k else None,
+        """What the model says of each response; requests for equal numbers of likeliest tokens share a pass."""
+        replies: dict[int, ScoreReply] = {}
+        for top_k in {request.top_k for request in requests}:
+            batch = [i for i, request in enumerate(requests) if request.top_k == top_k and request.response_ids]
+            kept = self.model.read(
+                [self._prompt_ids(requests[i]) for i in batch],
+                [requests[i].response_ids for i in batch],
+                [LogProb(), TopK(k=top_k)] if top_k else [LogProb()],
             )
-
-        if not request.response_ids:
-            return ScoreReply(logprobs=())
-        (reply,) = self.model.read([self._prompt_ids(request)], [request.response_ids], look)
-        return reply
+            replies |= {i: _scores_in(of_one) for i, of_one in zip(batch, kept, strict=True)}
+        return [replies.get(i, ScoreReply(logprobs=())) for i in range(len(requests))]
 
     def _prefix(self, request: TeacherRequest) -> tuple[int, ...]:
         if self.shares_vocabulary:
@@ -146,3 +128,15 @@ class LocalTeacher:
         text = "".join(self.model.codec.pieces(continuation.token_ids))
         is_cut_off = not (continuation.finished or continuation.stopped)
         return TeacherReply(text=text, finished=continuation.finished, is_cut_off=is_cut_off)
+
+
+def _scores_in(kept: dict[str, Tensor]) -> ScoreReply:
+    logprobs = tuple(kept[LogProb.title].tolist())
+    if TopK.title not in kept:
+        return ScoreReply(logprobs)
+    top_TK, ids_TK = kept[TopK.title].unbind(dim=1)
+    return ScoreReply(
+        logprobs,
+        top_ids=tuple(tuple(map(int, row)) for row in ids_TK.tolist()),
+        top_logprobs=tuple(map(tuple, top_TK.tolist())),
+    )
