@@ -1,4 +1,4 @@
-"""What this machine is, and which configurations it has room for. Nothing is loaded, downloaded or written."""
+"""What this machine has, and which configurations fit on it. Nothing is loaded, downloaded or written."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _devices() -> Iterator[Finding]:
     memory = psutil.virtual_memory()
     yield ok(
         "processors",
-        f"{os.cpu_count()} cores, {memory.total / GIB:.1f} GiB memory of which {memory.available / GIB:.1f} are available",
+        f"{os.cpu_count()} cores, {memory.total / GIB:.1f} GiB memory, {memory.available / GIB:.1f} GiB available",
     )
     if not torch.cuda.is_available():
         more = "; Apple's is not used by scope" if torch.backends.mps.is_available() else ""

@@ -100,7 +100,7 @@ KNOWN_SHAPES = {
     "Qwen/Qwen2.5-Math-PRM-7B": ModelShape(28, 3584, 18_944, 28, 4, 128, 152_064, is_tied=False),
     "Qwen/Qwen2.5-Math-7B-Instruct": ModelShape(28, 3584, 18_944, 28, 4, 128, 152_064, is_tied=False),
 }
-"""Models of the recipes, whose shape is to be known without a network. UNVERIFIED here beyond their published sizes."""
+"""Shapes of the models in the recipes, for use without a network. Checked against their published sizes alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """The most there is at once: what always stays, and the larger of a training pass and a sampling pass.
+        """The most that is needed at once: what always stays, and the larger of a training pass and a sampling pass.
 
         >>> Memory(4, 4, 8, 2, 0, 1, 10, 5, 20).total
         34
@@ -136,7 +136,7 @@ class Memory:
 
 
 def shape_of(name: str, key: str) -> ModelShape | None:
-    """The shape of a model by its name; ``None`` where that cannot be known without loading it."""
+    """The shape of a model by its name; ``None`` if only loading the model would tell."""
     source = Path(resolve_model(name, key))
     if not source.is_dir():
         return KNOWN_SHAPES.get(name)
@@ -159,10 +159,10 @@ def estimate(
 
     * weights, gradients and the two moments of AdamW: ``4·P + 4·P + 8·P``; a KL penalty adds ``4·P``;
     * on a GPU, the copies that autocast makes: ``2·P``;
-    * with adapters of ``A`` parameters, gradients, moments and copies of those alone: ``4·A + 8·A + 2·A``; their weights
-      ``4·A`` stand beside the policy's, which a GPU holds as they are stored, and a KL penalty adds nothing;
-    * with DeepSpeed's ZeRO on ``n`` GPUs, weights of 16 bits, ``2·P``, and of the float32 ones and the moments a part each,
-      ``12·P/n``; of the gradients, ``2·P``, at stage 2 a part, too;
+    * with adapters of ``A`` parameters, gradients, moments and copies of the adapters alone: ``4·A + 8·A + 2·A``. Their
+      weights, ``4·A``, come on top of the policy's, which a GPU holds as they are stored. A KL penalty adds nothing;
+    * with DeepSpeed's ZeRO on ``n`` GPUs, all weights in 16 bits, ``2·P``; a share of float32 weights and moments,
+      ``12·P/n``; and the gradients, ``2·P``, of which stage 2 holds a share, too;
     * activations of one micro-batch: ``rows·T·L·(34·h + 8·f)``, and with gradient checkpointing
       ``rows·T·(L·4·h + 34·h + 8·f)`` (width ``h``, inner width ``f``);
     * logits of one micro-batch, their logarithms and gradients: ``rows·responses·V·12``;
@@ -171,7 +171,7 @@ def estimate(
     """
     num_parameters, lora = shape.num_parameters, config.model.lora
     num_trained = num_parameters if lora is None else shape.num_adapter_parameters(lora)
-    # Of weights that are stored in 16 bits autocast makes no copies.
+    # Autocast makes no copies of weights that are stored in 16 bits.
     frozen_bytes = 0 if lora is None else shape.stored_bytes if on_gpu else _FLOAT
     num_cast = num_trained + (num_parameters if frozen_bytes == _FLOAT else 0)
     response, rows = config.sampling.max_response_tokens, config.share(num_processes).micro_batch_rows
@@ -207,7 +207,7 @@ def _activations(config: RunConfig, shape: ModelShape, tokens: int) -> int:
 
 
 def memory_beside_vllm(config: RunConfig, whole: float) -> float:
-    """What a vLLM that stays awake on the same card leaves of its memory.
+    """The memory of a card that is left beside a vLLM that stays awake on it.
 
     >>> from scope_rlvr.run.config import load_config
     >>> memory_beside_vllm(load_config(overrides=["sampling.sampler={kind='vllm', memory_share=0.25}"]), 80)
@@ -244,7 +244,7 @@ def _helpers(config: RunConfig) -> int:
 
 
 def prompt_tokens_of(config: RunConfig) -> int:
-    """The longest prompt that arithmetic counts with: the limit, else a guess."""
+    """The longest prompt that the arithmetic assumes: the limit, or else a guess."""
     return config.problems.max_prompt_tokens or min(_GUESSED_PROMPT_TOKENS, config.sampling.max_response_tokens)
 
 

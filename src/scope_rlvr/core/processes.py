@@ -1,8 +1,8 @@
-"""The processes that share a run, of which there is one unless a launcher started more.
+"""The processes that share a run. There is one, unless a launcher started more.
 
-A method does the same in every process, on the groups of the whole batch, and so knows nothing of processes: baselines,
-buffers and draws are those of one. Only what is dear, writing, judging and scoring, is shared out: each process does a
-part, and all are given what came of it.
+A method does the same in every process, on the groups of the whole batch, so it need not know of processes: baselines, buffers
+and random draws are the same as in one process. Only expensive work (sampling, judging, scoring) is split: each process does a
+part, and all of them get the results.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Processes:
 
     @contextmanager
     def as_one(self, what: str) -> Iterator[None]:
-        """Nobody goes on behind the block unless all came through it. There is no other collective call in it."""
+        """No process goes on after the block unless all came through it. The block itself makes no collective call."""
         failure: Exception | None = None
         try:
             yield

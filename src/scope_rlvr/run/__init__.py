@@ -1,1 +1,1 @@
-"""A training run: its configuration, its folder, what is written there, and how it goes on after an interruption."""
+"""A training run: its configuration, its problems, what it works with, how it trains, and how it goes on after an interruption."""

@@ -49,10 +49,10 @@ class Components:
 def load_components(
     config: RunConfig, problems: Sequence[Problem], spent: Mapping[str, float] | None = None
 ) -> Components:
-    """Load what the configuration names; :class:`UserError` where a model cannot be used for these problems, or a server
-    does not answer.
+    """Load what the configuration names.
 
-    ``spent`` are the totals of the part of the run that is already done, by the names of the metrics.
+    ``spent`` are the totals of the part of the run that is already done, by the names of the metrics. Raises
+    :class:`UserError` if a model cannot be used for these problems, or a server does not answer.
     """
     verifier = make_verifier(config)
     policy = load_policy(config, problems)
@@ -64,8 +64,8 @@ def load_components(
 def load_policy(config: RunConfig, problems: Sequence[Problem]) -> LocalModel:
     """The policy; :class:`UserError` where it cannot be loaded, or cannot read these problems."""
     lora = config.model.lora
-    # Trained weights stay in float32, also where a GPU computes in bfloat16: small updates would be rounded away. Those
-    # that only adapters are trained beside are held on a GPU as they are stored.
+    # Trained weights stay in float32, even if a GPU computes in bfloat16: small updates would be rounded away. If only
+    # adapters are trained, a GPU holds the weights beside them as they are stored.
     dtype: Dtype = "auto" if lora is not None and device().type == "cuda" else torch.float32
     policy = load_causal(config.model.policy, "model.policy", dtype, config.prompt)
     if lora is not None:
@@ -121,9 +121,9 @@ def make_evaluator(
 
 
 def load_causal(name: str, key: str, dtype: Dtype, prompt: PromptSection | None = None) -> LocalModel:
-    """A causal language model by its name, which stands at ``key``; :class:`UserError` where it is none.
+    """Load the causal language model that the configuration names at ``key``; :class:`UserError` if it is none.
 
-    ``dtype`` ``"auto"`` is that of the stored weights. ``prompt`` says how problems are put to it.
+    ``dtype`` ``"auto"`` is that of the stored weights. ``prompt`` says how problems are shown to it.
     """
     source = resolve_model(name, key)
     try:
@@ -184,8 +184,11 @@ def _server_teacher(
 
 
 def _prompt_of_server(config: RunConfig, policy: LocalModel) -> str:
-    """What a server is shown in the place of the problem. Where it reads the policy's ids, the policy's codec puts the
-    template around it; text takes the template along, and after what was the user's turn a response begins anew."""
+    """What a server sees in place of the problem.
+
+    If it reads token ids, the policy's codec adds the chat template around the problem. If it reads text, the template is part of
+    the text, and after a chat template a separator marks where the response begins.
+    """
     section = config.teacher
     if isinstance(section.interface, Completions) and section.interface.token_ids:
         return section.prompt

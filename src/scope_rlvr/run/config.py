@@ -92,7 +92,7 @@ class RunConfig(Settings):
 
     @property
     def resolved_objective(self) -> ObjectiveSection:
-        """The objective with what the method fixes in the place of what the run says."""
+        """The objective; what the method fixes replaces what the run says."""
         fixed = {name: getattr(self.method, name) for name in ("normalisation", "aggregation", "clip")}
         return self.objective.model_copy(update={name: value for name, value in fixed.items() if value is not None})
 
@@ -111,7 +111,7 @@ class RunConfig(Settings):
         return self.run.problems_per_step * self.rows_per_group
 
     def share(self, num_processes: int = 1) -> Share:
-        """What each of so many processes trains on in a step; :class:`UserError` where a step cannot be shared so."""
+        """What each of ``num_processes`` trains on in a step; :class:`UserError` if a step cannot be shared like that."""
         problems, rows = self.run.problems_per_step, self.rows_per_step // num_processes
         if problems % num_processes:
             raise UserError(
@@ -230,7 +230,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override!r} is not of the form section.key=value, e.g. --set run.steps=100")
     table = values
     for key in keys[:-1]:
-        # A bare name stands for a rule with its defaults; setting one of its fields keeps the rule.
+        # A bare name means a rule with its defaults; setting one of its fields keeps the rule.
         if isinstance(table.get(key), str):
             table[key] = {"name" if table is values and key == "method" else "kind": table[key]}
         table = table.setdefault(key, {})
@@ -249,7 +249,7 @@ def _parse_value(text: str) -> Any:
 
 def _describe(mistake: dict[str, Any], values: dict[str, Any]) -> str:
     """One mistake in one line: where, what, what was received."""
-    # Pydantic puts the chosen class of a union into the path; the user never wrote that.
+    # Pydantic adds the chosen class of a union to the path; the user never wrote that.
     path = [str(part) for part in mistake["loc"]]
     shown = ".".join(part for i, part in enumerate(path) if not (i and _is_tag(path[:i], part, values)))
     if mistake["type"] == "extra_forbidden":
@@ -268,7 +268,7 @@ def _describe(mistake: dict[str, Any], values: dict[str, Any]) -> str:
 
 
 def _is_tag(before: list[str], part: str, values: Any) -> bool:
-    """Whether ``part`` is the tag of a union rather than a key that stands in the configuration."""
+    """Whether ``part`` is the tag of a union rather than a key of the configuration."""
     table = values
     for key in before:
         if isinstance(table, dict) and key in table:

@@ -97,11 +97,14 @@ def require_same_problems(folder: RunFolder, data: RunData) -> None:
         )
 
 
+_NAMES = {"code": "the digest of this package's source files"}
+
+
 def environment_changes(folder: RunFolder) -> list[str]:
     """What of versions and machine is not as it was when the run began; on other versions, bits may differ."""
     before, now = folder.read_json("environment.json") or {}, environment()
     return [
-        f"{name} was {before[name]} when the run began and is {now[name]} now"
+        f"{_NAMES.get(name, name)} was {before[name]} when the run began and is {now[name]} now"
         for name in sorted(before.keys() & now.keys())
         if before[name] != now[name]
     ]

@@ -1,4 +1,4 @@
-"""The sections of a run's configuration that no other room has settings of its own for.
+"""The sections of a run's configuration, except those that other rooms define: scorer, teacher, verifier, method, prompt, steps.
 
 The defaults are the embedded recipe: tiny models, a problem family with exact truth, minutes on two CPU cores.
 """
