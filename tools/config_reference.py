@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 
 from scope_rlvr.core.settings import Settings
 from scope_rlvr.methods import METHODS, Method
+from scope_rlvr.methods.parts.base import Part
 from scope_rlvr.run.config import RunConfig
 
 ROOT = Path(__file__).parent.parent
@@ -282,6 +283,8 @@ def _annotation_text(annotation: Any) -> str:
         return " or ".join(_annotation_text(a) for a in typing.get_args(annotation) if a is not type(None))
     if typing.get_origin(annotation) is typing.Literal:
         return "one of " + ", ".join(f"`{value}`" for value in typing.get_args(annotation))
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _annotation_text(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) is tuple:
         inner = _annotation_text(typing.get_args(annotation)[0])
         return f"list of {'tables' if inner == 'table' else f'{inner}s'}"
@@ -289,6 +292,8 @@ def _annotation_text(annotation: Any) -> str:
         return "table of any fields"
     if issubclass(annotation, Enum):
         return "one of " + ", ".join(f"`{member.value}`" for member in annotation)
+    if issubclass(annotation, Part):
+        return "part"
     if issubclass(annotation, Settings):
         return "table"
     return {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path"}[annotation]
@@ -412,10 +417,10 @@ def _method_lines(used: set[str]) -> Iterator[str]:
     yield "Options of every method:"
     yield ""
     names = ", ".join(f"`{name}`" for name in sorted(METHODS))
-    for line in _table(_rows("method", Method, used)):
+    for line in _table(row for row in _rows("method", Method, used) if row[0] != "name"):
         yield line
         if line.startswith("|--"):
-            yield f'| `name` | one of {names} | `"scope"` | {meaning_of("method.name", None, used)} |'
+            yield f'| `name` | one of {names}, or the place of a class of your own, `package.module:Class` | `"scope"` | {meaning_of("method.name", None, used)} |'
     yield ""
     for name in sorted(METHODS):
         yield from _one_method_lines(METHODS[name], used)
@@ -437,12 +442,12 @@ def _one_method_lines(method: type[Method], used: set[str]) -> Iterator[str]:
     decided = [
         f"`{name} = {toml_value(method.model_fields[name].default)}`"
         for name, field in shared.items()
-        if method.model_fields[name].default != field.default
+        if name != "name" and method.model_fields[name].default != field.default
     ]
     if decided:
         yield f"Its own defaults: {', '.join(decided)}."
     yield ""
-    own = [row for row in _rows("method", method, used) if row[0].partition(".")[0] not in (*shared, "name")]
+    own = [row for row in _rows("method", method, used) if row[0].partition(".")[0] not in shared]
     if own:
         yield from _table(iter(own))
         yield ""
