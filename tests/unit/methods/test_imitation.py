@@ -83,6 +83,15 @@ def test_relift_imitates_what_nobody_solved_as_soon_as_it_fills_a_step():
     assert policy.num_calls == 2
 
 
+def test_relift_remembers_all_of_a_problem():
+    solved = Problem("a", "Qa", "7", "here", 3, solution="3 + 4 = 7", context=(("system", "Be brief."), ("user", "")))
+    tools = toolbox(policy=ScriptedPolicy(["a|"]))
+    stepped(ReLift(), [Group(solved, (), prompt_ids=(1, 5))], tools)
+    later = toolbox(policy=ScriptedPolicy(["b|"]), memory=json.loads(json.dumps(tools.memory)))
+    (group,) = ReLift().sample(problems("b"), 2, later)
+    assert group == Group(solved, (), prompt_ids=(1, 5))
+
+
 def test_relift_does_not_remember_what_the_teacher_cannot_solve_for_ever():
     tools = toolbox(policy=ScriptedPolicy(["a|"]), teacher=ScriptedTeacher(["answer 1|"]))
     stepped(ReLift(), problems("a"), tools)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -55,9 +56,9 @@ class ReLift(Imitation):
 
 
 def _memory_of(group: Group) -> dict[str, Any]:
-    problem = {name: getattr(group.problem, name) for name in ("id", "prompt", "reference", "source", "level")}
-    return {"problem": problem, "prompt_ids": list(group.prompt_ids)}
+    return {"problem": asdict(group.problem), "prompt_ids": list(group.prompt_ids)}
 
 
 def _remembered(entry: dict[str, Any]) -> Group:
-    return Group(Problem(**entry["problem"]), (), prompt_ids=tuple(entry["prompt_ids"]))
+    context = tuple((role, text) for role, text in entry["problem"].get("context", ()))
+    return Group(Problem(**entry["problem"] | {"context": context}), (), prompt_ids=tuple(entry["prompt_ids"]))
