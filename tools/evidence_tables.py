@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from scope_rlvr.study.analysis import Analysis, Comparison, budgets, measures_after
+from scope_rlvr.study.charts import charts_of
 from scope_rlvr.study.folder import StudyFolder
 from scope_rlvr.study.plan import load_study
-from scope_rlvr.study.plots import plots_of
 from scope_rlvr.study.statistics import Interval, mean_interval
 
 ROOT = Path(__file__).parent.parent
@@ -34,7 +34,7 @@ DEVELOPMENT = STUDIES / "results" / "development.json"
 TEMPERATURE = STUDIES / "results" / "temperature.json"
 
 SETS = ("reduction-6", "reduction-9", "reduction-10")
-SHOWN_PLOTS = (
+SHOWN_CHARTS = (
     "reduction-6-accuracy-by-steps",
     "reduction-10-accuracy-by-steps",
     "reduction-6-diversity-distinct_right_solutions-by-steps",
@@ -313,10 +313,10 @@ def _negated(interval: Interval) -> Interval:
 
 def _draw() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
-    for plot in plots_of(analysis("main")):
-        if plot.name in SHOWN_PLOTS:
-            plot.save(PICTURES)
-            (PICTURES / f"{plot.name}.png").unlink()
+    for chart in charts_of(analysis("main")):
+        if chart.name in SHOWN_CHARTS:
+            chart.save(PICTURES)
+            (PICTURES / f"{chart.name}.png").unlink()
 
 
 def main() -> None:

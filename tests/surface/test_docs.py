@@ -301,7 +301,7 @@ def test_every_field_of_the_summary_is_documented(rich_run: Path) -> None:
 def test_every_field_of_a_study_s_files_is_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = doc("formats.md")
     study, folder = make_study(tmp_path)
-    monkeypatch.setattr("scope_rlvr.study.report.plots_of", lambda analysis: [])
+    monkeypatch.setattr("scope_rlvr.study.report.charts_of", lambda analysis: [])
     folder.open_for(study)
     write_report(study, folder)
     result = json.loads(next(folder.results.iterdir()).read_text())

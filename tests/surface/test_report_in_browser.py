@@ -48,8 +48,9 @@ def test_document_holds_salvages_curves_and_no_script(report: Path) -> None:
         assert document.count("li", part) > 1
     assert document.count("article", "case") >= 2
     assert document.count("figure", "chart") == 9
-    assert document.count("path", "line") >= 6
-    assert document.count("path", "area") >= 6
+    assert len(re.findall(r'<g id="[\w-]+-line-\d+"', dom)) >= 6
+    assert len(re.findall(r'<g id="[\w-]+-area-\d+"', dom)) >= 6
+    assert document.count("rect", "probe") >= 9 * 6
     assert not {"script", "img"} & {tag for tag, _ in document.elements}
     assert re.search(r"<title>example · scope</title>", dom)
 

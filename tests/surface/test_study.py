@@ -70,7 +70,7 @@ def garbage(folder: Path) -> None:
 
 def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes seconds; once is enough."""
-    monkeypatch.setattr("scope_rlvr.study.report.plots_of", lambda analysis: [])
+    monkeypatch.setattr("scope_rlvr.study.report.charts_of", lambda analysis: [])
 
 
 def test_a_study_with_a_failing_arm_from_its_file_to_its_report_and_on(

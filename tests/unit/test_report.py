@@ -17,9 +17,9 @@ from scope_rlvr.core.groups import SalvageOutcome
 from scope_rlvr.core.visible import visible
 from scope_rlvr.report import ReportError, write_report
 from scope_rlvr.report.cases import FailureEntry, TextPart, case_of, index_failures, spread, spread_over_outcomes
-from scope_rlvr.report.charts import Series, line_chart, smoothed, stacked_chart
 from scope_rlvr.report.live import LiveDisplay, final_table, sparkline
 from scope_rlvr.report.reading import JsonLines, read_run
+from scope_rlvr.report.run_charts import Series, line_chart, smoothed, stacked_chart
 from scope_rlvr.report.terminal import show_run
 from scope_rlvr.report.wording import OUTCOME_MEANING, percent
 from scope_rlvr.salvage.settings import SalvageSettings
@@ -358,17 +358,36 @@ def test_charts_stay_in_their_frame(points: list[tuple[float, float]]) -> None:
         if chart is None:
             assert all(value == 0 for _, value in points)
             continue
-        numbers = [float(n) for mark in chart.marks for n in re.findall(r"-?\d+\.?\d*", mark.path)]
-        assert all(-40 <= n <= 380 for n in [*numbers, *(tick.at for tick in (*chart.x_ticks, *chart.y_ticks))])
+        svg = chart.for_page()
+        (width,) = {float(n) for n in re.findall(r'viewBox="0 0 (\S+) \S+"', svg)}
+        (axes,) = chart.figure().axes
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        assert all(left <= x <= right and bottom <= y <= top for x, y in points)
+        assert all(left <= x <= right for x in axes.get_xticks())
+        assert all(bottom <= y <= top for y in axes.get_yticks())
+        places = [float(n) for n in re.findall(r'<rect class="probe" x="(\S+)"', svg)]
+        assert len(places) == len(points)
+        assert all(0 < n < width for n in places)
 
 
 def test_charts_of_long_runs_are_small_and_keep_both_ends() -> None:
     points = [(float(step), step / 5000) for step in range(1, 5001)]
     chart = line_chart("t", "h", [Series("s", points, "blue")], percent)
     assert chart is not None
-    assert sum(len(mark.path) for mark in chart.marks) < 10_000
-    assert len(chart.columns) <= 60
-    assert [chart.x_ticks[0].label, chart.x_ticks[-1].label] == ["1", "5000"]
+    svg = chart.for_page()
+    assert sum(len(path) for path in re.findall(r' d="([^"]*)"', svg)) < 10_000
+    assert svg.count("<title>") == len(chart.hover_texts) <= 60
+    assert {"1", "5000"} <= set(re.findall(r">(\d+)</text>", svg))
+
+
+def test_a_chart_tells_its_values_where_it_is_pointed_at() -> None:
+    points = [(1.0, 0.25), (2.0, 0.5)]
+    series = [Series("s <b>", points, "blue", shows_points=True), Series("u", points[1:], "teal", shows_points=True)]
+    chart = line_chart("t", "h", series, percent)
+    assert chart is not None
+    told = re.findall(r"<title>(.*?)</title>", chart.for_page(), re.DOTALL)
+    assert told == ["step 1\ns &lt;b&gt;: 25.0 %\nu: 50.0 %", "step 2\ns &lt;b&gt;: 50.0 %\nu: 50.0 %"]
+    assert [key.latest for key in chart.keys] == ["50.0 %", "50.0 %"]
 
 
 def test_smoothing_is_the_mean_of_a_centred_window() -> None:

@@ -15,11 +15,12 @@ import pytest
 from matplotlib.axes import Axes
 
 from scope_rlvr.core.errors import UserError
+from scope_rlvr.report.charts import Chart, Key
 from scope_rlvr.study.analysis import Analysis, at_tokens, measures_after
+from scope_rlvr.study.charts import SWEPT, charts_of
 from scope_rlvr.study.content import notes
 from scope_rlvr.study.folder import StudyFolder
 from scope_rlvr.study.plan import Study
-from scope_rlvr.study.plots import SWEPT, Plot, plots_of
 from scope_rlvr.study.report import write_report
 from scope_rlvr.study.results import RunResult, write_result
 from scope_rlvr.study.statistics import holm, paired_difference
@@ -77,7 +78,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, StudyFolde
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes seconds, and most tests are about words and figures."""
-    monkeypatch.setattr("scope_rlvr.study.report.plots_of", lambda analysis: [])
+    monkeypatch.setattr("scope_rlvr.study.report.charts_of", lambda analysis: [])
 
 
 def test_the_page_is_whole_and_fetches_nothing(example: tuple[Study, StudyFolder]) -> None:
@@ -118,11 +119,13 @@ def test_plots_are_there_as_svg_and_png(example: tuple[Study, StudyFolder]) -> N
 
 @pytest.mark.parametrize(("num_lines", "words"), [(2, 2), (6, 9), (13, 30), (33, 4)])
 def test_every_name_can_be_read_below_a_plot(num_lines: int, words: int) -> None:
-    def draw(axes: Axes) -> None:
-        for i in range(num_lines):
-            axes.plot([0, 1], [0, i], label=f"arm {i} " + "says " * words)
+    keys = [Key(f"arm {i} " + "says " * words, "blue") for i in range(num_lines)]
 
-    figure = Plot("name", SWEPT, "title", draw, "steps", is_share=False)._figure()
+    def draw(axes: Axes) -> None:
+        for i, key in enumerate(keys):
+            axes.plot([0, 1], [0, i], **key.line)
+
+    figure = Chart("name", "title", keys, draw, "steps").figure()
     figure.draw_without_rendering()
     shown = figure.legends[0].get_window_extent()
     assert shown.x0 >= 0
@@ -136,7 +139,7 @@ def test_the_same_results_give_the_same_files(
     example: tuple[Study, StudyFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, folder = example
-    monkeypatch.setattr("scope_rlvr.study.report.plots_of", lambda analysis: plots_of(analysis)[:1])
+    monkeypatch.setattr("scope_rlvr.study.report.charts_of", lambda analysis: charts_of(analysis)[:1])
     write_report(study, StudyFolder.at(tmp_path, folder.results))
     ours = {file.relative_to(tmp_path): file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     assert {path.parts[0] for path in ours} == {"report.html", "report.md", "table.json", "plots"}
@@ -232,7 +235,9 @@ def test_a_sweep_is_compared_value_by_value_and_drawn_over_its_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, folder = make_study(tmp_path, STUDY + SWEEP)
-    monkeypatch.setattr("scope_rlvr.study.report.plots_of", lambda a: [p for p in plots_of(a) if p.group == SWEPT][:1])
+    monkeypatch.setattr(
+        "scope_rlvr.study.report.charts_of", lambda a: [p for p in charts_of(a) if p.group == SWEPT][:1]
+    )
     write_report(study, folder)
     pairs = [(one.id, other.id) for one, other in analysis_of(study, folder).pairs]
     assert pairs == [
@@ -243,6 +248,17 @@ def test_a_sweep_is_compared_value_by_value_and_drawn_over_its_values(
     ]
     assert (folder.path / "plots" / "reduction-6-accuracy-by-value.svg").is_file()
     assert "GRPO (reference: SCOPE, 0.4)" in (folder.path / "report.md").read_text()
+
+
+def test_every_swept_value_is_named_below_its_chart(tmp_path: Path) -> None:
+    study, folder = make_study(tmp_path, STUDY + SWEEP.replace("[0.1, 0.4]", "[0.05, 0.13, 0.4]"))
+    chart = charts_of(analysis_of(study, folder))[0]
+    (axes,) = chart.figure().axes
+    named = {label.get_text(): place for place, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)}
+    assert named == {"0.05": 0.05, "0.13": 0.13, "0.4": 0.4}
+    first = chart.hover_texts[0].text.splitlines()
+    assert first[0] == "scorer.noise: 0.05"
+    assert [line.split(":")[0] for line in first[1:]] == ["SCOPE", "LUFFY", "GRPO"]
 
 
 def test_missing_and_failed_runs_are_told_and_pairs_are_common_seeds(tmp_path: Path, no_plots: None) -> None:

@@ -29,7 +29,8 @@ def bench(
 ) -> None:
     """Judge a step scorer on labelled solutions by ProcessBench's protocol, with intervals, confusion and calibration."""
     from scope_rlvr.scorer_lab import bench_command as judge_scorer
-    from scope_rlvr.scorer_lab.report import bench_tables, file_notes, save_plots, throughput_line
+    from scope_rlvr.scorer_lab.charts import save_charts
+    from scope_rlvr.scorer_lab.report import bench_tables, file_notes, throughput_line
 
     spec = judge_scorer.ScorerSpec.parse(scorer, overrides or ())
     if out is not None:
@@ -49,6 +50,6 @@ def bench(
         console.print(part)
     print_lines(console, throughput_line(throughput))
     if out is not None:
-        save_plots(found, out / judge_scorer.PLOTS)
+        save_charts(found, out / judge_scorer.PLOTS)
         write_json(out / judge_scorer.BENCH_FILE, judge_scorer.bench_record(spec, files, found, throughput))
         print_lines(console, f"results   {out}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scope_rlvr.report.page import render_page
 from scope_rlvr.report.reading import ReportError, read_run
 from scope_rlvr.store.files import write_text
 
@@ -20,6 +19,9 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     out = run / "report.html" if out is None else out
     if out.is_dir():
         raise ReportError(f"the report is one file, and {out} is a folder; name a file, such as {out / 'report.html'}")
+    # What draws takes time to load, and most of this room needs none of it.
+    from scope_rlvr.report.page import render_page
+
     page = render_page(read_run(run))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, page)

@@ -1,258 +1,236 @@
-"""Curves as geometry: what the template draws as inline SVG.
+"""The one way to draw: axes by matplotlib, as part of a page or as files of their own.
 
-Only coordinates are computed here. Colours are names of slots that the page's style sheet fills, so that one file is
-right in a light and in a dark scheme, text stays text, and a chart costs a few kilobytes.
+In a page the title and the legend are text around the axes, colours are named by the page's style sheet, so that one
+drawing is right in a light and in a dark scheme, and the chart tells its values when it is pointed at. A file has the
+title and the legend inside and light colours.
 """
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
+import io
+import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from statistics import fmean
+from html import escape
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
-WIDTH, HEIGHT = 380, 210
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
+import matplotlib as mpl
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import AutoLocator, FuncFormatter, MaxNLocator
 
-_MAX_POINTS = 240
-_MAX_SMOOTH_POINTS = 75
-_MAX_COLUMNS = 60
-_SMOOTHING_SHARE = 0.06
+from scope_rlvr.core.visible import visible
+from scope_rlvr.report.palette import COLOURS, SURFACES
+from scope_rlvr.store.files import replacing, write_text
 
-Points = Sequence[tuple[float, float]]
-Format = Callable[[float], str]
+Write = Callable[[float], str]
+"""Writes a value for a person."""
+
+DASHES: dict[str, Any] = {
+    "solid": "-",
+    "dashed": (0, (6, 2.5)),
+    "dotted": (0, (1.5, 1.8)),
+    "dash-dotted": (0, (7, 2, 1.5, 2)),
+}
+INK, SOFT, GRID, CARD = (SURFACES[name].light for name in ("ink", "soft", "grid", "card"))
+
+_SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "scope study", "font.size": 8.5, "text.parse_math": False}
+_PAGE_SIZE, _FILE_SIZE = (3.8, 2.2), (4.4, 3.1)
+"""Inches; a page scales its charts to the width of their column."""
+
+_LEGEND_COLUMNS = 3
+_LEGEND_CHARACTERS = 60
+_LEGEND_HEIGHT = 0.45
+"""Inches of a legend that fits into a file of the usual size."""
+
+_POINTS_AN_INCH = 72
+_COORDINATES = re.compile(r' (?:d|x|y|transform)="[^"]*"')
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
-    """A named curve; ``slot`` is its colour and line style, ``shows_points`` marks where it was measured.
+class Key:
+    """One entry of a legend, and how what it names is drawn: a colour of the palette and a dash, or an area.
 
-    ``extra`` are values measured in another way: dots of the same colour that the curve does not pass through.
+    ``latest`` is its last value as text, which a page shows beside the name.
     """
 
     name: str
-    points: Points
-    slot: str
-    shows_points: bool = False
-    extra: Points = ()
+    colour: str
+    dash: str = "solid"
+    is_area: bool = False
+    marker: str = ""
+    latest: str = ""
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """The look of a line, for matplotlib."""
+        return {"color": COLOURS[self.colour].light, "linestyle": DASHES[self.dash]}
+
+    @property
+    def dash_array(self) -> str:
+        """The look of a line, for SVG; empty for a solid one."""
+        return "" if self.dash == "solid" else " ".join(f"{length:g}" for length in DASHES[self.dash][1])
+
+    def handle(self) -> Line2D | Patch:
+        """What the legend of a file shows."""
+        if self.is_area:
+            return Patch(color=COLOURS[self.colour].light)
+        return Line2D([], [], linewidth=1.8, marker=self.marker, markersize=4, **self.line)
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """Something drawn: a ``line``, a ``raw`` (faint) line or an ``area`` with its path; a ``dot`` or a ``test`` dot."""
-
-    kind: str
-    slot: str
-    path: str = ""
-    x: float = 0.0
-    y: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    at: float
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Legend:
-    name: str
-    slot: str
-    latest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A stretch of steps that tells its values when pointed at."""
+class HoverText:
+    """What a chart says where it is pointed at: the values at ``x``, one a line."""
 
     x: float
-    width: float
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Chart:
+    """A drawing with its words. ``draw`` fills the axes.
+
+    ``name`` is that of its files. ``within`` cuts the vertical axis to what can be: the interval of a share may reach
+    below zero, and the picture does not. Ticks that ``draw`` sets stay as they are.
+    """
+
+    name: str
     title: str
-    hint: str
-    marks: tuple[Mark, ...]
-    y_ticks: tuple[Tick, ...]
-    x_ticks: tuple[Tick, ...]
-    legend: tuple[Legend, ...]
-    columns: tuple[Column, ...]
-    is_stacked: bool
+    keys: Sequence[Key]
+    draw: Callable[[Axes], None]
+    x_label: str
+    hint: str = ""
+    group: str = ""
+    write_x: Write | None = None
+    write_y: Write | None = None
+    within: tuple[float, float] | None = None
+    has_whole_x: bool = False
+    hover_texts: Sequence[HoverText] = ()
+
+    def for_page(self) -> Markup:
+        """The axes as SVG to stand in a page."""
+        with mpl.rc_context(_SETTINGS):
+            figure = self._axes(_PAGE_SIZE)
+            svg = _svg(figure)
+            probes = _probes(figure, self.hover_texts)
+        return Markup(_for_page(svg, self.name, self.title).replace("</svg>", f"{probes}</svg>"))
+
+    def save(self, folder: Path) -> None:
+        """Write ``<name>.svg`` and ``<name>.png``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context(_SETTINGS):
+            figure = self.figure()
+            write_text(folder / f"{self.name}.svg", _on_paper(_svg(figure)))
+            with replacing(folder / f"{self.name}.png") as png:
+                figure.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+
+    def figure(self) -> Figure:
+        """The whole chart, with title and legend."""
+        figure = self._axes(_FILE_SIZE)
+        figure.axes[0].set_title(visible(self.title), loc="left", fontsize=9.5, color=INK)
+        _add_legend(figure, self.keys)
+        return figure
+
+    def _axes(self, size: tuple[float, float]) -> Figure:
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        self.draw(axes)
+        axes.set_xlabel(self.x_label, color=SOFT)
+        axes.grid(color=GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=SOFT, length=0)
+        for side in axes.spines.values():
+            side.set_visible(False)
+        if self.within is not None:
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, self.within[0]), min(high, self.within[1]))
+        for axis, write in ((axes.xaxis, self.write_x), (axes.yaxis, self.write_y)):
+            if write is not None:
+                axis.set_major_formatter(FuncFormatter(lambda value, _, write=write: write(value)))
+        if isinstance(axes.xaxis.get_major_locator(), AutoLocator):
+            ticks: Any = {"integer": True, "min_n_ticks": 1} if self.has_whole_x else {"steps": [1, 2, 2.5, 5, 10]}
+            axes.xaxis.set_major_locator(MaxNLocator(6, **ticks))
+        return figure
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """Maps steps and values to the drawing."""
-
-    first: float
-    last: float
-    top: float
-
-    def x(self, step: float) -> float:
-        if self.last == self.first:
-            return LEFT + (WIDTH - LEFT - RIGHT) / 2
-        return LEFT + (step - self.first) / (self.last - self.first) * (WIDTH - LEFT - RIGHT)
-
-    def y(self, value: float) -> float:
-        return HEIGHT - BOTTOM - min(value, self.top) / self.top * (HEIGHT - TOP - BOTTOM)
-
-    def path(self, points: Points) -> str:
-        return "M" + "L".join(f"{self.x(x):.1f} {self.y(y):.1f}" for x, y in points)
+def _add_legend(figure: Figure, keys: Sequence[Key]) -> None:
+    """Names below the drawing, as many side by side as fit; the picture grows with their lines."""
+    if not keys:
+        return
+    look: Any = {"frameon": False, "labelcolor": INK, "fontsize": 8, "handlelength": 2.6}
+    handles = [key.handle() for key in keys]
+    labels = [textwrap.fill(visible(key.name), _LEGEND_CHARACTERS) for key in keys]
+    for columns in range(min(_LEGEND_COLUMNS, len(labels)), 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, **look)
+        extent = legend.get_window_extent()
+        if extent.width <= figure.bbox.width or columns == 1:
+            figure.set_figheight(_FILE_SIZE[1] + max(0.0, extent.height / figure.dpi - _LEGEND_HEIGHT))
+            return
+        legend.remove()
 
 
-def line_chart(
-    title: str, hint: str, series: Sequence[Series], write: Format, *, smooth: bool = True, top: float | None = None
-) -> Chart | None:
-    """Curves over steps, from zero up; a noisy one is drawn faint with its moving average. ``None`` without data."""
-    series = [s for s in series if s.points]
-    if not series:
-        return None
-    steps = [x for s in series for x, _ in (*s.points, *s.extra)]
-    highest = top if top is not None else max(y for s in series for _, y in (*s.points, *s.extra))
-    y_ticks, ceiling = _scale(highest, write)
-    frame = _Frame(min(steps), max(steps), ceiling)
-    marks = [mark for s in series for mark in _line_marks(s, frame, smooth)]
-    drawn = [(s.name, smoothed(s.points) if smooth else s.points) for s in series]
-    return Chart(
-        title,
-        hint,
-        tuple(marks),
-        tuple(Tick(frame.y(tick), label) for tick, label in y_ticks),
-        _step_ticks(frame),
-        tuple(Legend(s.name, s.slot, write(points[-1][1])) for s, (_, points) in zip(series, drawn, strict=True)),
-        _columns(drawn, frame, write),
-        is_stacked=False,
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    return text.getvalue()
+
+
+def _on_paper(svg: str) -> str:
+    """A file of its own on a white ground, so that it can be read in front of any."""
+    return re.sub(r"(<svg [^>]*>)", r'\1<rect width="100%" height="100%" fill="#fff"/>', svg, count=1)
+
+
+def _for_page(svg: str, name: str, title: str) -> str:
+    """An SVG as part of a page: without its own header, with ids that no other drawing has and colours from the style sheet."""
+    svg = svg[svg.index("<svg ") :]
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
+    # A hundredth of a point is less than anybody sees.
+    svg = _COORDINATES.sub(lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), svg)
+    for variable, colour in (COLOURS | SURFACES).items():
+        svg = svg.replace(colour.light, f"var(--{variable})")
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'role="img" aria-label="{escape(title)}"', svg, count=1)
+
+
+def _probes(figure: Figure, hover_texts: Sequence[HoverText]) -> str:
+    """Invisible stretches beside each other that cover the axes, each with the text that it shows when pointed at."""
+    axes = figure.axes[0]
+    points = _POINTS_AN_INCH / figure.dpi
+    frame = axes.get_window_extent()
+    xs = [axes.transData.transform((hover.x, 0))[0] for hover in hover_texts]
+    edges = [frame.x0, *((a + b) / 2 for a, b in pairwise(xs)), frame.x1]
+    top, height = (figure.bbox.height - frame.y1) * points, frame.height * points
+    return "".join(
+        f'<rect class="probe" x="{left * points:.1f}" width="{max(right - left, 1.0) * points:.1f}" y="{top:.1f}" '
+        f'height="{height:.1f}"><title>{escape(visible(hover.text))}</title></rect>'
+        for hover, (left, right) in zip(hover_texts, pairwise(edges), strict=bool(hover_texts))
     )
 
 
-def _line_marks(series: Series, frame: _Frame, smooth: bool) -> list[Mark]:
-    points = binned(series.points)
-    dots = [Mark("dot", series.slot, x=frame.x(x), y=frame.y(y)) for x, y in points]
-    tests = [Mark("test", series.slot, x=frame.x(x), y=frame.y(y)) for x, y in series.extra]
-    if len(points) == 1:
-        return [*dots, *tests]
-    if series.shows_points:
-        return [Mark("line", series.slot, frame.path(points)), *dots, *tests]
-    if not smooth:
-        return [Mark("line", series.slot, frame.path(points))]
-    average = binned(smoothed(series.points), _MAX_SMOOTH_POINTS)
-    return [Mark("raw", series.slot, frame.path(points)), Mark("line", series.slot, frame.path(average))]
+def short_percent(share: float) -> str:
+    """A share on an axis.
 
-
-def stacked_chart(
-    title: str, hint: str, series: Sequence[Series], write: Format, *, top: float | None = None
-) -> Chart | None:
-    """Shares or amounts on top of each other; drawn as means over neighbouring steps; a value
-    missing at a step counts as zero. ``None`` without data."""
-    series = [s for s in series if any(y > 0 for _, y in s.points)]
-    if not series:
-        return None
-    steps = sorted({x for s in series for x, _ in s.points})
-    known = [dict(s.points) for s in series]
-    layers = [binned([(x, values.get(x, 0.0)) for x in steps], _MAX_SMOOTH_POINTS) for values in known]
-    sums = [math.fsum(layer[i][1] for layer in layers) for i in range(len(layers[0]))]
-    y_ticks, ceiling = _scale(top if top is not None else max(sums), write)
-    frame = _Frame(steps[0], steps[-1], ceiling)
-    return Chart(
-        title,
-        hint,
-        tuple(_area_marks(series, layers, frame)),
-        tuple(Tick(frame.y(tick), label) for tick, label in y_ticks),
-        _step_ticks(frame),
-        tuple(Legend(s.name, s.slot, write(layer[-1][1])) for s, layer in zip(series, layers, strict=True)),
-        _columns([(s.name, layer) for s, layer in zip(series, layers, strict=True)], frame, write),
-        is_stacked=True,
-    )
-
-
-def _area_marks(series: Sequence[Series], layers: Sequence[Points], frame: _Frame) -> list[Mark]:
-    marks, floor = [], [(x, 0.0) for x, _ in layers[0]]
-    for one, layer in zip(series, layers, strict=True):
-        roof = [(x, low + y) for (x, low), (_, y) in zip(floor, layer, strict=True)]
-        if len(roof) == 1:
-            x, y = frame.x(roof[0][0]), frame.y(roof[0][1])
-            marks.append(Mark("area", one.slot, f"M{x - 20:.1f} {y:.1f}h40V{frame.y(floor[0][1]):.1f}h-40Z"))
-        else:
-            marks.append(Mark("area", one.slot, f"{frame.path(roof)}L{frame.path(floor[::-1])[1:]}Z"))
-        floor = roof
-    return marks
-
-
-def binned(points: Points, limit: int = _MAX_POINTS) -> list[tuple[float, float]]:
-    """At most ``limit`` points: means over neighbouring ones; the last step stays where it is.
-
-    >>> binned([(1, 0.0), (2, 1.0), (3, 1.0), (4, 3.0)], 2)
-    [(1.5, 0.5), (4, 2.0)]
+    >>> short_percent(0.4), short_percent(0.025)
+    ('40 %', '2.5 %')
     """
-    if len(points) <= limit:
-        return list(points)
-    bounds = [i * len(points) // limit for i in range(limit + 1)]
-    bins = [points[a:b] for a, b in pairwise(bounds)]
-    means = [(fmean(x for x, _ in part), fmean(y for _, y in part)) for part in bins]
-    means[-1] = (points[-1][0], means[-1][1])
-    return means
+    return f"{round(100 * share, 6):g} %"
 
 
-def smoothed(points: Points) -> list[tuple[float, float]]:
-    """The centred moving average over about a sixteenth of the curve; short curves stay as they are.
+def short_count(value: float) -> str:
+    """A large number on an axis, in as few characters as can be.
 
-    >>> smoothed([(1, 0.0), (2, 1.0)])
-    [(1, 0.0), (2, 1.0)]
+    >>> short_count(250000), short_count(1500000), short_count(0)
+    ('250k', '1.5M', '0')
     """
-    reach = round(len(points) * _SMOOTHING_SHARE / 2)
-    sums = [0.0, *accumulate(y for _, y in points)]
-    windows = [(max(0, i - reach), min(len(points), i + reach + 1)) for i in range(len(points))]
-    return [(x, (sums[b] - sums[a]) / (b - a)) for (x, _), (a, b) in zip(points, windows, strict=True)]
-
-
-def _scale(highest: float, write: Format) -> tuple[list[tuple[float, str]], float]:
-    """Round ticks from zero that reach the highest value, with the value at which the axis ends."""
-    highest = highest if highest > 0 else 1.0
-    step = _round_step(highest / 4)
-    num_steps = math.ceil(highest / step - 1e-9)
-    ticks = [round(i * step, 12) for i in range(num_steps + 1)]
-    return [(tick, write(tick).replace(".0 %", " %")) for tick in ticks], ticks[-1]
-
-
-def _round_step(wanted: float) -> float:
-    """The smallest of 1, 2, 2.5 and 5 times a power of ten that is not below ``wanted``.
-
-    >>> _round_step(0.23), _round_step(23), _round_step(6)
-    (0.25, 25.0, 10.0)
-    """
-    power = 10.0 ** math.floor(math.log10(wanted))
-    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= wanted * (1 - 1e-9))
-
-
-def _step_ticks(frame: _Frame) -> tuple[Tick, ...]:
-    """About five round steps, none so close to the last step that labels would touch."""
-    first, last = round(frame.first), round(frame.last)
-    if first == last:
-        return (Tick(frame.x(first), f"{first}"),)
-    gap = max(1, round(_round_step((last - first) / 5)))
-    inner = range((first // gap + 1) * gap, last, gap)
-    ticks = [first, *(s for s in inner if s - first >= gap * 0.6 and last - s >= gap * 0.6), last]
-    return tuple(Tick(frame.x(step), f"{step}") for step in ticks)
-
-
-def _columns(drawn: Sequence[tuple[str, Points]], frame: _Frame, write: Format) -> tuple[Column, ...]:
-    """Stretches that cover the chart, each with the values measured nearest to its middle."""
-    steps = sorted({x for _, points in drawn for x, _ in points})
-    centres = [x for x, _ in binned([(x, 0.0) for x in steps], _MAX_COLUMNS)]
-    edges = [frame.x(frame.first), *((frame.x(a) + frame.x(b)) / 2 for a, b in pairwise(centres))]
-    edges.append(frame.x(frame.last))
-    columns = []
-    for centre, (left, right) in zip(centres, pairwise(edges), strict=True):
-        values = [f"{name}: {write(_nearest(points, centre))}" for name, points in drawn]
-        columns.append(Column(left, max(right - left, 1.0), "\n".join([f"step {round(centre)}", *values])))
-    return tuple(columns)
-
-
-def _nearest(points: Points, step: float) -> float:
-    after = min(bisect_left(points, step, key=lambda point: point[0]), len(points) - 1)
-    before = max(after - 1, 0)
-    return points[before if abs(points[before][0] - step) < abs(points[after][0] - step) else after][1]
+    if value >= 1e6:
+        return f"{value / 1e6:g}M"
+    return f"{value / 1e3:g}k" if value >= 1000 else f"{value:g}"

@@ -19,6 +19,7 @@ from rich.text import Text
 from scope_rlvr.core.groups import GroupClass
 from scope_rlvr.core.visible import visible
 from scope_rlvr.report.evaluations import evaluation_tables
+from scope_rlvr.report.palette import BETTER, CLASSES, COLOURS, WORSE
 from scope_rlvr.report.wording import GROUP_CLASSES, duration, number, percent, teacher_failures
 
 PLAIN_LINE_EVERY = 10
@@ -26,13 +27,8 @@ PLAIN_LINE_EVERY = 10
 _SMOOTHING_STEPS = 20
 _SPARK_WIDTH = 32
 _BLOCKS, _ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-=+*#"
-_CLASS_STYLE = {
-    GroupClass.ALL_RIGHT: "#16a97c",
-    GroupClass.MIXED: "#4f8ff7",
-    GroupClass.SALVAGED: "#d869c4",
-    GroupClass.ALL_WRONG: "#e8662f",
-    GroupClass.UNUSABLE: "bright_black",
-}
+_CLASS_STYLE = {group_class: COLOURS[colour].terminal for group_class, colour in CLASSES.items()}
+_CURVE_STYLE = COLOURS["blue"].terminal
 _CLASS_BAR_WIDTH = 24
 _TEACHER_COUNTS = ("teacher/asked", "teacher/errors")
 
@@ -181,7 +177,7 @@ class LiveDisplay:
         line.add_column(ratio=1)
         line.add_column(no_wrap=True)
         bar = ProgressBar(
-            total=max(1, self._total_steps), completed=self._step, complete_style="#4f8ff7", finished_style="#16a97c"
+            total=max(1, self._total_steps), completed=self._step, complete_style=_CURVE_STYLE, finished_style=BETTER
         )
         line.add_row(Text(f"step {self._step} of {self._total_steps}", style="bold"), bar, self._timing())
         return line
@@ -208,7 +204,7 @@ class LiveDisplay:
 
     def _trend(self, write: Callable[[float], str], values: Sequence[float]) -> Text:
         curve = sparkline(values, blocks=self._blocks)
-        return Text.assemble((f"{write(values[-1]):<7}", "bold"), (curve, "#4f8ff7"))
+        return Text.assemble((f"{write(values[-1]):<7}", "bold"), (curve, _CURVE_STYLE))
 
     def _classes(self) -> Text:
         """A bar of the groups by class, and the same in words."""
@@ -241,7 +237,7 @@ def final_table(summary: dict[str, Any]) -> Table:
     table.add_column("measured")
     for name in ("before", "after", "difference"):
         table.add_column(name, justify="right", no_wrap=True)
-    style = {"up": "bold #16a97c", "down": "bold #e8662f", "even": ""}
+    style = {"up": f"bold {BETTER}", "down": f"bold {WORSE}", "even": ""}
     for evaluation in evaluation_tables(summary):
         about = f"{evaluation.role}, {evaluation.size}" if evaluation.role else evaluation.size
         table.add_row(Text.assemble((visible(evaluation.name), "bold"), (f"  {visible(about)}", "dim")))

@@ -6,15 +6,10 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-
-from scope_rlvr.core.visible import visible
-from scope_rlvr.report import charts, wording
+from scope_rlvr.report import wording
 from scope_rlvr.report.cases import (
     Case,
     FailureEntry,
@@ -24,9 +19,10 @@ from scope_rlvr.report.cases import (
     spread,
     spread_over_outcomes,
 )
-from scope_rlvr.report.charts import Chart, Series, line_chart, stacked_chart
 from scope_rlvr.report.evaluations import evaluation_tables
+from scope_rlvr.report.pages import page_environment
 from scope_rlvr.report.reading import JsonLines, RecordedRun, method_name
+from scope_rlvr.report.run_charts import run_charts, smoothed
 from scope_rlvr.report.wording import duration, number, percent
 
 _MAX_ADMITTED, _MAX_NOT_ADMITTED = 24, 16
@@ -42,7 +38,6 @@ _FUNNEL = (
     ("salvage/passed_guards", "put before the verifier"),
     ("salvage/admitted", "accepted and admitted"),
 )
-_PHASES = ("sampling", "scoring", "teacher", "continuation", "verifying")
 
 
 def render_page(run: RecordedRun) -> str:
@@ -53,18 +48,16 @@ def render_page(run: RecordedRun) -> str:
     if found.num_foreign:
         notes.append(f"{found.num_foreign} rollouts are of another format version than this report reads.")
     admitted, not_admitted = choose_cases(rollouts, found)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=True)
+    environment = page_environment("scope_rlvr.report")
     environment.filters |= {"percent": percent, "number": number, "meaning": wording.meaning}
-    template = environment.from_string(files("scope_rlvr.report").joinpath("template.html").read_text("utf-8"))
-    page = template.render(
+    page = environment.get_template("template.html").render(
         run_name=run.path.resolve().name,
         method=method_name(run),
         facts=_facts(run),
         notes=notes,
         tiles=_tiles(run),
         evaluations=evaluation_tables(run.summary or {}),
-        charts=[chart for chart in _charts(run) if chart is not None],
-        frame=charts,
+        charts=run_charts(run),
         admitted=admitted,
         not_admitted=[(outcome, list(cases)) for outcome, cases in groupby(not_admitted, key=lambda c: c.outcome)],
         num_refused_shown=len(not_admitted),
@@ -84,10 +77,6 @@ def _teacher_notes(run: RecordedRun) -> list[str]:
     keys = {key for row in run.metrics for key in row if key.startswith("teacher/")}
     failures = wording.teacher_failures({key: run.total(key) for key in keys})
     return [f"{failures}. What it was asked about stayed as it was."] if failures else []
-
-
-def _finalize(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def choose_cases(rollouts: JsonLines, found: FailureIndex) -> tuple[list[Case], list[Case]]:
@@ -142,7 +131,7 @@ def _accuracy_tile(run: RecordedRun) -> Tile | None:
     points = run.series("accuracy")
     if not points:
         return None
-    average = charts.smoothed(points)
+    average = smoothed(points)
     return Tile("accuracy", f"{percent(average[0][1])} → {percent(average[-1][1])}", "of plain rollouts, smoothed")
 
 
@@ -170,110 +159,6 @@ def _teacher_tile(run: RecordedRun) -> Tile | None:
         return None
     total = sampled + teacher + tokens.get("continuation", 0)
     return Tile("written by the teacher", percent(teacher / total), f"{number(teacher)} of {number(total)} tokens")
-
-
-# --- curves -------------------------------------------------------------------------------------------------------
-
-
-def _charts(run: RecordedRun) -> list[Chart | None]:
-    return [
-        line_chart(
-            "Accuracy while training",
-            "Share of right answers among the rollouts that the policy wrote without help.",
-            [Series("plain rollouts", run.series("accuracy"), "blue")],
-            percent,
-        ),
-        line_chart(
-            "Held-out accuracy",
-            "On problems that are never trained on. Filled dots: the test problems, before and after; "
-            "rings: other held-out problems, watched while training.",
-            _held_out(run),
-            percent,
-            smooth=False,
-        ),
-        stacked_chart(
-            "What the groups can teach",
-            "All-right and all-wrong groups teach nothing; a salvaged group would have been wrong in part or as a whole.",
-            [
-                Series(group_class.value, run.series(key), f"class-{group_class.name.lower().replace('_', '-')}")
-                for group_class, key in wording.GROUP_CLASSES.items()
-            ],
-            percent,
-            top=1.0,
-        ),
-        line_chart(
-            "Salvages",
-            "Per step: how often the teacher was asked, and how many results the verifier accepted.",
-            [
-                Series("attempted", run.series("salvage/attempted"), "grey"),
-                Series("admitted", run.series("salvage/admitted"), "green"),
-            ],
-            number,
-        ),
-        line_chart(
-            "Tokens that carry gradient",
-            "Share of response tokens with a non-zero advantage; all others were sampled for nothing.",
-            [Series("with gradient", run.series("gradient/token_share"), "blue")],
-            percent,
-        ),
-        line_chart(
-            "The teacher's share",
-            "Of the tokens that carry gradient, and of the weight of the gradient. Small means: the policy learns from itself.",
-            [
-                Series("of tokens", run.series("gradient/teacher_token_share"), "purple"),
-                Series("of gradient weight", run.series("gradient/teacher_share"), "orange"),
-            ],
-            percent,
-        ),
-        line_chart(
-            "Entropy",
-            "How undecided the policy is, in nats a token. A fall to zero means that it stopped exploring.",
-            [Series("entropy", run.series("policy/entropy"), "blue")],
-            number,
-        ),
-        line_chart(
-            "Length of rollouts",
-            "Mean tokens of a response.",
-            [Series("tokens", run.series("rollouts/tokens"), "blue")],
-            number,
-        ),
-        stacked_chart("Seconds per step", "Where the time goes.", _seconds(run), duration),
-    ]
-
-
-def _held_out(run: RecordedRun) -> list[Series]:
-    """One curve for each evaluation set, from what was watched while training; where nothing was, before to after."""
-    summary = run.summary or {}
-    tested: dict[str, list[tuple[float, float]]] = {}
-    for when, step in (("before", 0.0), ("after", float(run.last_step))):
-        for name, evaluation in (summary.get(when) or {}).items():
-            if evaluation.get("accuracy") is not None:
-                tested.setdefault(name, []).append((step, evaluation["accuracy"]))
-    keys = sorted({key for row in run.metrics for key in row if re.fullmatch(r"eval/.+/accuracy", key)})
-    watched = {key.removeprefix("eval/").removesuffix("/accuracy"): run.series(key) for key in keys}
-    tables = evaluation_tables(summary)
-    names = list(dict.fromkeys([*(table.name for table in tables if table.name in tested), *watched]))
-    slots = ("blue", "orange", "teal", "purple", "grey", "green")
-    return [
-        Series(name, watched.get(name) or tested[name], slots[i % len(slots)], True, tested.get(name, ()))
-        for i, name in enumerate(names)
-    ]
-
-
-def _seconds(run: RecordedRun) -> list[Series]:
-    """The phases of a step, and the rest of it: mostly the gradient."""
-    slots = ("blue", "teal", "purple", "green", "orange")
-    known = [row for row in run.metrics if any(key.startswith("seconds/") for key in row)]
-    phases = [
-        Series(phase, [(row["step"], row.get(f"seconds/{phase}", 0.0)) for row in known], slot)
-        for phase, slot in zip(_PHASES, slots, strict=True)
-    ]
-    rest = [
-        (row["step"], max(0.0, row["seconds/step"] - sum(row.get(f"seconds/{phase}", 0.0) for phase in _PHASES)))
-        for row in known
-        if "seconds/step" in row
-    ]
-    return [*phases, Series("gradient and the rest", rest, "grey")]
 
 
 # --- salvage and plan ---------------------------------------------------------------------------------------------

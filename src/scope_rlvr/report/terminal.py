@@ -21,15 +21,17 @@ from scope_rlvr.report.cases import (
     index_failures,
     spread,
 )
+from scope_rlvr.report.palette import COLOURS, PARTS
 from scope_rlvr.report.reading import ReportError, method_name, read_run
 from scope_rlvr.report.wording import GROUP_CLASSES, meaning
 
+_COLOURS = {part: COLOURS[colour].terminal for part, colour in PARTS.items()}
 PART_STYLE = {
-    TextPart.KEPT: "#4f8ff7",
-    TextPart.REJECTED: "#e8662f",
+    TextPart.KEPT: _COLOURS["kept"],
+    TextPart.REJECTED: _COLOURS["rejected"],
     TextPart.CUT: "bold",
-    TextPart.TEACHER: "bold #d869c4",
-    TextPart.CONTINUATION: "#16a97c",
+    TextPart.TEACHER: f"bold {_COLOURS['teacher']}",
+    TextPart.CONTINUATION: _COLOURS["continuation"],
     TextPart.DROPPED: "dim",
     TextPart.GIVEN_UP: "dim",
     TextPart.OMITTED: "dim italic",

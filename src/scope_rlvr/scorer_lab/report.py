@@ -1,11 +1,8 @@
-"""A step scorer's figures in a terminal, and their pictures."""
+"""A step scorer's figures in a terminal."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -13,9 +10,8 @@ from rich.text import Text
 
 from scope_rlvr.core.visible import visible
 from scope_rlvr.problems.labelled import LabelledFile
-from scope_rlvr.report.plots import ARM_COLOURS, SOFT, Plot
 from scope_rlvr.report.wording import duration, number, percent
-from scope_rlvr.salvage.rules import AnyRule, Calibrated
+from scope_rlvr.salvage.rules import AnyRule
 from scope_rlvr.scorer_lab.bench import BenchResult, SetResult
 from scope_rlvr.scorer_lab.bench_command import Throughput
 from scope_rlvr.scorer_lab.calibrate import Calibration
@@ -159,92 +155,3 @@ def _with_interval(found: Estimate, write: Callable[[float], str]) -> str:
     if found.value is None or found.interval is None:
         return "undefined"
     return f"{write(found.value)} ({' to '.join(map(write, found.interval))})"
-
-
-# --- pictures ---------------------------------------------------------------------------------------------------------
-
-_BANDS = {
-    PredictionOutcome.EXACT: ARM_COLOURS[2],
-    PredictionOutcome.EARLY: ARM_COLOURS[5],
-    PredictionOutcome.LATE: ARM_COLOURS[1],
-    PredictionOutcome.MISSED: ARM_COLOURS[3],
-    PredictionOutcome.UNSCORED_WRONG: ARM_COLOURS[7],
-}
-_GROUP = "bench"
-_WIDE = 48
-"""Characters that stand side by side in a picture."""
-
-
-def save_plots(found: BenchResult, folder: Path) -> list[Path]:
-    """Write every picture in which there is something to see as SVG and as PNG; returns the files."""
-    plots = []
-    if any(result.own.num_wrong for result in found.results):
-        plots.append(_outcomes(found))
-    if any(result.own.distances for result in found.results):
-        plots.append(_distances(found))
-    if any(result.reliability is not None for result in found.results):
-        plots.append(_reliability_plot(found))
-    for plot in plots:
-        plot.save(folder)
-    return [folder / f"{plot.name}.{kind}" for plot in plots for kind in ("svg", "png")]
-
-
-def _outcomes(found: BenchResult) -> Plot:
-    """What became of the rows with a wrong step, file by file."""
-    results = [result for result in found.results if result.own.num_wrong]
-
-    def draw(axes: Any) -> None:
-        names = [_wrapped(result.name, _WIDE // len(results)) for result in results]
-        below = [0.0] * len(results)
-        for outcome, colour in _BANDS.items():
-            shares = [result.own.wrong[outcome].value or 0.0 for result in results]
-            if any(shares):
-                axes.bar(names, shares, 0.6, bottom=below, color=colour, label=outcome.replace("_", " "))
-                below = [a + b for a, b in zip(below, shares, strict=True)]
-
-    return Plot("outcomes", _GROUP, "Rows with a wrong step, own rule", draw, "", is_share=True)
-
-
-def _distances(found: BenchResult) -> Plot:
-    """How far from the first wrong step the one lies that was found."""
-    results = [result for result in found.results if result.own.distances]
-
-    def draw(axes: Any) -> None:
-        width = 0.8 / max(1, len(results))
-        for i, result in enumerate(results):
-            places = [steps + (i - (len(results) - 1) / 2) * width for steps in result.own.distances]
-            shares = [count / result.own.num_wrong for count in result.own.distances.values()]
-            axes.bar(places, shares, width, color=_colour(i), label=visible(result.name))
-        axes.set_ylabel("rows with a wrong step", color=SOFT)
-
-    label = "steps too early (below 0) or too late"
-    return Plot("distances", _GROUP, "How far off, own rule", draw, label, is_share=True, has_whole_x=True)
-
-
-def _reliability_plot(found: BenchResult) -> Plot:
-    """The share of right steps over the score; a scorer that means what it says lies on the diagonal."""
-
-    def draw(axes: Any) -> None:
-        axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=":", label="means what it says")
-        for i, result in enumerate(found.results):
-            if result.reliability is None:
-                continue
-            bins = [b for b in result.reliability.bins if b.num_steps]
-            xs, ys = [b.mean_score for b in bins], [b.share_right for b in bins]
-            areas = [6 + 94 * b.num_steps / result.reliability.num_steps for b in bins]
-            axes.plot(xs, ys, color=_colour(i), linewidth=1.2, label=visible(result.name))
-            axes.scatter(xs, ys, s=areas, color=_colour(i))
-        axes.set_xlim(-0.02, 1.02)
-        axes.set_ylabel("steps that are right", color=SOFT)
-
-    label = "calibrated score of a step" if isinstance(found.own_rule, Calibrated) else "score of a step"
-    label += "; larger points are more steps"
-    return Plot("reliability", _GROUP, "Reliability", draw, label, is_share=True)
-
-
-def _wrapped(name: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(visible(name), max(4, width)))
-
-
-def _colour(i: int) -> str:
-    return ARM_COLOURS[i % len(ARM_COLOURS)]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from scope_rlvr.report.wording import duration, number, percent, signed
 from scope_rlvr.study.analysis import Analysis, Comparison, at_tokens, budgets, is_share, measures_after
+from scope_rlvr.study.charts import measure_title
 from scope_rlvr.study.plan import Cell
-from scope_rlvr.study.plots import measure_title
 from scope_rlvr.study.statistics import EXACT_SIGN_FLIPS, Interval
 
 

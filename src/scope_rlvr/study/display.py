@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scope_rlvr.core.visible import visible
+from scope_rlvr.report.palette import WORSE
 from scope_rlvr.report.wording import duration, percent
 from scope_rlvr.study.plan import Cell, Study
 from scope_rlvr.study.runner import RunState, RunStatus
@@ -94,7 +95,7 @@ class StudyDisplay:
         table.add_column("done", justify="right", no_wrap=True)
         table.add_column("running", no_wrap=True)
         table.add_column("accuracy while training", no_wrap=True)
-        table.add_column("failed", style="#e8662f")
+        table.add_column("failed", style=WORSE)
         for cell in self._study.cells:
             table.add_row(*self._row(cell))
         return Group(table, Text(f"{self._progress()}; {self._num_at_once} at once"))
