@@ -31,6 +31,8 @@ import trl
 from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
+from scope_rlvr.run.quiet import quiet_libraries
+from scope_rlvr.run.sources import training_problems
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOTrainer
 
@@ -39,8 +41,6 @@ from scope_rlvr.engines.trl.trainer import ScopeTrainer
 from scope_rlvr.methods import Grpo, Scope
 from scope_rlvr.run.components import Components, load_components
 from scope_rlvr.run.config import RunConfig, load_config
-from scope_rlvr.run.quiet import quiet_libraries
-from scope_rlvr.run.sources import training_problems
 from scope_rlvr.run.train import trl_config
 from scope_rlvr.store.folder import RunFolder
 

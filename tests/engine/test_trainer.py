@@ -290,6 +290,15 @@ def test_what_a_method_remembers_is_saved_before_anybody_hears_of_a_checkpoint(
     assert list(memory) == ["hardest"]
 
 
+def test_a_penalty_that_the_method_fixes_brings_its_reference_model(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(Grpo(kl=0.5), args={"beta": 0.0})
+    trainer.train()
+    first, second, *_ = trainer.state.log_history
+    assert first["kl"] == pytest.approx(0, abs=1e-6)
+    assert second["kl"] > 1e-6
+    assert make_trainer(Grpo(kl=0.0), args={"beta": 0.5}).ref_model is None
+
+
 def test_figures_reach_trls_log(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(Scope())
     trainer.train()

@@ -181,7 +181,7 @@ def estimate(
         gradients=_FLOAT * num_trained,
         optimizer=_ADAM_MOMENTS * _FLOAT * num_trained,
         half_copies=_HALF * num_cast if on_gpu else 0,
-        reference=_FLOAT * num_parameters if config.objective.kl and lora is None else 0,
+        reference=_FLOAT * num_parameters if config.resolved_objective.kl and lora is None else 0,
         helpers=_helpers(config) * (_HALF if on_gpu else _FLOAT),
         activations=_activations(config, shape, rows * (prompt_tokens + response)),
         logits=rows * response * shape.vocabulary * 3 * _FLOAT,

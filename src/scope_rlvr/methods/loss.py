@@ -50,8 +50,7 @@ class Objective:
 
     def of(self, method: Method) -> Self:
         """The objective with what the method fixes in the place of what the run says."""
-        fixed = {name: getattr(method, name) for name in ("normalisation", "aggregation", "clip")}
-        return replace(self, **{name: value for name, value in fixed.items() if value is not None})
+        return replace(self, **method.fixed)
 
 
 def stream_tensors(rows: Sequence[Streams | None], num_tokens: int, extras: Sequence[str] = ()) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ to remember between steps lies in ``Toolbox.memory``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, PlainValidator, SerializeAsAny, model_validator
 from torch import Tensor
@@ -52,8 +52,8 @@ class Method(Settings):
     """Outcome rewards against a baseline, the same advantage for every token of a rollout.
 
     ``drop_flat_groups`` leaves groups in which every advantage is zero out of the normaliser as well. A method whose
-    paper fixes normalisation, aggregation or clip has it as the default here; ``None`` is what the run's objective says.
-    ``parts`` are added to the method's own.
+    paper fixes something of the objective (see ``fixed``) has it as the default here; ``None`` is what the run's objective
+    says. ``parts`` are added to the method's own.
     """
 
     title: ClassVar[str]
@@ -77,6 +77,14 @@ class Method(Settings):
     normalisation: Normalisation | None = None
     aggregation: Aggregation | None = None
     clip: Clip | None = None
+    kl: float | None = Field(None, ge=0, description="takes the place of `objective.kl`")
+    entropy: float | None = Field(None, description="takes the place of `objective.entropy`")
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What the method fixes of the objective, by the names that it has there."""
+        values = {name: getattr(self, name) for name in ("normalisation", "aggregation", "clip", "kl", "entropy")}
+        return {name: value for name, value in values.items() if value is not None}
 
     # --- parts ------------------------------------------------------------------------------------------------
 

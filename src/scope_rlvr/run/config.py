@@ -93,8 +93,7 @@ class RunConfig(Settings):
     @property
     def resolved_objective(self) -> ObjectiveSection:
         """The objective; what the method fixes replaces what the run says."""
-        fixed = {name: getattr(self.method, name) for name in ("normalisation", "aggregation", "clip")}
-        return self.objective.model_copy(update={name: value for name, value in fixed.items() if value is not None})
+        return self.objective.model_copy(update=self.method.fixed)
 
     @property
     def model_names(self) -> list[str]:

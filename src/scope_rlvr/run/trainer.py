@@ -77,7 +77,7 @@ def _key_of(mapping: dict[str, Any], value: Any) -> str:
 def trl_config(config: RunConfig, folder: RunFolder, num_processes: int = 1) -> GRPOConfig:
     """The same run in TRL's words."""
     share = config.share(num_processes)
-    run, sampling, objective, optimizer = config.run, config.sampling, config.objective, config.optimizer
+    run, sampling, objective, optimizer = config.run, config.sampling, config.resolved_objective, config.optimizer
     on_gpu = device().type == "cuda"
     return GRPOConfig(
         output_dir=str(folder.checkpoints),

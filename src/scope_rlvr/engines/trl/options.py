@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from typing import Any
@@ -118,6 +119,13 @@ def objective_of(args: GRPOConfig, method: Method) -> Objective:
         corrects_kl=bool(getattr(args, "use_bias_correction_kl", False)),
         correction=_correction_of(args),
     ).of(method)
+
+
+def with_objective(args: GRPOConfig, objective: Objective) -> GRPOConfig:
+    """The options with the method's KL penalty and entropy bonus: by them TRL decides which models it loads."""
+    args = copy.copy(args)
+    args.beta, args.entropy_coef = objective.kl, objective.entropy
+    return args
 
 
 def _correction_of(args: GRPOConfig) -> tuple[SamplerCorrection, float, float]:

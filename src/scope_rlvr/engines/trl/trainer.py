@@ -37,6 +37,7 @@ from scope_rlvr.engines.trl.options import (
     require_helpers,
     require_whole_groups,
     silence_unscorable_warning,
+    with_objective,
 )
 from scope_rlvr.engines.trl.problems import Pool, data_of, problems_of_data, require_eval_problems, with_index
 from scope_rlvr.engines.trl.rollouts import RolloutBatch, RolloutMaker
@@ -115,6 +116,7 @@ class ScopeTrainer(GRPOTrainer):
         self.on_groups, self.sampling_rows = on_groups, sampling_rows
         self.problems = problems_of_data(train_dataset, "training") if problems is None else list(problems)
         self.objective = objective_of(args, method)
+        args = with_objective(args, self.objective)
         self._start_empty()
         silence_unscorable_warning()
         super().__init__(

@@ -11,6 +11,7 @@ from pydantic import Field
 from scope_rlvr.core.groups import Group
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import distinct_traces, replace_failures, rescue_unsolved
 
@@ -24,7 +25,8 @@ class Ampo(GuidedMethod):
 
     The paper asks several teachers and ranks their traces by how probable they make the reference answer to the policy.
     Here one teacher is asked k times: equal traces count once, so that a greedy teacher replaces one failure, and there
-    is no ranking. The dual clip of the policy's own tokens is left out.
+    is no ranking. Left out, too: the dual clip of the policy's own tokens, a reward of 0.1 for the format, the penalty on
+    repetitions, a bonus of 0.001 on the entropy, and the second update of each batch.
 
     >>> from fractions import Fraction
     >>> rewards = [1, 1, 0, 0, 0, 0, 0, 0]  # eight failures, two of them replaced
@@ -37,7 +39,12 @@ class Ampo(GuidedMethod):
     changes: ClassVar[str] = "teacher traces replace failures where all rollouts fail"
     formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, the teacher's tokens `−Â·π/(π+γ)`"
 
+    departures: ClassVar[str] = (
+        "one teacher, no ranking; no dual clip, format reward, repetition penalty or entropy bonus; one update a batch"
+    )
+
     name: Literal["ampo"] = "ampo"
+    normalisation: Normalisation | None = Normalisation.NONE
     num_traces: int = Field(2, ge=1, description="distinct teacher traces put into a group without a right rollout")
 
     def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:

@@ -14,6 +14,7 @@ from scope_rlvr.core.prompts import fill
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Outcome, Problem, Rollout
+from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import off_policy, put_in_place
 from scope_rlvr.methods.parts.base import Need
@@ -35,7 +36,8 @@ class CritiqueGrpo(GuidedMethod):
 
     Different here: no critic; the critique is the word that the attempt is wrong, and the reference answer, as in InT
     (arXiv 2601.14209), whose correction of a single step is SCOPE's concern. Only failures are refined, and a refinement that
-    is not right never joins. The wording is ours. A policy that cannot follow the instruction gains nothing; one that
+    is not right never joins; the released code refines every rollout, and one refinement always joins, a wrong one where
+    none is right. The policy's own tokens keep their clip, which the released code leaves out. The wording is ours. A policy that cannot follow the instruction gains nothing; one that
     writes the shown answer below a wrong derivation is not found out by a verifier that reads answers alone.
 
     >>> from scope_rlvr.formulas.losses import Clip, example_tokens
@@ -48,7 +50,10 @@ class CritiqueGrpo(GuidedMethod):
     changes: ClassVar[str] = "the policy's own refinements of failures, with the answer in sight"
     formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, refined tokens `−Â·π/(π+γ)`"
 
+    departures: ClassVar[str] = "no critic; only right refinements of failures join; the clip stays"
+
     name: Literal["critique_grpo"] = "critique_grpo"
+    normalisation: Normalisation | None = Normalisation.NONE
     max_refinements: int = Field(1, ge=1, description="refinements that may join a group")
     template: str = Field(
         REFINEMENT,

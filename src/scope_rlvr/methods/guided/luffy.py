@@ -10,6 +10,7 @@ from pydantic import Field
 
 from scope_rlvr.core.groups import Group
 from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import distinct_traces
 
@@ -39,9 +40,11 @@ class Luffy(WholeTraces):
     """Mixed-policy GRPO with policy shaping.
 
     A group is G − n rollouts of the policy and n verified whole traces of the teacher, ``Â_i = r_i − mean(r)`` over all
-    of them. The policy's tokens get the clipped surrogate (the released run leaves the clip out), the teacher's
-    ``−Â · π/(π+γ)`` without a clip.
+    of them. The policy's tokens get the clipped surrogate, the teacher's ``−Â · π/(π+γ)`` without a clip.
     Source: Yan et al. 2025 (LUFFY), section 3; ``teacher_term`` other than ``shaped`` are its ablations.
+
+    Different here: the released run has no clip, adds a bonus of 0.001 on the entropy, makes two updates of each batch, of
+    64 problems of 128, and adds losses up over rows, where others take the mean.
 
     >>> luffy = Luffy()
     >>> luffy.num_traces, luffy.teacher_term.gamma
@@ -53,4 +56,7 @@ class Luffy(WholeTraces):
     changes: ClassVar[str] = "whole teacher traces in every group, shaped"
     formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, the teacher's tokens `−Â·π/(π+γ)`"
 
+    departures: ClassVar[str] = "the clip stays; no entropy bonus of 0.001; one update a batch"
+
     name: Literal["luffy"] = "luffy"
+    normalisation: Normalisation | None = Normalisation.NONE

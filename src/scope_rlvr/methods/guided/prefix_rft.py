@@ -16,6 +16,7 @@ from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Rollout
+from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Clip, Clipped, TeacherTerm, Tokens
 from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import first_part, teacher_traces
@@ -33,7 +34,8 @@ class PrefixRft(GuidedMethod):
 
     Left open, or different here: the number of prefix tokens is rounded down, at least one and never the last; a hybrid
     below the baseline does not push its prefix away, only the policy's continuation; the dual clip is left out; without a
-    verified trace the group has one rollout less. The default bounds and share are not from the released scripts, which
+    verified trace the group has one rollout less. The released code takes the least certain tokens of a micro-batch together;
+    here they are those of each prefix, which does not depend on how a batch is split. The default bounds and share are not from the released scripts, which
     do not state them.
 
     >>> [round(PrefixRft().lowest_share(step, num_steps=5), 3) for step in (1, 2, 3, 5)]
@@ -45,7 +47,10 @@ class PrefixRft(GuidedMethod):
     changes: ClassVar[str] = "one rollout a group continues the start of a teacher trace"
     formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, of the prefix `S(max(Â, 0))` on its least certain fifth"
 
+    departures: ClassVar[str] = "no dual clip; no push away from the prefix; bounds and share are this project's"
+
     name: Literal["prefix_rft"] = "prefix_rft"
+    normalisation: Normalisation | None = Normalisation.NONE
     teacher_term: TeacherTerm = Clipped()
     low_start: float = Field(0.95, ge=0, le=1, description="lowest share of a trace that is given, at the first step")
     low_end: float = Field(0.05, ge=0, le=1, description="lowest share of a trace that is given, at the last step")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Mixture, TeacherTerm
 from scope_rlvr.methods.guided.luffy import WholeTraces
 
@@ -14,9 +15,11 @@ class RlPlus(WholeTraces):
     A group is G − n rollouts and n verified whole traces, ``Â_i = r_i − mean(r)`` over all of them. A teacher's token has
     the loss ``−Â · (1 − sg π)^ξ · 2π/(π_old + ω)`` with ``ω = (π_old + 1)/2`` and ξ = ½: the ratio against a mixture of the
     old policy and the teacher, whose unknown probability is guessed to lie halfway between π_old and 1, times a bonus for
-    what the policy finds unlikely. No clip on it; the policy's own tokens keep the clipped surrogate, which the released
-    run leaves out.
+    what the policy finds unlikely. No clip on it; the policy's own tokens keep the clipped surrogate.
     Source: Dong et al. 2025 (RL-PLUS), multiple importance sampling and exploration-based advantage function.
+
+    Different here: the released run has no clip, adds a bonus of 0.001 on the entropy, makes two updates of each batch, of
+    64 problems of 128, and adds losses up over rows, where others take the mean.
 
     >>> import torch
     >>> from scope_rlvr.formulas.losses import Clip, example_tokens
@@ -30,5 +33,8 @@ class RlPlus(WholeTraces):
     changes: ClassVar[str] = "whole teacher traces in every group, mixture ratio and novelty bonus"
     formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, the teacher's tokens `−Â·√(1−π)·4π/(3π_old+1)`"
 
+    departures: ClassVar[str] = "the clip stays; no entropy bonus of 0.001; one update a batch"
+
     name: Literal["rl_plus"] = "rl_plus"
+    normalisation: Normalisation | None = Normalisation.NONE
     teacher_term: TeacherTerm = Mixture()
