@@ -226,7 +226,7 @@ def test_the_section_is_what_peft_trains(make_trainer: MakeTrainer) -> None:
 def test_a_target_that_names_no_layer_is_refused_before_anything_is_written(tmp_path: Path, target: str) -> None:
     out = tmp_path / "run"
     with pytest.raises(UserError, match=rf"model.lora.target_modules: '{target}' is no linear layer .* v_proj"):
-        cli_train.train(set_=[*SMALL, f"model.lora.target_modules=['q_proj','{target}']"], out=out)
+        cli_train.train(overrides=[*SMALL, f"model.lora.target_modules=['q_proj','{target}']"], out=out)
     assert not out.exists()
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from datasets import Dataset
 from transformers import PrinterCallback
 
 from scope_rlvr.core.errors import first_line
@@ -74,13 +73,12 @@ def _trainer(config: RunConfig, policy: LocalModel, problems: Sequence[Problem],
     args = trl_config(config, RunFolder(folder))
     args.max_steps, args.save_strategy, args.report_to = 1, "no", []
     lora = config.model.lora
-    rows = [{"prompt": problem.prompt, "id": problem.id, "reference": problem.reference} for problem in problems]
     trainer = ScopeTrainer(
         model=policy.model,
         method=Grpo(),
         verifier=FinalAnswerVerifier(),
         args=args,
-        train_dataset=Dataset.from_list(rows),
+        problems=problems,
         processing_class=policy.codec.tokenizer,
         prompt=config.prompt,
         peft_config=None if lora is None else adapter_config(lora),
