@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scope_rlvr.core.groups import Group, Member, Streams
-from scope_rlvr.core.ports import Continuation, Sampling, TeacherReply, TeacherRequest
+from scope_rlvr.core.ports import (
+    Continuation,
+    Fault,
+    JudgeKind,
+    JudgeReply,
+    JudgeRequest,
+    Sampling,
+    TeacherReply,
+    TeacherRequest,
+)
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment, Verdict
 from scope_rlvr.formulas.advantages import Normalisation
@@ -19,6 +28,7 @@ from scope_rlvr.methods.method import Method
 from scope_rlvr.salvage.rules import Threshold
 from scope_rlvr.salvage.salvage import salvage
 from scope_rlvr.salvage.settings import SalvageSettings
+from scope_rlvr.teachers.judging import rank_scores
 
 END = 0
 END_MARK = "|"
@@ -115,6 +125,32 @@ class TableScorer:
             self.distort(tuple(self.table.get(step.strip(), 0.1 if "bad" in step else 0.9) for step in steps))
             for _, steps in solutions
         ]
+
+
+@dataclass
+class ExactJudge:
+    """Knows how good a response is: ``goodness`` says so, by default 1 for a text without ``bad`` in it and 0 else.
+
+    It fails for a response with ``unreadable`` in it.
+    """
+
+    goodness: Callable[[str], float] = lambda text: float("bad" not in text)
+    requests: list[JudgeRequest] = field(default_factory=list)
+
+    def judge(self, requests: Sequence[JudgeRequest], *, seed: int) -> list[JudgeReply]:
+        self.requests += requests
+        return [self._reply(request) for request in requests]
+
+    def _reply(self, request: JudgeRequest) -> JudgeReply:
+        if any("unreadable" in text for text in request.responses):
+            return JudgeReply(error="no verdict", fault=Fault.MALFORMED)
+        good = [self.goodness(text) for text in request.responses]
+        if request.kind is JudgeKind.SCORE:
+            return JudgeReply(tuple(good))
+        order = sorted(range(len(good)), key=lambda place: -good[place])
+        if request.kind is JudgeKind.PICK:
+            return JudgeReply(tuple(float(place == order[0]) for place in range(len(good))))
+        return JudgeReply(rank_scores(order) if len(good) > 1 else (1.0,) * len(good))
 
 
 @dataclass

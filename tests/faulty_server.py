@@ -73,6 +73,8 @@ class FaultyServer:
     seed: int = 0
     codec: Codec | None = None
     write: Callable[[str], str] | None = None
+    say: Callable[[str], str] | None = None
+    """In the place of all that: what it answers to the last message of a conversation, or to a prompt."""
     delay: float = 0.05
     """Seconds that the fault "429 with a delay" asks to wait."""
     num_spared: int = 0
@@ -132,6 +134,8 @@ class FaultyServer:
         """A complete reply: to the request's own prompt, or to the text that is given."""
         if body.get("echo"):
             return self._scores_of(body, before)
+        if self.say is not None:
+            return self._said(body)
         before = self._text_before(body) if before is None else before
         text = (self.write or solve)(before)
         finish, is_stopped = "stop", False
@@ -156,6 +160,14 @@ class FaultyServer:
             "choices": [choice | {"index": 0, "finish_reason": finish}],
             "usage": usage,
         }
+
+    def _said(self, body: dict[str, Any]) -> dict[str, Any]:
+        assert self.say is not None
+        asked = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
+        text = self.say(asked)
+        said = {"message": {"role": "assistant", "content": text}} if "messages" in body else {"text": text}
+        usage = {"prompt_tokens": len(asked.split()), "completion_tokens": len(text.split())}
+        return {"choices": [said | {"index": 0, "finish_reason": "stop"}], "usage": usage}
 
     def _scores_of(self, body: dict[str, Any], before: str | None) -> dict[str, Any]:
         """The prompt's log-probabilities in one of the shapes of real servers."""

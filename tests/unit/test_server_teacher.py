@@ -317,7 +317,7 @@ def test_what_a_chat_model_says(content: str, is_step: bool, is_cut_off: bool, t
 
 
 def test_a_model_that_only_thought_has_written_nothing() -> None:
-    with pytest.raises(BadReply, match="thinking_tokens"):
+    with pytest.raises(BadReply, match="give it more tokens"):
         read_chat("<think>hm hm hm", request(), is_cut_off=True)
 
 

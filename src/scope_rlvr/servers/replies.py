@@ -187,7 +187,7 @@ def without_thoughts(content: str) -> str:
     'So it is 4.'
     """
     if "</think>" not in content and content.lstrip().startswith("<think>"):
-        raise BadReply(Fault.EMPTY, "the server's model only thought, and wrote nothing; give it more thinking_tokens")
+        raise BadReply(Fault.EMPTY, "the server's model only thought, and wrote nothing; give it more tokens")
     return content.rpartition("</think>")[2]
 
 

@@ -21,12 +21,12 @@ from scope_rlvr.servers.replies import (
     object_in,
     only_choice,
     require_own_prompt,
-    served_models,
     text_of,
     without_thoughts,
 )
 from scope_rlvr.store.digests import value_digest
 from scope_rlvr.teachers.prompts import shown_problem
+from scope_rlvr.teachers.remedies import require_answer
 from scope_rlvr.teachers.server_scores import read_scores, scores_body, scores_bytes
 from scope_rlvr.teachers.settings import PLAIN_PROMPT, AnyInterface, Chat, Completions
 
@@ -100,7 +100,7 @@ class ServerTeacher:
         prompt_ids = self.codec.encode_prompt(problem.prompt)
         request = TeacherRequest(problem, prompt_ids, (), "", max_tokens=_CHECK_TOKENS)
         (reply,) = self._ask([request], 0, use_cache=False)
-        self._require_answer(reply, "answer")
+        require_answer(reply.fault, reply.error, self.client, "teacher", self.name, "answer")
 
     def check_scoring(self, problem: Problem) -> None:
         """Have one text scored; :class:`UserError` says what is wrong where the answer cannot be used."""
@@ -109,31 +109,7 @@ class ServerTeacher:
         prompt_ids = self.codec.encode_prompt(problem.prompt)
         request = ScoreRequest(problem, prompt_ids, self.codec.encode(problem.prompt), problem.prompt)
         (reply,) = self._score([request], use_cache=False)
-        self._require_answer(reply, "score tokens")
-
-    def _require_answer(self, reply: TeacherReply | ScoreReply, what: str) -> None:
-        if reply.fault is not None:
-            raise UserError(
-                f"the teacher {self.name!r} at {self.client.url} does not {what} as it should ({reply.fault.value}): "
-                f"{reply.error}. {self._remedy(reply.fault)}"
-            )
-
-    def _remedy(self, fault: Fault) -> str:
-        if fault is Fault.REFUSED:
-            served = served_models(self.client.get("/models"))
-            names = f" (served there: {', '.join(served)})" if served else ""
-            return (
-                f"Look at teacher.model (the address mostly ends with /v1), teacher.name{names}, and "
-                "teacher.server.api_key_env; fields that the server does not take go into teacher.interface.leave_out"
-            )
-        return {
-            Fault.CONNECTION: "Start the server, or mend the address in teacher.model",
-            Fault.TIMEOUT: "Wait until the server has loaded its model, or raise teacher.server.request_seconds",
-            Fault.RATE_LIMIT: "Wait, or raise teacher.server.retries",
-            Fault.BUDGET: "Raise teacher.server.max_tokens or max_money",
-            Fault.EMPTY: "A model that thinks before it answers needs teacher.interface.thinking_tokens",
-            Fault.MALFORMED: "Look at what listens there, and at teacher.interface",
-        }.get(fault, "Look at the server's own log")
+        require_answer(reply.fault, reply.error, self.client, "teacher", self.name, "score tokens")
 
     def _ask(self, requests: Sequence[TeacherRequest], seed: int, *, use_cache: bool = True) -> list[TeacherReply]:
         bodies = [self._body(request) for request in requests]
@@ -160,7 +136,7 @@ class ServerTeacher:
         shown = shown_problem(self.prompt, request)
         is_plain = shown == request.problem.prompt
         prompt_ids = request.prompt_ids if is_plain else self.codec.encode_prompt(shown)
-        body = self._adapted(scores_body(self.name, prompt_ids, request.response_ids, request.top_k))
+        body = self.interface.adapted(scores_body(self.name, prompt_ids, request.response_ids, request.top_k))
         sent, num_scored, top_k = [*prompt_ids, *request.response_ids], len(request.response_ids), request.top_k
         return ServerQuestion(
             body,
@@ -170,14 +146,8 @@ class ServerTeacher:
             max_bytes=scores_bytes(len(sent), top_k),
         )
 
-    def _adapted(self, body: dict[str, Any]) -> dict[str, Any]:
-        """A body as this server takes it."""
-        return {
-            name: value for name, value in body.items() if name not in self.interface.leave_out
-        } | self.interface.extra
-
     def _question(self, request: TeacherRequest, body: dict[str, Any]) -> ServerQuestion[TeacherReply]:
-        body = self._adapted(body)
+        body = self.interface.adapted(body)
         prompt = body.get("prompt")
         # Of a text, the policy's tokens are a guess; the server's own count takes its place as soon as it is known.
         text = prompt if isinstance(prompt, str) else body["messages"][0]["content"] if prompt is None else ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -17,6 +18,9 @@ EXACT = "exact"
 
 SOLUTIONS = "solutions"
 """As a teacher's name: the worked solutions that the problems came with."""
+
+NOBODY = "none"
+"""As a judge's name: there is none."""
 
 PLAIN_PROMPT = "{problem}"
 
@@ -59,6 +63,14 @@ class Interface(Settings):
         require_no_secret(extra)
         return extra
 
+    def adapted(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A request as this server takes it.
+
+        >>> Completions(extra={"top_k": 3}, leave_out=("temperature",)).adapted({"prompt": "2 +", "temperature": 0.0})
+        {'prompt': '2 +', 'top_k': 3}
+        """
+        return {name: value for name, value in body.items() if name not in self.leave_out} | self.extra
+
 
 class Completions(Interface):
     """``/completions``: the server continues a text, or token ids where it reads the policy's."""
@@ -87,13 +99,47 @@ class Chat(Interface):
 AnyInterface = Annotated[Completions | Chat, BARE_NAME, BY_KIND]
 
 
-class TeacherSection(Settings):
+class Helper(Settings):
+    """A model that helps the run: in this process, or behind a server."""
+
+    model: str
+    name: str | None = Field(None, description='name under which a server (`model = "http://..."`) serves its model')
+    temperature: float = Field(0.0, ge=0)
+    server: ServerSettings = ServerSettings()
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the model is behind a server."""
+        return self.model.startswith(("http://", "https://"))
+
+    @property
+    def title(self) -> str:
+        """Who it is, in a few words."""
+        return f"{self.name} at {self.model}" if self.is_served else self.model
+
+    @model_validator(mode="after")
+    def _names_a_served_model(self) -> Self:
+        if not self.is_served and self.name is not None:
+            raise ValueError(f"name = {self.name!r} is for a server, and model = {self.model!r} is none; leave it out")
+        if not self.is_served:
+            return self
+        # An address may hold a password, and error messages are shown and kept: it is not repeated.
+        address = self.model.partition("://")[2]
+        if "@" in address or "?" in address or "#" in address or not address.strip("/"):
+            raise ValueError(
+                "model is to be a plain address such as http://localhost:8000/v1, without a user, a password or a query; "
+                "name the environment variable of an API key in server.api_key_env"
+            )
+        if not self.name:
+            raise ValueError(f"model = {self.model!r} is a server: say in name which of its models to ask")
+        return self
+
+
+class TeacherSection(Helper):
     """The teacher of a run."""
 
     model: str = "embedded:teacher"
-    name: str | None = Field(None, description='name under which a server (`model = "http://..."`) serves its model')
     interface: AnyInterface = Completions()
-    temperature: float = Field(0.0, ge=0)
     prompt: str = Field(PLAIN_PROMPT, description="what the teacher is shown: {problem}, {reference}, {rejected_step}")
     noise: float = Field(0.0, ge=0, le=1, description="share of the replies in which one number is replaced by another")
     max_failure_share: float = Field(
@@ -105,24 +151,9 @@ class TeacherSection(Settings):
     failure_window: int = Field(
         20, ge=1, description="steps with a question to the teacher over which that share is taken"
     )
-    server: ServerSettings = ServerSettings()
-
-    @property
-    def is_served(self) -> bool:
-        """Whether the teacher is a server."""
-        return self.model.startswith(("http://", "https://"))
-
-    @property
-    def title(self) -> str:
-        """Who the teacher is, in a few words."""
-        return f"{self.name} at {self.model}" if self.is_served else self.model
 
     @model_validator(mode="after")
-    def _fits_together(self) -> TeacherSection:
-        if self.is_served:
-            self._check_server()
-        elif self.name is not None:
-            raise ValueError(f"name = {self.name!r} is for a server, and model = {self.model!r} is none; leave it out")
+    def _has_a_place_for_its_prompt(self) -> Self:
         if self.prompt != PLAIN_PROMPT and (
             self.model in (EXACT, SOLUTIONS) or (self.is_served and self.interface.kind == "chat")
         ):
@@ -130,13 +161,44 @@ class TeacherSection(Settings):
             raise ValueError(f"prompt is for a teacher that continues a text; {instead}")
         return self
 
-    def _check_server(self) -> None:
-        # An address may hold a password, and error messages are shown and kept: it is not repeated.
-        address = self.model.partition("://")[2]
-        if "@" in address or "?" in address or "#" in address or not address.strip("/"):
+
+class JudgeChat(Interface):
+    """``/chat/completions``: the judge is asked in a conversation."""
+
+    kind: Literal["chat"] = "chat"
+    path: ClassVar[str] = "/chat/completions"
+
+
+class JudgeCompletions(Interface):
+    """``/completions``: the judge continues the question."""
+
+    kind: Literal["completions"] = "completions"
+    path: ClassVar[str] = "/completions"
+
+
+JudgeInterface = Annotated[JudgeChat | JudgeCompletions, BARE_NAME, BY_KIND]
+
+
+class JudgeSection(Helper):
+    """The judge of a run: a model that grades, ranks or compares responses, for methods that ask for one."""
+
+    model: str = Field(
+        NOBODY, description="a server's address, a model folder or Hub name, `policy` for the policy itself, or `none`"
+    )
+    interface: JudgeInterface = JudgeChat()
+    max_tokens: int = Field(
+        1024, ge=1, description="tokens that a served judge may write for one verdict, thoughts included"
+    )
+    both_orders: bool = Field(
+        True,
+        description="compare responses a second time in the reverse order and take the mean, against position bias",
+    )
+    server: ServerSettings = ServerSettings(cache=Path("runs/judge-cache"))
+
+    @model_validator(mode="after")
+    def _draws_nothing_in_this_process(self) -> Self:
+        if self.temperature and not self.is_served:
             raise ValueError(
-                "model is to be a plain address such as http://localhost:8000/v1, without a user, a password or a query; "
-                "name the environment variable of an API key in server.api_key_env"
+                "a judge in this process is read from its probabilities and draws nothing; leave temperature out"
             )
-        if not self.name:
-            raise ValueError(f"model = {self.model!r} is a server: say in name which of its models is the teacher")
+        return self
