@@ -12,15 +12,9 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig
 
+from scope_rlvr import LocalTeacher, RewardVerifier, Scope, ScopeTrainer, ScorerSection, TokenizerCodec, load_scorer
 from scope_rlvr.embedded import model_path
-from scope_rlvr.engines.trl.trainer import ScopeTrainer
-from scope_rlvr.grading.reward import RewardVerifier
-from scope_rlvr.methods import Scope
-from scope_rlvr.models.local import TokenizerCodec
 from scope_rlvr.problems import families
-from scope_rlvr.scorers.loading import load_scorer
-from scope_rlvr.scorers.settings import ScorerSection
-from scope_rlvr.teachers.local import LocalTeacher
 
 
 def right_answer(completions: list[str], answer: list[str], **_: object) -> list[float]:

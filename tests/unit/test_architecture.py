@@ -20,9 +20,9 @@ def modules_of(room: str) -> list[str]:
     return sorted(f"{room}.{file.stem}" for file in (SOURCE / room).rglob("*.py") if file.stem != "__init__")
 
 
-TENSORS = {"formulas.losses", "formulas.readings"}
-"""What of the formulas is written on tensors."""
-CORE = [*modules_of("core"), *modules_of("salvage"), *sorted({*modules_of("formulas")} - TENSORS)]
+TENSORS = {"core.lazy", "formulas.losses", "formulas.readings"}
+"""What of the ground floors knows tensors."""
+CORE = sorted({*modules_of("core"), *modules_of("salvage"), *modules_of("formulas")} - TENSORS)
 TENSOR_CORE = [*sorted(TENSORS), "methods"]
 ARRAYS = {"formulas.estimators"}
 ARRAY_CORE = ["evaluation.measures", "evaluation.evaluate", *sorted(ARRAYS)]
@@ -69,9 +69,9 @@ def reached_from(module: str) -> dict[str, tuple[str, ...]]:
             if first != PACKAGE:
                 outside.setdefault(first, chain)
                 continue
-            # Importing a module runs the __init__ of every package above it.
+            # Importing a module runs the __init__ of every package above it. The outermost one loads nothing by itself.
             parts = rest.split(".") if rest else []
-            waiting += [(".".join(parts[:depth]), chain) for depth in range(len(parts) + 1)]
+            waiting += [(".".join(parts[:depth]), chain) for depth in range(1, len(parts) + 1)]
     return outside
 
 

@@ -11,7 +11,6 @@ import typer
 from scope_rlvr.cli.console import open_console, print_lines
 from scope_rlvr.cli.options import AsJson, ConfigArgument, MethodOption, Overrides
 from scope_rlvr.core.errors import ExitCode
-from scope_rlvr.run.config import load_config
 
 CHECK_SCHEMA = 1
 
@@ -29,6 +28,8 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Try a run without doing it. Exit codes: 0 nothing that stops it was found, 2 something was."""
+    from scope_rlvr.run.config import load_config
+
     settings = load_config(config, overrides or (), method)
 
     import torch

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -15,10 +14,10 @@ from rich.table import Table
 from scope_rlvr.cli.console import open_console, print_lines, progress_bar, resume_command
 from scope_rlvr.cli.options import ResumeSameCommand, SkipBadRows
 from scope_rlvr.core.errors import ExitCode, UserError
-from scope_rlvr.scorer_lab.training.settings import ScorerTraining
 
 if TYPE_CHECKING:
     from scope_rlvr.scorer_lab.training.run import ScorerTrainingPlan, TrainedScorer
+    from scope_rlvr.scorer_lab.training.settings import ScorerTraining
     from scope_rlvr.scorer_lab.training.trainer import ScorerTrainingMonitor
 
 _STEPS_A_LINE = 50
@@ -92,6 +91,10 @@ def train(
 
 
 def _settings(*, epochs: float | None, steps: int | None, **given: Any) -> ScorerTraining:
+    from pydantic import ValidationError
+
+    from scope_rlvr.scorer_lab.training.settings import ScorerTraining
+
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("scope scorer train runs in one process; start it without a launcher")
     if epochs is not None and steps is not None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from scope_rlvr.check.start import ConfigRequest, RunStart, new_run, resumed_run
 from scope_rlvr.cli.console import open_console, print_lines
 from scope_rlvr.cli.options import ConfigArgument, MethodOption, Overrides
 from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.core.processes import Processes, end_with_launcher
 from scope_rlvr.engines.processes import leave, meet
-from scope_rlvr.run.data import RunData
-from scope_rlvr.run.outcome import RunOutcome
 from scope_rlvr.store.folder import RunFolder, step_of
+
+if TYPE_CHECKING:
+    from scope_rlvr.check.start import RunStart
+    from scope_rlvr.run.data import RunData
+    from scope_rlvr.run.outcome import RunOutcome
 
 
 def train(
@@ -33,6 +35,8 @@ def train(
     ] = 30,
 ) -> None:
     """Train a policy. Exit codes: 0 done, 2 bad input, 5 nothing to learn, not a number, or a process lost, 130 interrupted."""
+    from scope_rlvr.check.start import ConfigRequest, new_run, resumed_run
+
     end_with_launcher()
     processes = meet(wait_minutes * 60)
     changes = list(overrides or ())
@@ -61,6 +65,8 @@ def train(
 
 
 def _carry_out(run: RunStart, processes: Processes) -> ExitCode:
+    from scope_rlvr.run.outcome import RunOutcome
+
     console = open_console(quiet=not processes.is_main)
     print_lines(console, *run.config.plan(processes.count), *run.lines, f"run       {run.folder.path}")
     if run.data is not None:

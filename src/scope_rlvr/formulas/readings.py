@@ -9,13 +9,15 @@ the temperature, in float32; all logarithms are natural.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from pydantic import Field, SerializeAsAny
-from torch import Tensor
 
+from scope_rlvr.core.lazy import torch
 from scope_rlvr.core.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class LogitReducer(Settings):
@@ -104,9 +106,9 @@ class Detached(LogitReducer):
     def name(self) -> str:
         return self.of.name
 
-    @torch.no_grad()
     def __call__(self, logits_NV: Tensor, ids_N: Tensor) -> Tensor:
-        return self.of(logits_NV, ids_N)
+        with torch.no_grad():
+            return self.of(logits_NV, ids_N)
 
 
 class HiddenReducer(Settings):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scope_rlvr.methods.registry import METHODS, PARTS
+from scope_rlvr.methods.registry import CLASS_PLACES, imported
+from scope_rlvr.methods.registry import METHODS as METHODS
+from scope_rlvr.methods.registry import PARTS as PARTS
 
 if TYPE_CHECKING:
     from scope_rlvr.methods.correction.scope import Scope as Scope
@@ -34,14 +36,14 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.process.pure import Pure as Pure
     from scope_rlvr.methods.process.vppo import Vppo as Vppo
 
-__all__ = ["METHODS", "PARTS"]
+
+if not TYPE_CHECKING:  # so that a type checker refuses a name that is not above
+
+    def __getattr__(name: str) -> Any:
+        if name not in CLASS_PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return imported(CLASS_PLACES[name])
 
 
-def __getattr__(name: str) -> Any:
-    """A method's class, or one of the two that methods are made of, by its name."""
-    from scope_rlvr.methods.registry import imported, place_of
-
-    place = place_of(name)
-    if place is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return imported(place)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *CLASS_PLACES})

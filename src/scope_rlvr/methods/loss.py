@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Self
 
 from scope_rlvr.core.groups import Streams
+from scope_rlvr.core.lazy import torch
 from scope_rlvr.core.types import Origin
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import (
@@ -29,6 +27,9 @@ from scope_rlvr.formulas.losses import (
 from scope_rlvr.formulas.readings import Detached, Entropy, LogitReducer, LogProb
 from scope_rlvr.methods.method import Method
 from scope_rlvr.methods.parts.base import Term
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ to remember between steps lies in ``Toolbox.memory``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, PlainValidator, SerializeAsAny, model_validator
-from torch import Tensor
 
 from scope_rlvr.core.groups import Group, Member, Streams
 from scope_rlvr.core.settings import Settings
@@ -36,6 +35,9 @@ from scope_rlvr.methods.parts.base import (
 from scope_rlvr.methods.reading import ReadBy, Reading
 from scope_rlvr.methods.registry import method_of, part_of
 from scope_rlvr.methods.streams import carrying, own_tokens, sampled_rewards, silent
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AnyPart = Annotated[SerializeAsAny[Part], PlainValidator(part_of)]
 """A part as it stands in a configuration: its ``kind``, or a table with ``kind`` and options."""

@@ -161,8 +161,7 @@ def _made(value: Any, registry: Registry[Any], key: str) -> Any:
 
 _BASES = {"Method": "method:Method", "AnyMethod": "method:AnyMethod", "GuidedMethod": "guided.guided:GuidedMethod"}
 
-
-def place_of(class_name: str) -> str | None:
-    """Where a public class of this package is, ``None`` for a name that is none."""
-    places = {place.partition(":")[2]: place for place in (*_BASES.values(), *_METHODS.values())}
-    return f"scope_rlvr.methods.{places[class_name]}" if class_name in places else None
+CLASS_PLACES = {
+    place.partition(":")[2]: f"scope_rlvr.methods.{place}" for place in (*_BASES.values(), *_METHODS.values())
+}
+"""Where each public class of the methods is, by its name: ``package.module:Class``."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from scope_rlvr.core.groups import Member, Streams
+from scope_rlvr.core.lazy import torch
 from scope_rlvr.core.types import Origin
 from scope_rlvr.formulas.losses import Clip, Masked, Shaped, TeacherTerm, Tokens
 from scope_rlvr.methods.method import Method
 from scope_rlvr.methods.parts.base import Need
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class GuidedMethod(Method):

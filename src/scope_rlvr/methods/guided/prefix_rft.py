@@ -6,13 +6,12 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from scope_rlvr.core.groups import Group, Role
+from scope_rlvr.core.lazy import torch
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Rollout
@@ -20,6 +19,9 @@ from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Clip, Clipped, TeacherTerm, Tokens
 from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import first_part, teacher_traces
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class PrefixRft(GuidedMethod):

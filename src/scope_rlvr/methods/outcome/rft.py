@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from scope_rlvr.core.groups import Group, Streams
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Clip, Tokens
 from scope_rlvr.methods.method import Method
 from scope_rlvr.methods.streams import silent
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Rft(Method):

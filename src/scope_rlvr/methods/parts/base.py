@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import ClassVar, Self
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from scope_rlvr.core.groups import Group, Member, Streams
 from scope_rlvr.core.ports import Sampling
@@ -21,6 +19,9 @@ from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Clip, Tokens
 from scope_rlvr.formulas.readings import LogitReducer
 from scope_rlvr.methods.reading import Reading
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Rewards = Sequence[Sequence[float | None]]
 """``(P, G)``: one reward a rollout, ``None`` where the verdict is unknown."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import Tensor
-
+from scope_rlvr.core.lazy import torch
 from scope_rlvr.formulas.losses import Clip, Tokens, clipped_policy_loss
 from scope_rlvr.methods.parts.base import Loss, Status
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class SequenceRatio(Loss):
