@@ -14,7 +14,7 @@ from scope_rlvr.core.types import Outcome, Problem, Verdict
 from scope_rlvr.grading.boxes import last_box
 from scope_rlvr.grading.plain import plainly_equal
 from scope_rlvr.problems.files import read_file
-from scope_rlvr.problems.rows import answer_text, shown
+from scope_rlvr.problems.rows import answer_text, shown_complaints
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.verifier import make_verifier
 from scope_rlvr.store.folder import environment
@@ -63,7 +63,7 @@ def plan_grading(file: Path, kind: str, overrides: Sequence[str] = ()) -> Gradin
             rows.append((row.place, attempt))
     if complaints:
         raise UserError(
-            f"{file} has {len(complaints)} row(s) that cannot be graded:\n{shown(complaints)}\nmend or remove them"
+            f"{file} has {len(complaints)} row(s) that cannot be graded:\n{shown_complaints(complaints)}\nmend or remove them"
         )
     if not rows:
         raise UserError(f"{file} holds no row; give one response a row, with its gold")

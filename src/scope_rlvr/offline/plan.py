@@ -29,7 +29,7 @@ from scope_rlvr.offline.saved import (
     read_saved,
     rollout_files,
 )
-from scope_rlvr.problems.rows import shown as shown_complaints
+from scope_rlvr.problems.rows import shown_complaints
 from scope_rlvr.problems.sources import Wanted, load_problems
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.salvage.settings import Fallback, Insertion, SalvageSettings, Suffix, WholeTrace

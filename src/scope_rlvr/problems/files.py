@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.problems.rows import Row
@@ -22,9 +23,7 @@ def read_file(path: Path) -> Iterator[Row]:
     try:
         yield from readers[path.suffix](path)
     except OSError as error:
-        raise UserError(
-            f"the problem file {path} cannot be read: {error.strerror or error}; look at its name"
-        ) from error
+        raise UserError(f"the file {path} cannot be read: {error.strerror or error}; look at its name") from error
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
@@ -33,23 +32,28 @@ def _json_lines(path: Path) -> Iterator[Row]:
 
 
 def _parquet(path: Path) -> Iterator[Row]:
+    for number, values in read_parquet(path):
+        yield Row(f"row {number}", values)
+
+
+def read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every row of a Parquet file with its number from 1; :class:`UserError` where it is no such file."""
     import pyarrow
     import pyarrow.parquet
 
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-        batches = (values for batch in file.iter_batches() for values in batch.to_pylist())
-        for number, values in enumerate(batches, start=1):
-            yield Row(f"row {number}", values)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            rows = (values for batch in file.iter_batches() for values in batch.to_pylist())
+            yield from enumerate(rows, start=1)
     except pyarrow.ArrowException as error:
-        raise UserError(f"the problem file {path} is not Parquet: {error}; write it anew") from error
+        raise UserError(f"the file {path} cannot be read, it is not Parquet: {error}; write it anew") from error
 
 
 def _csv(path: Path) -> Iterator[Row]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"the problem file {path} cannot be read: {error}; save it as UTF-8") from error
+        raise UserError(f"the file {path} cannot be read: {error}; save it as UTF-8") from error
     # A null byte is told row by row, and a problem may be longer than the reader's own limit.
     csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)

@@ -23,11 +23,12 @@ from typing import Any, TypeGuard
 from scope_rlvr.core.encodable import is_encodable
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.types import Problem
+from scope_rlvr.problems.files import read_parquet
+from scope_rlvr.problems.rows import shown_complaints
 from scope_rlvr.store.journal import Line, read_lines
 
 SHEPHERD_MARKER = "ки"
 _SHEPHERD_FIRST_STEP = "Step 1:"
-_MAX_MISTAKES_SHOWN = 5
 _MAX_SHOWN = 60
 
 
@@ -99,16 +100,14 @@ def labelled_from_rows(rows: Iterable[tuple[int, Any]], path: Path, *, skip_bad_
                 mistakes.append(f"row {number}: {mistake}")
             except _LeftOut as reason:
                 left_out[str(reason)] += 1
-    # A damaged Parquet file is a ValueError to pyarrow, and so are broken JSON and broken UTF-8.
+    # Broken JSON and broken UTF-8 are a ValueError.
     except UserError:
         raise
     except (OSError, ValueError) as error:
         raise UserError(f"the labelled file {path} cannot be read: {error}") from error
     if mistakes and not skip_bad_rows:
-        shown = "\n".join(f"  {mistake}" for mistake in mistakes[:_MAX_MISTAKES_SHOWN])
-        more = f"\n  and {len(mistakes) - _MAX_MISTAKES_SHOWN} more" if len(mistakes) > _MAX_MISTAKES_SHOWN else ""
         raise UserError(
-            f"the labelled file {path} has {len(mistakes)} row(s) that cannot be used:\n{shown}{more}\n"
+            f"the labelled file {path} has {len(mistakes)} row(s) that cannot be used:\n{shown_complaints(mistakes)}\n"
             "mend them, or leave them out with --skip-bad-rows"
         )
     if not solutions:
@@ -121,7 +120,9 @@ def labelled_from_rows(rows: Iterable[tuple[int, Any]], path: Path, *, skip_bad_
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     """Rows with their numbers from 1: lines of JSON, the items of a JSON list, or the rows of a Parquet file."""
     if path.suffix == ".parquet":
-        yield from _parquet_rows(path)
+        for number, values in read_parquet(path):
+            # A column that a row does not have is there all the same, without a value.
+            yield number, {name: value for name, value in values.items() if value is not None}
     elif path.suffix == ".json":
         rows = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(rows, list):
@@ -130,16 +131,6 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     else:
         for line in read_lines(path):
             yield line.number, line
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    from pyarrow.parquet import ParquetFile
-
-    with ParquetFile(path) as file:
-        rows = (row for batch in file.iter_batches() for row in batch.to_pylist())
-        for number, row in enumerate(rows, start=1):
-            # A column that a row does not have is there all the same, without a value.
-            yield number, {name: value for name, value in row.items() if value is not None}
 
 
 def _parsed(row: Any) -> dict[str, Any]:

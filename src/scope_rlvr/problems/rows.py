@@ -108,16 +108,16 @@ def read_table(
             complaints.append(f"{row.place}: {complaint}")
     if complaints and bad_rows is BadRows.REFUSE:
         raise UserError(
-            f"{where} has {len(complaints)} row(s) of {num_rows} that are no problems:\n{shown(complaints)}\n"
+            f"{where} has {len(complaints)} row(s) of {num_rows} that are no problems:\n{shown_complaints(complaints)}\n"
             "mend or remove them, or leave them out by bad_rows = 'skip'"
         )
     if not reader.problems:
-        why = f"; of its {num_rows} row(s) none is one:\n{shown(complaints)}" if complaints else ""
+        why = f"; of its {num_rows} row(s) none is one:\n{shown_complaints(complaints)}" if complaints else ""
         raise UserError(f"{where} holds no problem{why}; give it rows with a problem and its answer, one a line or row")
     return ProblemTable(tuple(reader.problems), tuple(complaints))
 
 
-def shown(complaints: Sequence[str]) -> str:
+def shown_complaints(complaints: Sequence[str]) -> str:
     """The first complaints, indented, and how many more there are."""
     lines = [f"  {complaint}" for complaint in complaints[:_MAX_SHOWN]]
     more = len(complaints) - _MAX_SHOWN

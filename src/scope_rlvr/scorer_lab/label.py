@@ -17,6 +17,7 @@ from scope_rlvr.core.steps import split_steps
 from scope_rlvr.core.types import Problem
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.models.resolve import resolve_model
+from scope_rlvr.problems.rows import shown_complaints
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.verifier import make_verifier
 from scope_rlvr.scorer_lab.labelling import Attempt, Labeller, MonteCarloEstimate
@@ -114,10 +115,8 @@ def plan_labels(request: LabelRequest) -> LabelPlan:
     resolve_model(request.policy, "--policy")
     responses, bad_rows, left_out = _read(file)
     if bad_rows and not request.skip_bad_rows:
-        shown = "\n".join(f"  {mistake}" for mistake in bad_rows[:_MAX_SHOWN])
-        more = f"\n  and {len(bad_rows) - _MAX_SHOWN} more" if len(bad_rows) > _MAX_SHOWN else ""
         raise UserError(
-            f"{file} has {len(bad_rows)} row(s) that cannot be labelled:\n{shown}{more}\nmend them, or leave them out with "
+            f"{file} has {len(bad_rows)} row(s) that cannot be labelled:\n{shown_complaints(bad_rows)}\nmend them, or leave them out with "
             "--skip-bad-rows"
         )
     if not responses:
