@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -27,6 +28,8 @@ from scope_rlvr.methods import METHODS, Cure, Dapo, Grpo, Method, ReLift, Scope,
 from scope_rlvr.methods.step import StepResult
 from tests.engine.conftest import MakeTrainer, first_batch
 
+TRLS_OWN = GRPOTrainer._get_per_token_logps_and_entropies
+
 
 def gradients(model: Any) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
@@ -48,7 +51,7 @@ def test_grpo_is_trls_own_grpo(make_trainer: MakeTrainer, loss_type: str, extras
     # An old policy that differs from the present one, so that ratios and clipping matter.
     noise = torch.randn(batch["completion_ids"].shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        logps, _ = trainer._policy_logps(trainer.model, batch)
+        logps = trainer._policy_reading(trainer.model, batch)["logprob"]
     batch["old_per_token_logps"] = logps + 0.2 * noise
     if "beta" in extras:
         batch["ref_per_token_logps"] = logps + 0.3 * noise.flip(0)
@@ -59,6 +62,23 @@ def test_grpo_is_trls_own_grpo(make_trainer: MakeTrainer, loss_type: str, extras
     torch.testing.assert_close(own[0], trls[0], rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(own[1], trls[1], rtol=1e-4, atol=1e-7)
     assert own[1].abs().max() > 0
+
+
+def test_log_probabilities_and_entropies_are_trls_own(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(Grpo(), args={"temperature": 0.7, "entropy_coef": 0.01})
+    batch = first_batch(trainer)
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+    given = (trainer.model, ids, mask, batch["completion_ids"].size(1))
+    is_response = batch["completion_mask"].bool()
+    found = []
+    for read in (trainer._get_per_token_logps_and_entropies, partial(TRLS_OWN, trainer)):
+        logps, entropies, *_ = read(*given, compute_entropy=True)
+        trainer.model.zero_grad()
+        (logps + 0.5 * entropies)[is_response].mean().backward()
+        found.append((logps[is_response].detach(), entropies[is_response].detach(), gradients(trainer.model)))
+    for ours, trls in zip(*found, strict=True):
+        torch.testing.assert_close(ours, trls, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", ["none", "group", "batch"])

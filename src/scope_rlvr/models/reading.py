@@ -18,8 +18,9 @@ from transformers import PreTrainedModel
 
 from scope_rlvr.formulas.readings import HiddenReducer, LogitReducer
 
-LOGITS_AT_ONCE = 1 << 22
-"""Logits that exist at once: 16 MiB in float32, and a few times that while they are reduced."""
+LOGITS_AT_ONCE = 1 << 24
+"""Logits that exist at once: 64 MiB in float32, and a few times that while they are reduced. A GPU, whose products pay only
+when they are large, has eight times as many."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,21 @@ def unwrapped(model: Any) -> PreTrainedModel:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def read_last(
+    model: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    num_tokens: int,
+    reducers: Sequence[LogitReducer],
+    temperature: float,
+) -> dict[str, Tensor]:
+    """What each reducer keeps of the last ``num_tokens`` of padded rows ``(B, L)``: ``(B, num_tokens)`` by its name."""
+    states_BLD = hidden_states(model, input_ids, attention_mask)
+    # A token was drawn from what the model said one position earlier.
+    before_BTD, ids_BT = states_BLD[:, -num_tokens - 1 : -1], input_ids[:, input_ids.size(1) - num_tokens :]
+    return read_tokens(before_BTD, ids_BT, projection_of(model), reducers, temperature)
+
+
 def read_tokens(
     states_BTD: Tensor, ids_BT: Tensor, project: Projection, reducers: Sequence[LogitReducer], temperature: float
 ) -> dict[str, Tensor]:
@@ -94,7 +110,8 @@ def read_tokens(
         logits_NV = logits_NV / temperature if temperature not in (0.0, 1.0) else logits_NV
         return tuple(reducer(logits_NV, ids) for reducer in reducers)
 
-    rows = max(1, LOGITS_AT_ONCE // project.vocabulary)
+    at_once = LOGITS_AT_ONCE * (8 if states_ND.is_cuda else 1)
+    rows = max(1, at_once // project.vocabulary)
     parts = []
     for part_ND, ids in zip(states_ND.split(rows), ids_N.split(rows), strict=True):
         if torch.is_grad_enabled() and len(ids_N) > rows:

@@ -41,11 +41,13 @@ from scope_rlvr.engines.trl.options import (
 )
 from scope_rlvr.engines.trl.problems import Pool, data_of, problems_of_data, require_eval_problems, with_index
 from scope_rlvr.engines.trl.rollouts import RolloutBatch, RolloutMaker
-from scope_rlvr.methods.loss import batch_loss, stream_tensors, tokens_of
+from scope_rlvr.formulas.readings import Entropy, LogProb
+from scope_rlvr.methods.loss import batch_loss, loss_reducers, stream_tensors, tokens_of
 from scope_rlvr.methods.method import Method
 from scope_rlvr.methods.metrics import Tally, batch_tally, why_no_gradient
 from scope_rlvr.methods.step import StepResult, give_credit
 from scope_rlvr.models.local import TokenizerCodec
+from scope_rlvr.models.reading import read_last
 
 __all__ = ["NonFiniteLoss", "ScopeTrainer", "StepResult", "UnsupportedOption"]
 
@@ -247,8 +249,7 @@ class ScopeTrainer(GRPOTrainer):
     # --- loss -----------------------------------------------------------------------------------------------------
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
-        logps, entropies = self._policy_logps(model, inputs)
-        kept = {"logprob": logps, "entropy": entropies}
+        kept = self._policy_reading(model, inputs)
         tokens = tokens_of(kept, inputs, inputs.get("old_per_token_logps"))
         found = batch_loss(
             self.method,
@@ -266,14 +267,34 @@ class ScopeTrainer(GRPOTrainer):
         self._refuse_non_finite(found.loss)
         return found.loss
 
-    def _policy_logps(self, model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Log-probability and entropy of every response token, at the sampling temperature."""
+    def _policy_reading(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the loss wants to know of every response token, at the sampling temperature."""
         input_ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
         attention_mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
-        logps, entropies, *_ = self._get_per_token_logps_and_entropies(
-            model, input_ids, attention_mask, inputs["completion_ids"].size(1), compute_entropy=True
-        )
-        return logps, entropies
+        reducers, num_tokens = loss_reducers(self.method, self.objective), inputs["completion_ids"].size(1)
+        with self.accelerator.autocast():
+            return read_last(model, input_ids, attention_mask, num_tokens, reducers, self.temperature)
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        **_: Any,
+    ) -> tuple[Tensor, Tensor | None, None]:
+        """What TRL asks of the policy before an update, and of its reference, in the same arithmetic as the loss."""
+        reducers = [LogProb(), Entropy()] if compute_entropy else [LogProb()]
+        size = batch_size or len(input_ids)
+        with self.accelerator.autocast():
+            parts = [
+                read_last(model, ids, mask, logits_to_keep, reducers, self.temperature)
+                for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True)
+            ]
+        whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return whole["logprob"], whole.get("entropy"), None
 
     # --- figures and guards -----------------------------------------------------------------------------------------
 
