@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scope_rlvr.core.errors import UserError
+from scope_rlvr.store.files import require_new_folder
 
 app = typer.Typer(help="The embedded models.", no_args_is_help=True)
 
@@ -20,8 +20,7 @@ def embedded() -> None:
 @app.command()
 def build(out: Annotated[Path, typer.Option(help="a new folder for policy, teacher and step scorer")]) -> None:
     """Train the three embedded models from nothing (about an hour on one CPU core)."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"the output folder {out} exists and is not empty; name another with --out")
+    require_new_folder(out)
     from scope_rlvr.embedded_lab.build import build as build_models
 
     build_models(out)

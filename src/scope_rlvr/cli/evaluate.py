@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scope_rlvr.cli.console import open_console, print_lines, progress_bar
-from scope_rlvr.cli.output_file import require_writable
-from scope_rlvr.store.files import write_json
+from scope_rlvr.store.files import require_new_file, write_json
 
 if TYPE_CHECKING:
     from scope_rlvr.measure.policy import EvaluationRequest
@@ -106,7 +105,7 @@ def _evaluate(request: EvaluationRequest, out: Path | None) -> None:
     from scope_rlvr.measure.policy import plan_evaluation
 
     if out is not None:
-        require_writable(out)
+        require_new_file(out)
     plan = plan_evaluation(request)
 
     from scope_rlvr.measure.policy import prepare

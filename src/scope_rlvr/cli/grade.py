@@ -11,8 +11,7 @@ from rich.text import Text
 
 from scope_rlvr.cli.console import open_console, print_lines, progress_bar
 from scope_rlvr.cli.options import Overrides
-from scope_rlvr.cli.output_file import require_writable
-from scope_rlvr.store.files import write_json
+from scope_rlvr.store.files import require_new_file, write_json
 
 if TYPE_CHECKING:
     from scope_rlvr.measure.responses import GradedResponse
@@ -29,7 +28,7 @@ def grade(
     from scope_rlvr.measure import responses as grading
 
     if out is not None:
-        require_writable(out)
+        require_new_file(out)
     plan = grading.plan_grading(file, verifier, overrides or ())
     console = open_console()
     with progress_bar(console) as progress:

@@ -9,8 +9,8 @@ import typer
 
 from scope_rlvr.cli.console import open_console, print_lines, progress_bar
 from scope_rlvr.cli.options import Overrides, ResumeSameCommand, SkipBadRows
-from scope_rlvr.cli.output_file import require_writable
 from scope_rlvr.core.errors import ExitCode, UserError
+from scope_rlvr.store.files import require_new_file
 
 if TYPE_CHECKING:
     from scope_rlvr.offline.plan import SalvageRequest
@@ -101,4 +101,4 @@ def _require_new(out: Path, tables: list[Path], resume: bool) -> None:
         raise UserError("two of --out, --parquet, --sft and --dpo name the same file; give each its own")
     if not resume:
         for file in files:
-            require_writable(file)
+            require_new_file(file)

@@ -9,8 +9,7 @@ import typer
 
 from scope_rlvr.cli.console import open_console, print_lines, progress_bar
 from scope_rlvr.cli.options import Overrides, ScorerSpecOption, SkipBadRows
-from scope_rlvr.cli.output_file import require_writable
-from scope_rlvr.store.files import write_json
+from scope_rlvr.store.files import require_new_file, write_json
 
 
 def calibrate(
@@ -34,7 +33,7 @@ def calibrate(
 
     costs = calibrate_scorer.make_costs(late_cost, missed_cost, false_alarm_cost)
     spec = judge_scorer.ScorerSpec.parse(scorer, overrides or ())
-    require_writable(out)
+    require_new_file(out)
     (whole,) = judge_scorer.read_files([data], tune_on=None, skip_bad_rows=skip_bad_rows)
     file = calibrate_scorer.draw_rows(whole, rows, seed)
     live = spec.load(file.solutions)

@@ -24,6 +24,7 @@ from scope_rlvr.scorer_lab.first_error import FirstErrorFigures
 from scope_rlvr.scorer_lab.sources import read_source
 from scope_rlvr.scorers.settings import EXACT
 from scope_rlvr.store.digests import bytes_digest, file_digest
+from scope_rlvr.store.files import require_new_folder
 from scope_rlvr.store.folder import environment
 from scope_rlvr.store.journal import append_records, read_records, rewrite_records
 
@@ -150,15 +151,12 @@ class ScoreJournal:
 
 def require_free(out: Path) -> None:
     """Refuse, before anything is loaded, a folder that cannot be written or holds anything but unfinished scores."""
-    if (out / BENCH_FILE).exists() or (out.exists() and not (out / SCORES_FILE).is_file() and not _is_empty(out)):
-        raise UserError(f"the output folder {out} exists and is not empty; name another with --out, or remove it")
+    is_unfinished = (out / SCORES_FILE).is_file() and not (out / BENCH_FILE).exists()
+    if not is_unfinished:
+        require_new_folder(out, "name another with --out, or remove it")
     there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise UserError(f"the output folder {out} cannot be written: no right to write in {there}")
-
-
-def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.verifier import make_verifier
 from scope_rlvr.scorer_lab.labelling import Attempt, Labeller, MonteCarloEstimate
 from scope_rlvr.store.digests import file_digest
-from scope_rlvr.store.files import write_json
+from scope_rlvr.store.files import require_new_file, write_json
 from scope_rlvr.store.journal import append_records, read_lines
 
 LABEL_SCHEMA = 1
@@ -189,14 +189,9 @@ class LabelJournal:
         """A new file, or one to go on with; :class:`UserError` where that cannot be."""
         out, state = plan.request.out, cls.state_of(plan.request.out)
         if not resume:
-            if out.exists() or state.exists():
-                taken = out if out.exists() else state
-                raise UserError(
-                    f"the output file {taken} exists; name another with --out, or go on with interrupted work by the same "
-                    "command with --resume"
-                )
-            if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
-                raise UserError(f"the output file {out} cannot be written: {out.parent} is no folder to write in")
+            for file in (out, state):
+                remedy = "name another with --out, or go on with interrupted work by the same command with --resume"
+                require_new_file(file, remedy)
             return cls(out, plan.record())
         if not state.is_file() or not out.is_file():
             raise UserError(f"there is no work to go on with at {out}; leave --resume out to begin it")

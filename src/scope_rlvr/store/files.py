@@ -10,6 +10,8 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+from scope_rlvr.core.errors import UserError
+
 
 @contextmanager
 def replacing(file: Path, *, sync: bool = True) -> Iterator[Path]:
@@ -53,6 +55,22 @@ def write_text(file: Path, text: str, *, sync: bool = True) -> None:
 def write_json(file: Path, value: Any, *, sort_keys: bool = False) -> None:
     """Write a value as indented JSON, whole or not at all."""
     write_text(file, json.dumps(value, indent=2, sort_keys=sort_keys) + "\n")
+
+
+def require_new_file(file: Path, remedy: str = "name another with --out, or remove it") -> None:
+    """Raise :class:`UserError` where a file exists or could not be written, before any work is done for it."""
+    if file.exists():
+        raise UserError(f"the output file {file} exists; {remedy}")
+    if not file.parent.is_dir():
+        raise UserError(f"the output file {file} cannot be written: there is no folder {file.parent}; make it first")
+    if not os.access(file.parent, os.W_OK):
+        raise UserError(f"the output file {file} cannot be written: no right to write in {file.parent}")
+
+
+def require_new_folder(folder: Path, remedy: str = "name another with --out") -> None:
+    """Raise :class:`UserError` where a folder holds anything, or is a file."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"the output folder {folder} exists and is not empty; {remedy}")
 
 
 def read_tail(file: Path, num_bytes: int) -> str:

@@ -20,6 +20,7 @@ from scope_rlvr.scorer_lab.training.corpus import Corpus, split_corpus
 from scope_rlvr.scorer_lab.training.measure import best_threshold, held_out_figures
 from scope_rlvr.scorer_lab.training.settings import ScorerTraining
 from scope_rlvr.scorers.description import ScorerDescription
+from scope_rlvr.store.files import require_new_folder
 from scope_rlvr.store.folder import RunFolder, environment, step_of
 
 if TYPE_CHECKING:
@@ -106,11 +107,8 @@ def plan_training(request: ScorerTrainingRequest) -> ScorerTrainingPlan:
 def check_folder(out: Path, plan: ScorerTrainingPlan, *, resume: bool) -> None:
     """Refuse a folder that holds something else, and a training that would not go on with what it began."""
     if not resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(
-                f"the output folder {out} exists and is not empty; name another with --out, or go on with an interrupted "
-                "training by the same command with --resume"
-            )
+        remedy = "name another with --out, or go on with an interrupted training by the same command with --resume"
+        require_new_folder(out, remedy)
         return
     if not (out / REQUEST).is_file():
         raise UserError(f"{out} holds no training to go on with (no {REQUEST}); leave --resume out to begin one")
