@@ -122,7 +122,7 @@ def test_a_method_can_be_given_as_a_bare_name(tmp_path):
         ({"run": {"step": 3}}, ["run.step: unknown key", "did you mean 'steps'?"]),
         ({"method": {"max_salvage": 3}}, ["method.max_salvage: unknown key", "'max_salvages'"]),
         ({"method": {"name": "grpo", "max_salvages": 3}}, ["method.max_salvages: unknown key"]),
-        ({"method": {"name": "ppo"}}, ["method", "ppo", "grpo", "scope"]),
+        ({"method": {"name": "ppo"}}, ["method", "'ppo'", "did you mean 'vppo'?", "scope methods"]),
         ({"method": {"teacher_term": "sharp"}}, ["method.teacher_term", "sharp", "shaped"]),
         ({"method": {"teacher_term": {"kind": "shaped", "gamma": -1}}}, ["method.teacher_term.gamma", "got -1"]),
         ({"method": {"insertion": "swap"}}, ["method.insertion", "'swap'", "replace"]),

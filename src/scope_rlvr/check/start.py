@@ -58,7 +58,8 @@ def new_run(request: ConfigRequest, out: Path | None, processes: Processes, held
     ``held`` keeps the lock on the folder. Raises :class:`UserError`; nothing has been written then.
     """
     config = processes.once("reading the configuration", request.load)
-    named = Path("runs") / f"{config.method.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    method = config.method.name.rpartition(":")[2]
+    named = Path("runs") / f"{method}-{time.strftime('%Y%m%d-%H%M%S')}"
     path = processes.once("naming the run folder", lambda: out or named)
     data = _inputs(config, processes)
 

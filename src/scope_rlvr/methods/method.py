@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 from pydantic import Field, PlainValidator, SerializeAsAny, model_validator
 
 from scope_rlvr.core.groups import Group, Member, Streams
-from scope_rlvr.core.settings import Settings
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.advantages import Baseline, Normalisation, centred_rewards, normalise
 from scope_rlvr.formulas.losses import Aggregation, Clip, Tokens, clipped_policy_loss
 from scope_rlvr.methods.parts.base import (
     Advantage,
+    Described,
     Estimator,
     Family,
     GroupEdit,
@@ -27,7 +27,6 @@ from scope_rlvr.methods.parts.base import (
     Part,
     ProblemSource,
     Reward,
-    Status,
     Term,
     TokenAdvantages,
     TokenWeight,
@@ -50,24 +49,13 @@ _ONE_OF_A_KIND = (Family.PROBLEM_SOURCE, Family.ESTIMATOR, Family.LOSS)
 """Families whose part takes the place of something, so that there can only be one."""
 
 
-class Method(Settings):
+class Method(Described):
     """Outcome rewards against a baseline, the same advantage for every token of a rollout.
 
     ``drop_flat_groups`` leaves groups in which every advantage is zero out of the normaliser as well. A method whose
     paper fixes something of the objective (see ``fixed``) has it as the default here; ``None`` is what the run's objective
     says. ``parts`` are added to the method's own.
     """
-
-    title: ClassVar[str]
-    source: ClassVar[str]
-    status: ClassVar[Status] = Status.TEXT
-    """Where the formula was read."""
-    changes: ClassVar[str]
-    """What it changes, in a few words."""
-    formula: ClassVar[str]
-    """Advantage and token loss by default, in one line, as docs/methods.md explains the letters."""
-    departures: ClassVar[str] = ""
-    """What of its paper is not here, in a few words; the docstring says more."""
 
     without_helpers: ClassVar[str] = ""
     """What to set to run it without step scorer and teacher, where that is possible."""
@@ -108,19 +96,24 @@ class Method(Settings):
     def _parts_fit_together(self) -> Self:
         if not self.parts:
             return self
-        parts = self.all_parts
-        kinds = [part.kind for part in parts]
+        own = {part.kind for part in self.own_parts}
+        kinds = [part.kind for part in self.parts]
         for part in self.parts:
+            if part.kind in own:
+                raise ValueError(f"parts: {self.name} has {part.kind!r} already, with options of its own; leave it out")
             if kinds.count(part.kind) > 1:
-                raise ValueError(f"the part {part.kind!r} is there twice; leave one out")
-            for other in parts:
+                raise ValueError(f"parts: {part.kind!r} is there twice; leave one out")
+            for other in self.all_parts:
+                whose = f" of {self.name}" if other.kind in own else ""
                 if other.kind in part.conflicts or part.kind in other.conflicts:
-                    raise ValueError(f"the parts {part.kind!r} and {other.kind!r} contradict each other; leave one out")
-            rivals = [p.kind for p in parts if p.family is part.family]
-            if part.family in _ONE_OF_A_KIND and len(rivals) > 1:
-                raise ValueError(
-                    f"the parts {' and '.join(map(repr, rivals))} both take the place of the {part.family.value}; leave one out"
-                )
+                    raise ValueError(
+                        f"parts: {part.kind!r} and {other.kind!r}{whose} contradict each other; leave one out"
+                    )
+                if other != part and other.family is part.family and part.family in _ONE_OF_A_KIND:
+                    raise ValueError(
+                        f"parts: {part.kind!r} and {other.kind!r}{whose} both take the place of the {part.family.value}; "
+                        f"{'take another method' if whose else 'leave one out'}"
+                    )
         return self
 
     # --- needs ------------------------------------------------------------------------------------------------

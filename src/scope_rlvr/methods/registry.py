@@ -12,9 +12,10 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from scope_rlvr.core.errors import first_line
 
@@ -65,8 +66,9 @@ _PARTS = {
 class Registry(Mapping[str, type[_Kind]], Generic[_Kind]):
     """Classes by name, each imported when it is asked for."""
 
-    def __init__(self, what: str, group: str, package: str, base: str, built_in: Mapping[str, str]) -> None:
+    def __init__(self, what: str, key: str, group: str, package: str, base: str, built_in: Mapping[str, str]) -> None:
         self.what = what
+        self.key = key
         self.group = group
         self._base = base
         self._built_in = {name: f"{package}.{place}" for name, place in built_in.items()}
@@ -84,6 +86,11 @@ class Registry(Mapping[str, type[_Kind]], Generic[_Kind]):
         """Where a built-in class is: ``package.module:Class``."""
         return self._built_in[name]
 
+    def base(self) -> type[_Kind]:
+        """The class that all of them are subclasses of."""
+        found: type[_Kind] = imported(self._base)
+        return found
+
     def find(self, name: str) -> type[_Kind]:
         """The class of this name, built in or not; raises ``ValueError`` with the remedy for anything else."""
         if name in self:
@@ -95,26 +102,41 @@ class Registry(Mapping[str, type[_Kind]], Generic[_Kind]):
             return self._checked(name, lambda: imported(name, here=True))
         known = sorted([*self, *installed])
         close = difflib.get_close_matches(name, known, n=1)
-        guess = f"did you mean {close[0]!r}? " if close else ""
+        guess = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)};"
         raise ValueError(
-            f"there is no {self.what} {name!r}; {guess}known: {', '.join(known)}; a class of your own is named by its place, "
-            f"package.module:Class, or by an entry point in {self.group}"
+            f"there is no {self.what} {name!r}; {guess} scope methods lists them all; a class of your own is named by its "
+            f"place, package.module:Class, or by an entry point in {self.group}"
         )
 
-    def _checked(self, name: str, load: Any) -> type[_Kind]:
+    def _checked(self, name: str, load: Callable[[], Any]) -> type[_Kind]:
+        """A class of a user's own, found to be one that a configuration can name."""
         try:
             found = load()
         except Exception as error:  # whatever a user's module may raise while it is imported
             raise ValueError(
-                f"the {self.what} {name!r} cannot be imported: {type(error).__name__}: {first_line(error)}; the module is looked "
-                f"for where Python finds modules and in {os.getcwd()}"
+                f"the {self.what} {name!r} cannot be imported: {_told(error)}; the module is looked for where Python finds "
+                f"modules and in {os.getcwd()}"
             ) from error
-        base = imported(self._base)
+        base = self.base()
         if not (inspect.isclass(found) and issubclass(found, base)):
             raise ValueError(
-                f"{name!r} is no {self.what}: {found!r} is not a subclass of {base.__module__}.{base.__name__}"
+                f"{name!r} is not a {self.what}: {found!r} is not a subclass of {base.__module__}.{base.__name__}"
             )
-        return cast(type[_Kind], found)
+        fixed = found.model_fields[self.key].default  # type: ignore[attr-defined]
+        if isinstance(fixed, str) and fixed not in ("", name):
+            raise ValueError(
+                f"{name!r} has {self.key} = {fixed!r}, under which a run could not find it again; in the class, write "
+                f'{self.key}: str = ""'
+            )
+        return found
+
+
+def _told(error: Exception) -> str:
+    """An error in one line, with the line of code that raised it where that is not in an import system's own files."""
+    said = f"{type(error).__name__}: {first_line(error)}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+    last = frames[-1]
+    return said if last.filename in (__file__, importlib.__file__) else f"{said} ({last.filename}, line {last.lineno})"
 
 
 def imported(place: str, *, here: bool = False) -> Any:
@@ -126,36 +148,37 @@ def imported(place: str, *, here: bool = False) -> Any:
 
 
 METHODS: Registry[Method] = Registry(
-    "method", "scope_rlvr.methods", "scope_rlvr.methods", "scope_rlvr.methods.method:Method", _METHODS
+    "method", "name", "scope_rlvr.methods", "scope_rlvr.methods", "scope_rlvr.methods.method:Method", _METHODS
 )
 """Every built-in method by its name."""
 
 PARTS: Registry[Part] = Registry(
-    "part", "scope_rlvr.parts", "scope_rlvr.methods.parts", "scope_rlvr.methods.parts.base:Part", _PARTS
+    "part", "kind", "scope_rlvr.parts", "scope_rlvr.methods.parts", "scope_rlvr.methods.parts.base:Part", _PARTS
 )
 """Every built-in part by its kind."""
 
 
 def method_of(value: Any) -> Any:
-    """A method from what stands in a configuration: a name, or a table with ``name`` and options."""
-    return _made(value, METHODS, "name")
+    """A method from what a configuration says: a name, or a table with ``name`` and options."""
+    return _made(value, METHODS)
 
 
 def part_of(value: Any) -> Any:
-    """A part from what stands in a configuration: a kind, or a table with ``kind`` and options."""
-    return _made(value, PARTS, "kind")
+    """A part from what a configuration says: a kind, or a table with ``kind`` and options."""
+    return _made(value, PARTS)
 
 
-def _made(value: Any, registry: Registry[Any], key: str) -> Any:
+def _made(value: Any, registry: Registry[Any]) -> Any:
+    key = registry.key
     if isinstance(value, str):
         value = {key: value}
     if not isinstance(value, Mapping):
-        if isinstance(value, imported(registry._base)):
+        if isinstance(value, registry.base()):
             return value
         raise ValueError(f"a {registry.what} is a name or a table with {key} = ..., got {value!r}")
     name = value.get(key)
     if not isinstance(name, str):
-        raise ValueError(f"no {registry.what} is named; name it by {key} = ...")
+        raise ValueError(f"no {registry.what} is named in {dict(value)!r}; name it by {key} = ...")
     return registry.find(name).model_validate(dict(value))
 
 

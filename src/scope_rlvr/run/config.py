@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import tomlkit
 from pydantic import ValidationError, model_validator
-from pydantic.fields import FieldInfo
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.prompts import PromptSection
 from scope_rlvr.core.settings import Settings
 from scope_rlvr.core.steps import StepRule
-from scope_rlvr.grading.settings import KINDS, AnyVerifier, PatternKind
+from scope_rlvr.grading.settings import AnyVerifier, PatternKind
 from scope_rlvr.methods import AnyMethod, Scope
+from scope_rlvr.run.mistakes import described
 from scope_rlvr.run.sections import (
     EvaluationSection,
     LoggingSection,
@@ -205,7 +204,7 @@ def validate_config(values: dict[str, Any], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {_describe(dict(mistake), values)}" for mistake in error.errors()]
+        lines = [f"  {described(mistake, values, RunConfig)}" for mistake in error.errors()]
         raise UserError(f"{where} has {len(lines)} mistake(s):\n" + "\n".join(lines)) from error
 
 
@@ -244,57 +243,3 @@ def _parse_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def _describe(mistake: dict[str, Any], values: dict[str, Any]) -> str:
-    """One mistake in one line: where, what, what was received."""
-    # Pydantic adds the chosen class of a union to the path; the user never wrote that.
-    path = [str(part) for part in mistake["loc"]]
-    shown = ".".join(part for i, part in enumerate(path) if not (i and _is_tag(path[:i], part, values)))
-    if mistake["type"] == "extra_forbidden":
-        known = _known_keys(path[:-1])
-        close = difflib.get_close_matches(path[-1], known, n=1)
-        hint = (
-            f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(sorted(known))}" if known else ""
-        )
-        return f"{shown}: unknown key{hint}"
-    if mistake["type"] == "union_tag_not_found":
-        return (
-            f"{shown}: no kind of rule is named, got {mistake['input']!r}; name it by kind = ..., or --set {shown}=..."
-        )
-    received = "" if mistake["type"] in {"missing", "value_error"} else f", got {mistake['input']!r}"
-    return f"{shown or 'settings'}: {mistake['msg'].removeprefix('Value error, ')}{received}"
-
-
-def _is_tag(before: list[str], part: str, values: Any) -> bool:
-    """Whether ``part`` is the tag of a union rather than a key of the configuration."""
-    table = values
-    for key in before:
-        if isinstance(table, dict) and key in table:
-            table = table[key]
-    return isinstance(table, dict) and part in {table.get("name"), table.get("kind")}
-
-
-def _known_keys(path: list[str]) -> list[str]:
-    """Keys that the section at ``path`` knows; empty where that cannot be told from the path alone."""
-    from scope_rlvr.methods import METHODS
-
-    if not path:
-        return list(RunConfig.model_fields)
-    if path[0] == "method" and len(path) == 2 and path[1] in METHODS:
-        return list(METHODS[path[1]].model_fields)
-    if path[0] == "verifier" and len(path) == 2 and path[1] in KINDS:
-        return list(KINDS[path[1]].model_fields)
-    kind: type[Settings] | None = RunConfig
-    for key in path:
-        field = kind.model_fields.get(key) if kind is not None else None
-        kind = _table_of(field) if field is not None else None
-    return list(kind.model_fields) if kind is not None else []
-
-
-def _table_of(field: FieldInfo) -> type[Settings] | None:
-    """The class of a table, also of one that is absent by default; ``None`` for everything else."""
-    if isinstance(field.default, Settings):
-        return type(field.default)
-    kinds = [a for a in get_args(field.annotation) if isinstance(a, type) and issubclass(a, Settings)]
-    return kinds[0] if len(kinds) == 1 else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from scope_rlvr.core.groups import Group, Member, Streams
 from scope_rlvr.core.ports import Sampling
@@ -72,8 +72,36 @@ class Need(StrEnum):
     DECODING = "control of single decoding steps"
 
 
-class Part(Settings):
-    """What all parts have. ``title``, ``source``, ``status``, ``changes`` and ``formula`` are what people read about it.
+class Described(Settings):
+    """What people read about a method or a part. A class of your own may leave all of it out.
+
+    A title that is not given is the name of the class.
+
+    >>> class Halved(Described): pass
+    >>> Halved.title, Halved.status.value
+    ('Halved', 'own')
+    """
+
+    title: ClassVar[str]
+    source: ClassVar[str] = ""
+    """Its paper."""
+    status: ClassVar[Status] = Status.OWN
+    """Where its formula was read."""
+    changes: ClassVar[str] = ""
+    """What it changes, in a few words."""
+    formula: ClassVar[str] = ""
+    """In one line, with the letters that docs/methods.md explains."""
+    departures: ClassVar[str] = ""
+    """What of its paper is not here, in a few words; the docstring says more."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        if "title" not in vars(cls):
+            cls.title = cls.__name__
+
+
+class Part(Described):
+    """What all parts have.
 
     ``readings`` are asked of models before credit; ``prepare`` runs after them and may leave extras on members, also from
     ``tools.memory``; ``learn`` is told the groups at the end of a step. ``carries`` names extras of members that a loss or
@@ -82,13 +110,6 @@ class Part(Settings):
 
     kind: str
 
-    title: ClassVar[str]
-    source: ClassVar[str]
-    status: ClassVar[Status] = Status.TEXT
-    changes: ClassVar[str]
-    formula: ClassVar[str]
-    departures: ClassVar[str] = ""
-    """What of its paper is not here, in a few words; the docstring says more."""
     family: ClassVar[Family]
     carries: ClassVar[tuple[str, ...]] = ()
     conflicts: ClassVar[tuple[str, ...]] = ()
