@@ -14,7 +14,7 @@ from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.losses import NegativeLogLikelihood, TeacherTerm
 from scope_rlvr.methods.guided.guided import GuidedMethod
-from scope_rlvr.methods.parts.base import Need
+from scope_rlvr.methods.parts.base import Need, Status
 from scope_rlvr.salvage.salvage import salvage
 from scope_rlvr.salvage.settings import Insertion, SalvageSettings
 
@@ -85,8 +85,12 @@ class Scope(SalvageSettings, GuidedMethod):
 
     title: ClassVar[str] = "SCOPE"
     source: ClassVar[str] = "arXiv 2602.24110"
+    status: ClassVar[Status] = Status.ABSTRACT
     changes: ClassVar[str] = "failures corrected at their first wrong step, own prefix kept"
     formula: ClassVar[str] = "`Â = r − mean(r)` over the edited group; `S(Â)`, the teacher's step `−max(Â, 0)·log π`"
+    departures: ClassVar[str] = (
+        "everything that the abstract leaves open is an option; `docs/method.md` argues the defaults"
+    )
 
     without_helpers: ClassVar[str] = "set max_salvages=0"
 

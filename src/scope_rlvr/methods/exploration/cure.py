@@ -17,6 +17,7 @@ from scope_rlvr.core.types import Rollout
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.parts.base import Status
 from scope_rlvr.salvage.cuts import NUM_ENTROPY_TOKENS, uncertain_token
 
 
@@ -40,9 +41,13 @@ class Cure(Method):
 
     title: ClassVar[str] = "CURE"
     source: ClassVar[str] = "arXiv 2508.11016"
+    status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "rollouts branch off at tokens of high entropy"
     formula: ClassVar[str] = (
         "`Â = (r − mean(r)) / std(r)`; `S(Â)` after the branching point, 0 before it; mean over tokens"
+    )
+    departures: ClassVar[str] = (
+        "flat groups are not sampled again; no penalty on length, no dual clip; any token but the first and last can be a key token"
     )
 
     name: Literal["cure"] = "cure"

@@ -14,6 +14,7 @@ from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import distinct_traces, replace_failures, rescue_unsolved
+from scope_rlvr.methods.parts.base import Status
 
 
 class Ampo(GuidedMethod):
@@ -36,6 +37,7 @@ class Ampo(GuidedMethod):
 
     title: ClassVar[str] = "AMPO"
     source: ClassVar[str] = "arXiv 2510.02227"
+    status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "teacher traces replace failures where all rollouts fail"
     formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, the teacher's tokens `−Â·π/(π+γ)`"
 

@@ -16,6 +16,7 @@ from scope_rlvr.core.types import Rollout
 from scope_rlvr.formulas.losses import Masked, TeacherTerm
 from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import replace_failures, rescue_unsolved, teacher_traces
+from scope_rlvr.methods.parts.base import Status
 
 
 class Bread(GuidedMethod):
@@ -37,8 +38,12 @@ class Bread(GuidedMethod):
 
     title: ClassVar[str] = "BREAD"
     source: ClassVar[str] = "arXiv 2506.17211"
+    status: ClassVar[Status] = Status.ABSTRACT
     changes: ClassVar[str] = "where all fail, the policy continues the shortest teacher prefix that helps"
     formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)` after the teacher's prefix, 0 on it"
+    departures: ClassVar[str] = (
+        "anchors, order of the search, failures replaced and the prefix's gradient are chosen here"
+    )
 
     name: Literal["bread"] = "bread"
     teacher_term: TeacherTerm = Masked()

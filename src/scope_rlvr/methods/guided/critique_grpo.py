@@ -17,7 +17,7 @@ from scope_rlvr.core.types import Outcome, Problem, Rollout
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import off_policy, put_in_place
-from scope_rlvr.methods.parts.base import Need
+from scope_rlvr.methods.parts.base import Need, Status
 
 REFINEMENT = (
     "{prompt}\n\nA previous attempt:\n\n{attempt}\n\nThis attempt is wrong; the right answer is {reference}. "
@@ -47,6 +47,7 @@ class CritiqueGrpo(GuidedMethod):
 
     title: ClassVar[str] = "Critique-GRPO"
     source: ClassVar[str] = "arXiv 2506.03106"
+    status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "the policy's own refinements of failures, with the answer in sight"
     formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, refined tokens `−Â·π/(π+γ)`"
 

@@ -15,7 +15,7 @@ from scope_rlvr.core.types import Rollout
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.guided.traces import PROMPT_THEN_HINT, hinted_prompt, rescue_unsolved, sample_with_hints
 from scope_rlvr.methods.method import Method
-from scope_rlvr.methods.parts.base import Need
+from scope_rlvr.methods.parts.base import Need, Status
 
 
 class Ghpo(Method):
@@ -37,8 +37,10 @@ class Ghpo(Method):
 
     title: ClassVar[str] = "GHPO"
     source: ClassVar[str] = "arXiv 2507.10628"
+    status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "part of a solution in the prompt where all rollouts fail"
     formula: ClassVar[str] = "`Â = (r − mean(r)) / std(r)`; `S(Â)` under the hinted prompt"
+    departures: ClassVar[str] = "the hint comes from the teacher's trace; no reward for the format"
 
     name: Literal["ghpo"] = "ghpo"
     normalisation: Normalisation | None = Normalisation.GROUP_STD

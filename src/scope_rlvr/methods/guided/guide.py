@@ -21,6 +21,7 @@ from scope_rlvr.methods.guided.traces import (
     rescue_unsolved,
     sample_with_hints,
 )
+from scope_rlvr.methods.parts.base import Status
 
 
 class Guide(GuidedMethod):
@@ -48,9 +49,13 @@ class Guide(GuidedMethod):
 
     title: ClassVar[str] = "Guide-GRPO"
     source: ClassVar[str] = "arXiv 2506.13923"
+    status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "hinted rollouts where all fail, trained under the plain prompt"
     formula: ClassVar[str] = (
         "`Â = r − mean(r)`; `S(Â)`, hinted tokens, of either sign, `−Â·ρ/(ρ+γ)` with `ρ = π(y|x) / π_old(y|x, hint)`"
+    )
+    departures: ClassVar[str] = (
+        "the hint is the start of a teacher's trace; no division by the deviation, no mean over tokens"
     )
 
     name: Literal["guide"] = "guide"

@@ -13,6 +13,7 @@ from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import distinct_traces
+from scope_rlvr.methods.parts.base import Status
 
 
 class WholeTraces(GuidedMethod):
@@ -53,6 +54,7 @@ class Luffy(WholeTraces):
 
     title: ClassVar[str] = "LUFFY"
     source: ClassVar[str] = "arXiv 2504.14945"
+    status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "whole teacher traces in every group, shaped"
     formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, the teacher's tokens `−Â·π/(π+γ)`"
 

@@ -19,6 +19,7 @@ from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Clip, Clipped, TeacherTerm, Tokens
 from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import first_part, teacher_traces
+from scope_rlvr.methods.parts.base import Status
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +47,7 @@ class PrefixRft(GuidedMethod):
 
     title: ClassVar[str] = "Prefix-RFT"
     source: ClassVar[str] = "arXiv 2507.01679"
+    status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "one rollout a group continues the start of a teacher trace"
     formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, of the prefix `S(max(Â, 0))` on its least certain fifth"
 

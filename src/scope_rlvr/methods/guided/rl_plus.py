@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Mixture, TeacherTerm
 from scope_rlvr.methods.guided.luffy import WholeTraces
+from scope_rlvr.methods.parts.base import Status
 
 
 class RlPlus(WholeTraces):
@@ -30,6 +31,7 @@ class RlPlus(WholeTraces):
 
     title: ClassVar[str] = "RL-PLUS"
     source: ClassVar[str] = "arXiv 2508.00222"
+    status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "whole teacher traces in every group, mixture ratio and novelty bonus"
     formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, the teacher's tokens `−Â·√(1−π)·4π/(3π_old+1)`"
 

@@ -12,6 +12,7 @@ from scope_rlvr.core.groups import Group, GroupClass
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Problem
 from scope_rlvr.methods.imitation.sft import Imitation
+from scope_rlvr.methods.parts.base import Status
 
 _BUFFER = "hardest"
 
@@ -31,8 +32,12 @@ class ReLift(Imitation):
 
     title: ClassVar[str] = "ReLIFT"
     source: ClassVar[str] = "arXiv 2506.07527"
+    status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "GRPO, with steps of imitation on problems that nobody solved"
     formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`, in a step of imitation `−⅛·log π`"
+    departures: ClassVar[str] = (
+        "imitation takes the place of a step, with the same optimiser, at an eighth of the weight, oldest problems first"
+    )
 
     name: Literal["relift"] = "relift"
     teacher_weight: float = Field(0.125, ge=0)

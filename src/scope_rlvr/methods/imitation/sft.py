@@ -12,6 +12,7 @@ from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import NegativeLogLikelihood, TeacherTerm
 from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import teacher_traces
+from scope_rlvr.methods.parts.base import Status
 
 
 class Imitation(GuidedMethod):
@@ -53,6 +54,7 @@ class Sft(Imitation):
 
     title: ClassVar[str] = "SFT"
     source: ClassVar[str] = "maximum likelihood; as a baseline: arXiv 2604.23747"
+    status: ClassVar[Status] = Status.TEXT
     changes: ClassVar[str] = "imitates whole teacher traces, samples nothing"
     formula: ClassVar[str] = "`−log π` on teacher traces"
 

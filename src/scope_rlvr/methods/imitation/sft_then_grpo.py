@@ -10,6 +10,7 @@ from pydantic import Field
 from scope_rlvr.core.groups import Group
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.methods.imitation.sft import Imitation
+from scope_rlvr.methods.parts.base import Status
 
 WARMUP_STEPS = 5
 """Steps of GRPO over which the learning rate rises to the run's."""
@@ -30,8 +31,10 @@ class SftThenGrpo(Imitation):
 
     title: ClassVar[str] = "SFT, then GRPO"
     source: ClassVar[str] = "arXiv 2604.23747"
+    status: ClassVar[Status] = Status.TEXT
     changes: ClassVar[str] = "imitates whole teacher traces first, then GRPO"
     formula: ClassVar[str] = "`−log π` on teacher traces, then `Â = r − mean(r)`; `S(Â)`"
+    departures: ClassVar[str] = "how long imitation lasts, its learning rate and the warm-up are chosen here"
 
     name: Literal["sft_then_grpo"] = "sft_then_grpo"
     sft_share: float = Field(0.5, gt=0, lt=1)

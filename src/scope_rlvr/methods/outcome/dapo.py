@@ -9,7 +9,7 @@ from pydantic import Field
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods.method import Method
-from scope_rlvr.methods.parts.base import Part
+from scope_rlvr.methods.parts.base import Part, Status
 from scope_rlvr.methods.parts.edits import RedrawFlatGroups
 from scope_rlvr.methods.parts.rewards import OverlongPenalty
 
@@ -35,8 +35,10 @@ class Dapo(Method):
 
     title: ClassVar[str] = "DAPO"
     source: ClassVar[str] = "arXiv 2503.14476"
+    status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "flat groups drawn anew, wider upper clip, token mean, length penalty"
     formula: ClassVar[str] = "`Â = (r + ½R(|y|) − mean) / std`; `S(Â)` with ratios in `[0.8, 1.28]`; mean over tokens"
+    departures: ClassVar[str] = "redraws are bounded"
 
     name: Literal["dapo"] = "dapo"
     max_rounds: int = Field(3, ge=0, description="redraws of flat groups in one step")

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation
 from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.parts.base import Status
 
 
 class DrGrpo(Method):
@@ -23,6 +24,7 @@ class DrGrpo(Method):
 
     title: ClassVar[str] = "Dr. GRPO"
     source: ClassVar[str] = "arXiv 2503.20783"
+    status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "no division by deviation or length"
     formula: ClassVar[str] = "`Â = r − mean(r)`; `Σ_t S(Â) / longest response`"
 

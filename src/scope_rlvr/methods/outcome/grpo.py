@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.parts.base import Status
 
 
 class Grpo(Method):
@@ -26,7 +27,11 @@ class Grpo(Method):
 
     title: ClassVar[str] = "GRPO"
     source: ClassVar[str] = "arXiv 2402.03300"
+    status: ClassVar[Status] = Status.TEXT
     changes: ClassVar[str] = "nothing: the baseline"
     formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`"
+    departures: ClassVar[str] = (
+        "division by the deviation, mean over a rollout's tokens and KL penalty are the run's to choose"
+    )
 
     name: Literal["grpo"] = "grpo"

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods.method import Method
-from scope_rlvr.methods.parts.base import Part
+from scope_rlvr.methods.parts.base import Part, Status
 from scope_rlvr.methods.parts.losses import SequenceRatio
 
 
@@ -26,6 +26,7 @@ class Gspo(Method):
 
     title: ClassVar[str] = "GSPO"
     source: ClassVar[str] = "arXiv 2507.18071"
+    status: ClassVar[Status] = Status.TEXT
     changes: ClassVar[str] = "one ratio and one clip for a whole response"
     formula: ClassVar[str] = "`Â = (r − mean(r)) / std(r)`; `S(Â)` with `ρ = (π(y)/π_old(y))^(1/|y|)`"
 

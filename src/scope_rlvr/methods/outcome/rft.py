@@ -9,6 +9,7 @@ from scope_rlvr.core.groups import Group, Streams
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Clip, Tokens
 from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.parts.base import Status
 from scope_rlvr.methods.streams import silent
 
 if TYPE_CHECKING:
@@ -32,8 +33,12 @@ class Rft(Method):
 
     title: ClassVar[str] = "RFT"
     source: ClassVar[str] = "arXiv 2308.01825"
+    status: ClassVar[Status] = Status.TEXT
     changes: ClassVar[str] = "imitates the policy's own distinct successes"
     formula: ClassVar[str] = "`−log π` on distinct right rollouts"
+    departures: ClassVar[str] = (
+        "online, from the current policy; repetitions are equal tokens, not equal lists of equations"
+    )
 
     name: Literal["rft"] = "rft"
 

@@ -32,10 +32,10 @@ class RedrawFlatGroups(GroupEdit):
 
     title: ClassVar[str] = "Dynamic sampling"
     source: ClassVar[str] = "arXiv 2503.14476"
-    status: ClassVar[Status] = Status.TEXT
+    status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "flat groups drawn anew"
     formula: ClassVar[str] = "groups with `0 < right < known` alone"
-    departures: ClassVar[str] = "bounded in rounds"
+    departures: ClassVar[str] = "redraws are bounded"
 
     kind: Literal["redraw_flat_groups"] = "redraw_flat_groups"
     max_rounds: int = Field(3, ge=0, description="redraws of flat groups in one step")
@@ -65,7 +65,8 @@ class ConsistencyFilter(GroupEdit):
 
     Of the n scored rollouts of a group, ``m = ⌈kept_share · n⌉`` train: the right ones with the highest and the wrong ones
     with the lowest mean step score, as many of either as makes the two classes most nearly equal. The others stay in the
-    group's record. A rollout that could not be scored is not filtered. Source: Ye et al. 2025 (PROF).
+    group's record. A rollout that could not be scored is not filtered. Source: Ye et al. 2025 (PROF),
+    and its released code (amazon-science/PROF-GRPO), which drops responses of fewer than 2 or more than 30 steps first.
 
     >>> [ConsistencyFilter.num_right_kept(num_right, 8 - num_right, 4) for num_right in range(9)]
     [0, 1, 2, 2, 2, 2, 2, 3, 4]
@@ -73,9 +74,10 @@ class ConsistencyFilter(GroupEdit):
 
     title: ClassVar[str] = "PROF filter"
     source: ClassVar[str] = "arXiv 2509.03403"
-    status: ClassVar[Status] = Status.TEXT
+    status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "only rollouts whose steps and outcome agree"
     formula: ClassVar[str] = "right rollouts of highest, wrong ones of lowest mean step score"
+    departures: ClassVar[str] = "no deduction from responses of fewer than 2 or more than 30 steps"
 
     kind: Literal["consistency_filter"] = "consistency_filter"
     kept_share: float = Field(0.5, gt=0, le=1, description="share of the scored rollouts that train")

@@ -24,7 +24,7 @@ class OverlongPenalty(Reward):
 
     title: ClassVar[str] = "Overlong penalty"
     source: ClassVar[str] = "arXiv 2503.14476"
-    status: ClassVar[Status] = Status.TEXT
+    status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "long responses are charged"
     formula: ClassVar[str] = "`r + ½R(|y|)`, `R` from 0 to −1 over the last fifth of the longest response"
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.methods.method import Method
-from scope_rlvr.methods.parts.base import Part
+from scope_rlvr.methods.parts.base import Part, Status
 from scope_rlvr.methods.parts.estimators import PaidSteps, PrimeCredit
 
 
@@ -38,9 +38,13 @@ class Prime(Method):
 
     title: ClassVar[str] = "PRIME credit"
     source: ClassVar[str] = "arXiv 2502.01456"
+    status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "step scores less those of the others, added to the reward"
     formula: ClassVar[str] = (
         "`Â_t = Σ_{s ≥ s(t)} (p_s − mean of the others' p̄) + (r − mean of the others' r)`; `S(Â_t)`"
+    )
+    departures: ClassVar[str] = (
+        "the implicit reward model and its training, the filter on accuracy, whitening, the mean over tokens"
     )
 
     name: Literal["prime"] = "prime"

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from scope_rlvr.methods.method import Method
-from scope_rlvr.methods.parts.base import Part
+from scope_rlvr.methods.parts.base import Part, Status
 from scope_rlvr.methods.parts.estimators import PaidSteps, StepRewards
 
 
@@ -39,8 +39,10 @@ class ProcessReward(Method):
 
     title: ClassVar[str] = "Process reward"
     source: ClassVar[str] = "arXiv 2402.03300, section 4.1.3"
+    status: ClassVar[Status] = Status.TEXT
     changes: ClassVar[str] = "step scores added to the reward"
     formula: ClassVar[str] = "`Â_t = Â + Σ_{s ≥ s(t)} (p_s − mean(P)) / σ(P)`, `Â = r − mean(r)`; `S(Â_t)`"
+    departures: ClassVar[str] = "the outcome's advantage is added; the KL penalty is the run's to choose"
 
     name: Literal["process_reward"] = "process_reward"
     paid_steps: PaidSteps = Field(

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.methods.method import Method
-from scope_rlvr.methods.parts.base import Part
+from scope_rlvr.methods.parts.base import Part, Status
 from scope_rlvr.methods.parts.estimators import MinForm, PaidSteps
 
 
@@ -31,9 +31,13 @@ class Pure(Method):
 
     title: ClassVar[str] = "PURE"
     source: ClassVar[str] = "arXiv 2504.15275"
+    status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "step scores by their minimum, added to the reward"
     formula: ClassVar[str] = (
         "`Â_t = Σ_{s ≥ s(t)} (r*_s − b·|s|) + (r − mean of the others' r)`, `r* = (2p−1)·softmax((1−2p)/T)`; `S(Â_t)`"
+    )
+    departures: ClassVar[str] = (
+        "advantages are not whitened over the batch; the token that ends a response trains; no KL penalty of 0.001"
     )
 
     name: Literal["pure"] = "pure"

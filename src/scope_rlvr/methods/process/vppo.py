@@ -8,7 +8,7 @@ from pydantic import Field
 
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.method import Method
-from scope_rlvr.methods.parts.base import Part
+from scope_rlvr.methods.parts.base import Part, Status
 from scope_rlvr.methods.parts.estimators import GoodPrefix
 
 
@@ -37,6 +37,7 @@ class Vppo(Method):
 
     title: ClassVar[str] = "VPPO"
     source: ClassVar[str] = "arXiv 2601.18984"
+    status: ClassVar[Status] = Status.TEXT
     changes: ClassVar[str] = "the good prefix of a failure is credited"
     formula: ClassVar[str] = "`Â_t = a_t − mean(ā)`, `a_t` = `r`, or `α` on the good prefix of a failure; `S(Â_t)`"
 
