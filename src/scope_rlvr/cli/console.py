@@ -29,6 +29,6 @@ def resume_command(*, is_resumed: bool) -> str:
 
 
 def progress_bar(console: Console) -> Progress:
-    """A bar that is gone when all is done, and never there where nobody looks."""
+    """A progress bar, removed at the end, and shown on a terminal only."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -77,7 +77,7 @@ def _run(console: Console, plan: Study, folder: StudyFolder, num_at_once: int) -
 
 
 def _end(console: Console, plan: Study, folder: StudyFolder, states: Sequence[RunState]) -> ExitCode:
-    """Say what there is and what is not; the report is written in any case where there is a result."""
+    """Print what is finished and what is not; write the report if there is a result."""
     from scope_rlvr.study.runner import RunStatus
 
     failed = [state for state in states if state.status is RunStatus.FAILED]
@@ -91,7 +91,7 @@ def _end(console: Console, plan: Study, folder: StudyFolder, states: Sequence[Ru
         print_lines(
             console, f"left      {len(failed)} failed, {num_open} unfinished; the same command goes on with them"
         )
-    # The study was interrupted, or somebody stopped a run of it.
+    # The study was interrupted, or one of its runs was stopped.
     if num_open:
         return ExitCode.INTERRUPTED
     return ExitCode.RUNS_FAILED if failed else ExitCode.OK

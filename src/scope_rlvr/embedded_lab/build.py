@@ -42,7 +42,7 @@ from scope_rlvr.store.files import write_json
 from scope_rlvr.store.folder import RunFolder
 
 _NEVER = 1_000_000_000
-"""Steps from one checkpoint to the next where nobody is going to resume."""
+"""Steps from one checkpoint to the next, for a training that is never resumed."""
 
 # Llama rather than Qwen2: ``AutoTokenizer`` gives every Qwen2 folder a byte-level tokenizer, whatever is in it.
 _SHAPE: dict[str, Any] = {

@@ -41,7 +41,7 @@ def train(
     report: Callable[[str], None],
     label: str,
 ) -> None:
-    """Minimise the cross-entropy of the model's logits on batches; ``make_batch`` is told the share of steps done.
+    """Minimise the cross-entropy of the model's logits on batches; ``make_batch`` gets the share of the steps that are done.
 
     Matrices inside the blocks are trained with Muon, which needs about half the steps of AdamW here; embeddings, heads
     and norms with AdamW. Both rates warm up over 100 steps and fall linearly to zero.

@@ -17,7 +17,7 @@ from scope_rlvr.formulas.diversity import GROUP_MEASURES
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSet:
-    """Held-out problems with a name, and what they stand for: ``trained`` or ``out of distribution``.
+    """Held-out problems with a name and a role: ``trained`` or ``out of distribution``.
 
     ``samples_per_problem`` takes the place of the evaluator's own number. ``num_available`` is how many problems their
     source has, where it does not make as many as are wanted; ``left_out`` are the complaints about rows that were none.
@@ -90,7 +90,7 @@ class EvaluationResult:
         return {level: [m for m in self.measured if m.problem.level == level] for level in levels}
 
     def record(self) -> dict[str, Any]:
-        """As it stands in ``summary.json``."""
+        """The result as ``summary.json`` holds it."""
         num_samples, found = self.samples_per_problem, self.figures
         more = (f"maj@{num_samples}", "response_tokens", "effective_groups")
         return {
@@ -133,7 +133,7 @@ class Evaluator:
         readers: Sequence[SampleReader] = (),
         on_progress: Callable[[int], None] = lambda num_samples: None,
     ) -> EvaluationResult:
-        """Measure what ``names`` says (what a run measures, by default); ``on_progress`` hears of every batch.
+        """Measure what ``names`` says (what a run measures, by default); ``on_progress`` is called after every batch.
 
         Only numbers are kept of a problem once all its samples are there, so memory does not grow with their number.
         """

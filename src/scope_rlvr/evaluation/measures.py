@@ -114,9 +114,9 @@ def names_in_a_run(num_samples: int) -> tuple[str, ...]:
 
 
 def choose(asked: Sequence[str], num_samples: int) -> tuple[str, ...]:
-    """The measures that somebody asks for, each with its number of samples; all that make sense where nothing is asked.
+    """The measures that are asked for, each with its number of samples; without any, all that make sense.
 
-    ``pass`` and ``maj`` stand for every power of two up to the number of samples, and for that number.
+    ``pass`` and ``maj`` mean every power of two up to the number of samples, and that number.
     Raises :class:`UserError` for a name that is none, or a measure that needs more samples.
 
     >>> choose(["pass", "maj@2", "text_bleu"], 4)

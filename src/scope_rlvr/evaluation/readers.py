@@ -29,7 +29,7 @@ def mean_pooled(states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
 
 
 def _right_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, ``(B, longest row)``. What stands in the padding is never looked at."""
+    """Token ids and attention mask, ``(B, longest row)``. The content of the padding is never read."""
     width = max(map(len, rows))
     ids = [[*row, *[0] * (width - len(row))] for row in rows]
     mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]

@@ -45,7 +45,7 @@ EVALUATION_SCHEMA = 1
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What somebody asks for; ``None`` is what ``config`` says, or else the run, or else the built-in configuration.
+    """An evaluation as the command line asks for it. ``None`` means: as in ``config``, else as in the run, else the default.
 
     ``data`` is the folder with local copies of benchmarks.
     """
@@ -222,7 +222,7 @@ def _require_verifier(request: EvaluationRequest, config: RunConfig) -> None:
 
 
 def _problem_set(spec: str, config: RunConfig, known: Sequence[EvaluationSetSection], split: Split) -> EvaluationSet:
-    """The problems that a source stands for: a set that the configuration names, as it says, or else the source itself."""
+    """The problems of a source: the set of the configuration that names it, with its settings, or else the source alone."""
     named = next((section for section in known if section.source == spec), None)
     try:
         if named is not None:
@@ -243,7 +243,7 @@ class Measurement:
     local: LocalModel
 
     def warnings(self) -> list[str]:
-        """What may make the figures worthless, for whoever reads before it is measured."""
+        """What may make the figures worthless; a person should read it before the measurement."""
         config = self.plan.config
         if not reads_boxes(config.verifier):
             return []
@@ -257,7 +257,7 @@ class Measurement:
         return said
 
     def results(self, on_progress: Callable[[int], None] = lambda num_samples: None) -> Iterator[EvaluationResult]:
-        """One result a set, in order; ``on_progress`` hears how many more rollouts there are."""
+        """One result a set, in order; ``on_progress`` is called with the number of new rollouts."""
         for held_out in self.plan.sets:
             yield self.evaluator.evaluate(held_out, self.plan.metrics_of(held_out), self.readers, on_progress)
 

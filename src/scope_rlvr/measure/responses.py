@@ -1,4 +1,4 @@
-"""``scope grade``: responses that somebody has written to a file, judged by a verifier and by a second opinion."""
+"""``scope grade``: responses in a file, judged by a verifier and, as a second opinion, by plain comparison."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def failure_line(
 
 
 def step_pair(member: Member, codec: TextCodec, rule: StepRule) -> dict[str, str] | None:
-    """The step that was rejected against the one that stands there now, behind the same prefix.
+    """The rejected step and the one in its place, after the same prefix.
 
     ``None`` where nothing right came of the failure, and where both say the same.
     """

@@ -1,6 +1,6 @@
 """Rollouts as others saved them: run folders, JSON lines, completions that TRL logs, generations that verl dumps.
 
-A file is told apart row by row, by its columns. Rows of one problem that stand together are a group.
+The columns of a row tell its format. Neighbouring rows of one problem are a group.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _UNAIDED = ("sampled", "replaced")
 
 @dataclass(frozen=True, slots=True)
 class SavedRollout:
-    """One response as it was saved, and where it stands: the ``number``-th response of the row at ``place``.
+    """One response as it was saved, and its place: the ``number``-th response of the row at ``place``.
 
-    ``token_ids`` is ``None`` where only its text was saved, ``is_truncated`` where nobody said whether it was cut off.
+    ``token_ids`` is ``None`` where only its text was saved, ``is_truncated`` where the row does not say whether it was cut off.
     """
 
     file: Path
@@ -61,7 +61,7 @@ class SavedRollout:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that holds no rollout, where it stands, and why."""
+    """A row that holds no rollout, its place, and the reason."""
 
     file: Path
     place: str
@@ -79,7 +79,7 @@ class References:
     """The problems whose right answers are known, for rows that hold none.
 
     A row's prompt is looked up by its :func:`~scope_rlvr.problems.rows.normalised` text, then by the problem whose text
-    stands in it, as in a prompt that a chat template was put around.
+    it contains, as in a prompt inside a chat template.
     """
 
     def __init__(self, problems: Iterable[Problem] = ()) -> None:
@@ -104,7 +104,7 @@ class References:
 
 
 def rollout_files(path: Path) -> list[Path]:
-    """The files that a path stands for: itself, a run folder's ``rollouts.jsonl``, or all tables in a folder by name."""
+    """The files of a path: itself, a run folder's ``rollouts.jsonl``, or all tables in a folder by name."""
     if not path.exists():
         raise UserError(f"there are no rollouts at {path}; give a file ({', '.join(SUFFIXES)}) or a folder")
     if path.is_file():
@@ -122,7 +122,7 @@ def rollout_files(path: Path) -> list[Path]:
 def read_saved(
     files: Sequence[Path], references: References | None = None, check: Check | None = None
 ) -> Iterator[list[SavedRollout] | BadRow]:
-    """Every group of rollouts, in order, and every row that holds none, where it stands.
+    """Every group of rollouts and every row that holds none, in order.
 
     Rows of a run that the policy did not write by itself are passed over.
     """
@@ -287,7 +287,7 @@ def _is_truncated(values: Mapping[str, Any]) -> bool | None:
 
 
 def _first(values: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """What stands in the first of some columns that holds anything."""
+    """The value of the first of some columns that has one."""
     return next((values[name] for name in names if values.get(name) is not None), None)
 
 

@@ -241,7 +241,7 @@ def _kept_text(story: dict[str, Any]) -> str:
 
 
 def _attempted_rows(story: dict[str, Any]) -> tuple[list[ShownStep], int, int]:
-    """What stands after the kept prefix in the attempt, with the tokens that the teacher and the policy wrote there."""
+    """What follows the kept prefix in the attempt, with the numbers of tokens that the teacher and the policy wrote."""
     rows: list[ShownStep] = []
     tokens = {TextPart.TEACHER: 0, TextPart.CONTINUATION: 0}
     correction_at = {correction["at_token"]: correction for correction in story["corrections"]}

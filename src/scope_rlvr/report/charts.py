@@ -115,7 +115,7 @@ class Chart:
     hover_texts: Sequence[HoverText] = ()
 
     def for_page(self) -> Markup:
-        """The axes as SVG to stand in a page."""
+        """The axes as SVG, for a page."""
         with mpl.rc_context(_SETTINGS):
             figure = self._axes(_PAGE_SIZE)
             svg = _svg(figure)

@@ -66,7 +66,7 @@ def _share(key: str, before: dict[str, Any], after: dict[str, Any]) -> Evaluatio
 
 
 def _amount(key: str, before: dict[str, Any], after: dict[str, Any]) -> EvaluationMeasure:
-    """A measure of which more is not always better: its difference has no trend."""
+    """A measure that is not always better when it is higher: its difference has no trend."""
     old, new = before.get(key), after.get(key)
     difference = "" if old is None or new is None else signed(round(new - old, 4))
     return EvaluationMeasure(plain(key), _text(old, number), _text(new, number), difference, "even")

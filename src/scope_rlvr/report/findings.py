@@ -13,7 +13,7 @@ _STYLES = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.ERROR: "bo
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
-    """One row a finding; the remedy stands below what was found."""
+    """One row a finding; the remedy is below what was found."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("", "what", "found"):
         table.add_column(column, overflow="fold")

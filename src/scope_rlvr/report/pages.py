@@ -1,4 +1,4 @@
-"""What the pages of reports have in common: their templates' environment, colours, and how a chart stands in a page."""
+"""What the pages of reports have in common: their templates' environment, colours, and how they show a chart."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from scope_rlvr.core.groups import GroupClass
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """A colour in a light scheme, in a dark one, and in a terminal, whose background nobody knows."""
+    """A colour in a light scheme, in a dark one, and in a terminal, where the background is unknown."""
 
     light: str
     dark: str

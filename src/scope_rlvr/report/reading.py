@@ -1,4 +1,4 @@
-"""A run folder as somebody who reports on it finds it: finished, still growing, interrupted or torn.
+"""A run folder as a report finds it: finished, still growing, interrupted, or with half a line at its end.
 
 Nothing here changes a run. What cannot be read is left out and said in a note; only a folder without anything to show
 is an error.

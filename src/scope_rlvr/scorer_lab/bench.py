@@ -35,7 +35,7 @@ class ScoredSet:
         return [ScoredRow(scores, solution.first_wrong) for solution, scores in pairs if scores is not None]
 
     def predictions(self, rule: AnyRule) -> list[Prediction]:
-        """What a rule makes of the scores, row by row."""
+        """The predictions of a rule from the scores, row by row."""
         return [
             Prediction(solution.first_wrong, None if scores is None else rule.first_wrong(scores), scores is not None)
             for solution, scores in zip(self.solutions, self.scores, strict=True)
@@ -89,7 +89,7 @@ class BenchResult:
 
     @property
     def mean_f1(self) -> float | None:
-        """The mean over sets of F1 with the own rule, each set counting alike, as ProcessBench has it."""
+        """The mean over sets of F1 with the own rule, each set with equal weight, as in ProcessBench."""
         return _mean([result.own.f1.value for result in self.results])
 
     @property
@@ -128,7 +128,7 @@ def _judged(scored: ScoredSet, own_rule: AnyRule, tuned_rule: AnyRule) -> SetRes
 
 
 def _reliability(rows: Sequence[LabelledScores], rule: AnyRule) -> Reliability | None:
-    """Of the scores, or of what the rule ``calibrated`` makes of them."""
+    """The reliability of the scores, or of the probabilities that the rule ``calibrated`` maps them to."""
     if isinstance(rule, Calibrated) and rule.map is not None:
         rows = [LabelledScores(tuple(map(rule.map.probability, row.scores)), row.is_right) for row in rows]
     if not rows or not all(0 <= score <= 1 for row in rows for score in row.scores):

@@ -1,4 +1,4 @@
-"""``scope scorer bench``: from the scorer and the files that somebody names to figures and a folder."""
+"""``scope scorer bench``: from a scorer and files by their names to figures and a folder."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _require_problems_of(family: ProblemFamily, solutions: Sequence[LabelledSolu
 
 
 def read_files(names: Sequence[str], *, tune_on: str | None, skip_bad_rows: bool) -> list[LabelledFile]:
-    """The labelled files, each under a name of its own, one of which is ``tune_on``; the embedded ones of the test split."""
+    """The labelled files, each under a name of its own. ``tune_on`` is one of the names. Embedded data are of the test split."""
     files = [read_source(name, skip_bad_rows=skip_bad_rows, embedded_split="test") for name in names]
     called = [file.name for file in files]
     if repeated := sorted({name for name in called if called.count(name) > 1}):
@@ -182,7 +182,7 @@ def score_files(
     journal: ScoreJournal | None = None,
     on_scored: Callable[[int], None] = lambda num_rows: None,
 ) -> tuple[list[ScoredSet], Throughput]:
-    """Score every solution of every file that the journal does not hold; ``on_scored`` hears how many more there are."""
+    """Score every solution that is not in the journal; ``on_scored`` is called with the number of new rows."""
     sets, num_solutions, num_steps, seconds = [], 0, 0, 0.0
     for file in files:
         scores = journal.take(file.name, len(file.solutions)) if journal is not None else []

@@ -32,7 +32,7 @@ _ROWS = "rollouts.jsonl"
 
 @dataclass(frozen=True)
 class LabelRequest:
-    """What somebody asks for; ``samples`` continuations for each step."""
+    """Labels as the command line asks for them, with ``samples`` continuations for each step."""
 
     rollouts: Path
     policy: str
@@ -251,9 +251,9 @@ def load_labeller(plan: LabelPlan) -> Labeller:
 
 
 def label_all(plan: LabelPlan, labeller: Labeller, journal: LabelJournal, on_progress: Callable[[int], None]) -> None:
-    """Label what is left to do and write it down, some rows at a time; ``on_progress`` hears how many more are done."""
+    """Label the remaining responses and write them, some at a time; ``on_progress`` is called with the number of new ones."""
     size = plan.request.rows_at_once
-    # Without a state a kill in the first group would leave a file that nobody can go on with.
+    # Without a state file, work that is killed in its first group could not be resumed.
     journal.out.touch()
     journal.save_state()
     # A group's number decides its seed: rows come out the same wherever the work was interrupted.

@@ -2,7 +2,7 @@
 
 Every rule here has the same shape: a step gets a **signal**, and the first step whose signal lies below the rule's
 **level** is the first wrong one. For the threshold rule the signal is the score itself and the level the threshold. As the
-level rises, the step that is found only moves forward, so what becomes of a row changes at three levels at most, and a
+level rises, the step that is found only moves forward, so the outcome of a row changes at three levels at most, and a
 curve over all levels is a running sum over rows.
 """
 
@@ -96,7 +96,7 @@ class ScoredRow:
 
 
 class LevelSearch:
-    """What becomes of rows at every level of a rule.
+    """The outcomes of rows at every level of a rule.
 
     Levels lie in the middle between neighbouring levels at which something changes (``widths_L`` is the distance of
     those two), so that a chosen one keeps away from both. ``base_N`` is a row's outcome below all levels, an event a

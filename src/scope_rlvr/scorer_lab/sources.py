@@ -15,7 +15,7 @@ _EMBEDDED_PER_LEVEL = 500
 
 
 def read_source(name: str, *, skip_bad_rows: bool = False, embedded_split: Split = "train") -> LabelledFile:
-    """The labelled solutions that a name stands for; raises :class:`UserError` where there are none.
+    """The labelled solutions of a name; raises :class:`UserError` where there are none.
 
     ``name`` is a JSONL, JSON or Parquet file; a data set on the Hub, ``owner/name`` or ``owner/name:split`` (``train``
     without a split); or ``embedded:rollouts``, of problems of ``embedded_split``, or ``embedded:altered``, which is of no
@@ -40,7 +40,7 @@ def _hub_rows(repository: str, split: str) -> Iterator[tuple[int, dict[str, Any]
 
     try:
         rows = load_dataset(repository, split=split)
-    except Exception as error:  # the client raises errors of many kinds, none of which stands for a fault of ours
+    except Exception as error:  # the client raises errors of many kinds
         reason = first_line(error)
         raise UserError(f"the data set {repository!r}, split {split!r}, cannot be fetched: {reason}") from error
     for number, row in enumerate(rows, start=1):

@@ -37,7 +37,7 @@ _TRIED_TOKENS = 4
 def batches_within(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     """Indices of rows in batches of like length, the longest first: what outgrows memory does so at once.
 
-    A batch, padded to its longest row, holds at most ``max_tokens`` tokens; a row that is longer stands alone.
+    A batch, padded to its longest row, holds at most ``max_tokens`` tokens; a longer row has a batch of its own.
 
     >>> batches_within([3, 9, 2, 4], max_tokens=8)
     [[1], [3, 0], [2]]
@@ -132,7 +132,7 @@ def shared_length(rows: Sequence[TokenRow]) -> int:
 class BatchedPasses(Generic[TokenRowT]):
     """Reads rows through a model, in as few and as small passes as its device likes.
 
-    ``read`` runs one forward pass with the keyword arguments that it is given, and returns for each row what stands at
+    ``read`` runs one forward pass with the keyword arguments that it is given, and returns for each row the values at
     its positions; it gets rows without what the pass finds in a cache. ``max_tokens`` bounds a pass; the device decides
     without it. Rows of a group share the keys and values of the beginning that they have in common, where that saves
     enough and the model can do it, unless ``share_prefixes`` is false.
@@ -161,7 +161,7 @@ class BatchedPasses(Generic[TokenRowT]):
                 unshared += indices
         batches = batches_within([len(rows[i].token_ids) for i in unshared], self._budget)
         jobs += [([unshared[i] for i in batch], []) for batch in batches]
-        # What is on an accelerator waits for nobody.
+        # An accelerator gains nothing from several threads.
         num_threads = torch.get_num_threads() if self._is_on_cpu else 1
         read = side_by_side(lambda job: self._read([rows[i] for i in job[0]], job[1]), jobs, num_threads)
         found = {

@@ -59,7 +59,7 @@ def first_wrong_in(text: str) -> int | None:
 class CriticScorer:
     """Asks for ``votes`` answers and takes what most of them say; of equals, the earliest step.
 
-    A solution of which half the answers or more cannot be read, or name a step that is not there, gets no scores, and
+    A solution gets no scores if half of its answers or more cannot be read or name a step that does not exist, and
     neither does one that cannot be sent.
     """
 

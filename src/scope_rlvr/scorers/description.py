@@ -38,7 +38,7 @@ class ScorerDescription(Settings):
 
 
 class CalibratedScorer(Settings):
-    """The scorer that a calibration was made for: its name, and the SHA-256 of its weight files where they were at hand."""
+    """The scorer that a calibration was made for: its name, and the SHA-256 of its weight files where they were available."""
 
     model_config = ConfigDict(extra="ignore")
 

@@ -37,12 +37,12 @@ class Auto(ScorerFamily):
 
 
 class TooLong(StrEnum):
-    """What becomes of a solution that is longer than the scorer's context."""
+    """How a solution that is longer than the scorer's context is scored."""
 
     UNSCORED = "unscored"
     """It gets no scores, which is counted as a failure of the scorer."""
     FIRST_STEPS = "first_steps"
-    """The steps that fit are scored; the others get the highest score, as nobody has read them."""
+    """The steps that fit are scored; the others get the highest score, since they were not read."""
 
 
 class LocalFamily(ScorerFamily):

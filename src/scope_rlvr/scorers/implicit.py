@@ -1,4 +1,4 @@
-"""Implicit process rewards: the log-ratio of a model that was trained on outcomes to the one that it came from.
+"""Implicit process rewards: the log-ratio of a model that was trained on outcomes and the model it started from.
 
 Sources: Yuan et al. 2024, arXiv 2412.01981; the model card of EurusPRM-Stage1 and -Stage2 (Cui et al. 2025, arXiv 2502.01456).
 """
@@ -62,7 +62,7 @@ class ImplicitWriter:
             at += len(step)
             ends.append(at)
             at += 2
-        # The last character of a step, or of what stands before an empty one, and the one before the solution.
+        # The last character of a step, or of what comes before an empty one, and the one before the solution.
         characters = sorted({begin - 1, *(max(begin, end) - 1 for end in ends)})
         written = ids_and_places(self.tokenizer, text, characters, add_special_tokens=False)
         token_of = dict(zip(characters, written.positions, strict=True))

@@ -104,7 +104,7 @@ class LocalScorer:
             _logger.warning("%s (said once)", cause)
 
     def _filled(self, scores: list[float], num_steps: int) -> tuple[float, ...] | None:
-        """Steps past the context count as right: nobody has read them."""
+        """Steps past the context count as right, since they were not read."""
         return (*scores, *[self.family.highest] * (num_steps - len(scores))) if scores else None
 
 

@@ -112,7 +112,7 @@ class MonteCarloScorer:
         return [i in right for i in range(len(prefixes))]
 
     def _text(self, steps: Sequence[str], *, is_whole: bool) -> str:
-        """Steps as they stand in a response: those that bring no separator get one, except the last of a whole solution."""
+        """Steps joined as in a response: those without a separator get one, except the last of a whole solution."""
         separator = self.setup.separator
         closed = [step if step.endswith(separator) else f"{step}{separator}" for step in steps]
         return "".join([*closed[:-1], *steps[-1:]] if is_whole else closed)

@@ -1,4 +1,4 @@
-"""A step scorer that is wrong as often as it is told to be: for studies of what a scorer's mistakes cost."""
+"""A step scorer that is wrong in a given share of the cases, to study what a scorer's mistakes cost."""
 
 from __future__ import annotations
 

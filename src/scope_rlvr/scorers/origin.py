@@ -17,20 +17,20 @@ _READ_FROM_THE_HUB = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
 def model_folder(name: str, key: str) -> Path:
-    """The folder of a model, fetched from the Hub where it has to be; ``key`` is where its name stands."""
+    """The folder of a model, fetched from the Hub where it has to be; ``key`` is the setting that names it."""
     source = resolve_model(name, key)
     if Path(source).is_dir():
         return Path(source)
     try:
         return Path(snapshot_download(source, allow_patterns=_READ_FROM_THE_HUB))
-    except Exception as error:  # the client raises errors of many kinds, none of which stands for a fault of ours
+    except Exception as error:  # the client raises errors of many kinds
         raise UserError(f"{key} = {name!r} cannot be fetched from the Hub: {first_line(error)}") from error
 
 
 def weights_of(section: ScorerSection) -> dict[str, str]:
     """SHA-256 of every weight file that a scorer reads here, by the file's name.
 
-    Files of models beside ``scorer.model`` (a reference, members) have the key before their name at which the model stands.
+    Files of models beside ``scorer.model`` (a reference, members) have the key of the model before their name.
     """
     return {
         file.name if key == "scorer.model" else f"{key}/{file.name}": file_digest(file)
@@ -40,7 +40,7 @@ def weights_of(section: ScorerSection) -> dict[str, str]:
 
 
 def revisions_of(section: ScorerSection) -> dict[str, str]:
-    """The commit of every model that comes from the Hub, by the key at which its name stands."""
+    """The commit of every model that comes from the Hub, by the key of the setting that names it."""
     from_the_hub = [(key, name) for key, name in section.folders if not Path(resolve_model(name, key)).is_dir()]
     return {key: model_folder(name, key).name for key, name in from_the_hub}
 

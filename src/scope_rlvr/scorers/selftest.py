@@ -40,7 +40,7 @@ class KnownAnswer:
 
     @classmethod
     def of(cls, name: str) -> list[KnownAnswer]:
-        """Those of the model that goes by this name: a Hub name or a folder, of which the last part counts.
+        """Those of the model that goes by this name: a Hub name or a folder; only its last part counts.
 
         >>> [known.scores for known in KnownAnswer.of("Qwen/Qwen2.5-Math-PRM-7B")]
         [(1.0, 0.1904, 0.9766, 1.0)]

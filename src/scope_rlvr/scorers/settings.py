@@ -56,7 +56,7 @@ class ScorerSection(Settings):
 
     @property
     def folders(self) -> list[tuple[str, str]]:
-        """Keys of the configuration at which model folders or Hub names stand, and what stands there."""
+        """The keys of the configuration that name model folders or Hub models, and these names."""
         if isinstance(self.family, Ensemble):
             parts = [(f"scorer.family.members.{i}", m.model, m.family) for i, m in enumerate(self.family.members)]
         else:

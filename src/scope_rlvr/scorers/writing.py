@@ -1,7 +1,7 @@
 """From a solution to token ids, and to the positions at which its steps are scored.
 
 Model text is data. What a tokenizer would read as one of its special tokens, or a scorer as the end of a step, is broken by
-a space behind its first character, so that it stands there as ordinary text.
+a space behind its first character, so that it is ordinary text.
 """
 
 from __future__ import annotations

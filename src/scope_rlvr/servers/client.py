@@ -88,7 +88,7 @@ class _RequestBatch:
 
 
 class Client:
-    """Asks one server. What it knows of the server (is it up, what has it cost) stays between calls.
+    """Asks one server. It remembers between calls whether the server is up, and what it has cost.
 
     ``tokens_spent`` and ``money_spent`` are what an earlier part of the run has taken from the budget, as far as its
     metrics know; ``spending`` is the file that the budget is kept in (see :class:`~scope_rlvr.servers.limits.Budget`).

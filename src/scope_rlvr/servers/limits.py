@@ -41,7 +41,7 @@ class CircuitBreaker:
     answered_at: float = -math.inf
 
     def allows(self, at: float) -> bool:
-        """Whether to ask now. After a pause, saying yes starts the next one, so that nobody else tries, too."""
+        """Whether to ask now. After a pause, saying yes starts the next one, so that no other request is sent."""
         if self.closed_until is None:
             return True
         if at < self.closed_until:

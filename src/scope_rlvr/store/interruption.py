@@ -11,7 +11,7 @@ from types import FrameType
 
 @dataclass
 class Interruption:
-    """Whether somebody asked to stop, and by which signal (``"SIGINT"`` or ``"SIGTERM"``)."""
+    """Whether a signal asked this process to stop, and which one (``"SIGINT"`` or ``"SIGTERM"``)."""
 
     by: str = ""
 

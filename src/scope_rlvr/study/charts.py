@@ -193,7 +193,7 @@ def _told(line: _Line, x: float, write: Write) -> str:
 
 
 def _places(values: Sequence[Any]) -> dict[str, float]:
-    """Where each value stands: numbers at their place, names evenly apart."""
+    """The place of each value on the axis: numbers at their own, names evenly apart."""
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     as_numbers = len(numbers) == len(values)
     return {Cell("", "", value).id: float(value) if as_numbers else float(i) for i, value in enumerate(values)}

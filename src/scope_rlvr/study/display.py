@@ -49,7 +49,7 @@ class StudyDisplay:
             self._live.stop()
 
     def changed(self, state: RunState) -> None:
-        """A line where there is no terminal; a failure is told in any case."""
+        """Without a terminal, a line; with one, only failures are printed."""
         if state.status is RunStatus.FAILED:
             self.note(f"{state.run.id} failed: {state.reason}")
         elif not self._console.is_terminal:

@@ -1,4 +1,4 @@
-"""The study folder: a run folder for each run, one small result file for each finished one, and nobody else in there."""
+"""The study folder: a run folder for each run, and one small result file for each finished one."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """As it stands in file names.
+        """The cell in file names.
 
         >>> Cell("scope", "SCOPE", 0.2).id, Cell("grpo", "GRPO", None).id
         ('scope-0.2', 'grpo')
@@ -313,7 +313,7 @@ def _primary(head: _StudyFile, runs: list[PlannedRun], file: Path) -> str:
 
 
 def _written(value: Value) -> str:
-    """A value as it would stand in TOML, text without its quotes.
+    """A value as TOML writes it, but text without quotes.
 
     >>> _written(True), _written(0.2), _written("nll")
     ('true', '0.2', 'nll')

@@ -39,7 +39,7 @@ _MEANS = (
     "gradient/teacher_token_share",
     "gradient/teacher_share",
 )
-"""Curves of noisy figures: a point is the mean over the steps that it stands for."""
+"""Curves of noisy figures: a point is the mean over its steps."""
 
 _TOTALS = ("tokens/sampled", "tokens/teacher", "tokens/continuation")
 """Curves of sums so far: a point is the value at the last of its steps."""

@@ -30,7 +30,7 @@ _LOG_TAIL_BYTES = 1 << 16
 
 
 class RunStatus(StrEnum):
-    """Where a run of a study stands."""
+    """How far a run of a study is."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -53,7 +53,7 @@ class RunState:
 
 
 class StudyMonitor(Protocol):
-    """Is told how a study goes while it runs."""
+    """Receives the progress of a study while it runs."""
 
     def changed(self, state: RunState) -> None:
         """A run has begun or ended."""

@@ -1,4 +1,4 @@
-"""The model card of a trained step scorer: what it is, what it learned from, how good it is, what nobody knows."""
+"""The model card of a trained step scorer: what it is, what it learned from, how good it is, and what is not known."""
 
 from __future__ import annotations
 

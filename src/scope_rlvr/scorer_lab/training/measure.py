@@ -12,7 +12,7 @@ from scope_rlvr.scorer_lab.rule_search import best_f1, kind_of
 
 
 def best_threshold(scored: ScoredSet) -> Threshold:
-    """The threshold with the highest F1 (ProcessBench's), as far as may be from where that changes; 0.5 if none was scored.
+    """The threshold with the highest F1 (ProcessBench's), as far as possible from the levels at which F1 changes; 0.5 if no row was scored.
 
     >>> from scope_rlvr.problems.labelled import LabelledSolution
     >>> from scope_rlvr.core.types import Problem
@@ -30,7 +30,7 @@ def held_out_figures(scored: ScoredSet, rule: Threshold) -> dict[str, Any]:
     """What the card and ``training.json`` say of solutions that neither training nor the choice of a threshold has seen.
 
     ``step_accuracy`` is the share of labelled steps that the threshold puts on the right side, ``step_accuracy_constant``
-    what one gets who calls every step right; the rest is :func:`scope_rlvr.scorer_lab.first_error.judge`'s.
+    the share of calling every step right; the rest is :func:`scope_rlvr.scorer_lab.first_error.judge`'s.
     """
     labelled = [pair for row in scored.labelled_scores() for pair in zip(row.scores, row.is_right, strict=True)]
     num_hits = sum((score >= rule.threshold) == is_right for score, is_right in labelled)

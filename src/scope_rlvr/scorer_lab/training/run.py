@@ -36,7 +36,7 @@ TRAINING_SCHEMA = 1
 
 @dataclass(frozen=True)
 class ScorerTrainingRequest:
-    """What somebody asks for."""
+    """A training as the command line asks for it."""
 
     data: tuple[str, ...]
     base: str

@@ -38,7 +38,7 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass
 class ScorerTrainingMonitor:
-    """Is told how a training goes: ``start`` with the number of steps, ``step`` after every step with its number, the
+    """Receives the progress of a training: ``start`` with the number of steps, ``step`` after every step with its number, the
     number of all steps and the loss, ``note`` with anything else that a person should read."""
 
     start: Callable[[int], None] = lambda num_steps: None
