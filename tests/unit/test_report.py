@@ -19,7 +19,7 @@ from scope_rlvr.report import ReportError, write_report
 from scope_rlvr.report.cases import FailureEntry, TextPart, case_of, index_failures, spread, spread_over_outcomes
 from scope_rlvr.report.live import LiveDisplay, final_table, sparkline
 from scope_rlvr.report.reading import JsonLines, read_run
-from scope_rlvr.report.run_charts import Series, line_chart, smoothed, stacked_chart
+from scope_rlvr.report.run_charts import Series, line_chart, moving_average, stacked_chart
 from scope_rlvr.report.terminal import show_run
 from scope_rlvr.report.wording import OUTCOME_MEANING, percent
 from scope_rlvr.salvage.settings import SalvageSettings
@@ -393,7 +393,7 @@ def test_a_chart_tells_its_values_where_it_is_pointed_at() -> None:
 def test_smoothing_is_the_mean_of_a_centred_window() -> None:
     points = [(float(x), float(x % 7)) for x in range(100)]
     middle = sum(y for _, y in points[47:54]) / 7
-    assert smoothed(points)[50] == (50.0, pytest.approx(middle))
+    assert moving_average(points)[50] == (50.0, pytest.approx(middle))
 
 
 def test_no_data_is_no_chart() -> None:

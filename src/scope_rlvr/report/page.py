@@ -22,7 +22,7 @@ from scope_rlvr.report.cases import (
 from scope_rlvr.report.evaluations import evaluation_tables
 from scope_rlvr.report.pages import page_environment
 from scope_rlvr.report.reading import JsonLines, RecordedRun, method_name
-from scope_rlvr.report.run_charts import run_charts, smoothed
+from scope_rlvr.report.run_charts import moving_average, run_charts
 from scope_rlvr.report.wording import duration, number, percent
 
 _MAX_ADMITTED, _MAX_NOT_ADMITTED = 24, 16
@@ -131,7 +131,7 @@ def _accuracy_tile(run: RecordedRun) -> Tile | None:
     points = run.series("accuracy")
     if not points:
         return None
-    average = smoothed(points)
+    average = moving_average(points)
     return Tile("accuracy", f"{percent(average[0][1])} → {percent(average[-1][1])}", "of plain rollouts, smoothed")
 
 

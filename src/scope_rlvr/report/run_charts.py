@@ -175,7 +175,7 @@ def line_chart(
     series = [s for s in series if s.points]
     if not series:
         return None
-    shown = [smoothed(s.points) if smooth and not s.shows_points else s.points for s in series]
+    shown = [moving_average(s.points) if smooth and not s.shows_points else s.points for s in series]
     keys = [Key(s.name, s.colour, s.dash, latest=write(ys[-1][1])) for s, ys in zip(series, shown, strict=True)]
     values = [point for s in series for point in (*s.points, *s.extra)]
     highest = max(y for _, y in values) if top is None else top
@@ -244,7 +244,7 @@ def _draw_curve(axes: Axes, series: Series, line: dict[str, Any], smooth: bool) 
         axes.plot(*_xy(points), linewidth=1.6, **line)
     else:
         axes.plot(*_xy(points), linewidth=0.7, color=colour, alpha=0.3)
-        axes.plot(*_xy(binned(smoothed(series.points), _MAX_SMOOTH_POINTS)), linewidth=1.6, **line)
+        axes.plot(*_xy(binned(moving_average(series.points), _MAX_SMOOTH_POINTS)), linewidth=1.6, **line)
 
 
 def _xy(points: Points) -> tuple[list[float], list[float]]:
@@ -290,10 +290,10 @@ def binned(points: Points, limit: int = _MAX_POINTS) -> list[tuple[float, float]
     return means
 
 
-def smoothed(points: Points) -> list[tuple[float, float]]:
+def moving_average(points: Points) -> list[tuple[float, float]]:
     """The centred moving average over about a sixteenth of the curve; short curves stay as they are.
 
-    >>> smoothed([(1, 0.0), (2, 1.0)])
+    >>> moving_average([(1, 0.0), (2, 1.0)])
     [(1, 0.0), (2, 1.0)]
     """
     reach = round(len(points) * _SMOOTHING_SHARE / 2)
