@@ -24,16 +24,12 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 """What a file system says that has no locks."""
 
 
-class FolderInUse(UserError):
-    """Another process writes the folder."""
-
-
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Be the only process that writes ``folder``, which is made if it is not there, until the end of the block.
 
-    The system takes the lock back when the process ends, also if it is killed. Raises :class:`FolderInUse` if another process
-    holds the lock, with its id, its machine and since when, and :class:`UserError` if the folder cannot be written.
+    The system takes the lock back when the process ends, also if it is killed. Raises :class:`UserError` if another process
+    holds the lock, with its id, its machine and since when, and if the folder cannot be written.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder, locked(Path(folder)):
@@ -63,7 +59,7 @@ def _opened(path: Path) -> IO[str]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise FolderInUse(_held_by(file, path.parent)) from error
+            raise UserError(_held_by(file, path.parent)) from error
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
@@ -80,7 +76,9 @@ def _held_by(file: IO[str], folder: Path) -> str:
         file.seek(0)
         try:
             holder = json.loads(file.read())
-            who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
-        except (ValueError, TypeError, KeyError):
+        except ValueError:
             return f"{folder} is being written by another process; wait until it has ended"
-    return f"{folder} is being written by {who}; wait until it has ended, or end it there by: kill {holder['pid']}"
+    return (
+        f"{folder} is being written by process {holder['pid']} on {holder['host']}, since {holder['since']}; wait until it "
+        f"has ended, or end it there by: kill {holder['pid']}"
+    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.store.files import write_text
 from scope_rlvr.store.folder import RunFolder
-from scope_rlvr.store.lock import FolderInUse, locked
 from scope_rlvr.study.plan import Cell, PlannedRun, Study
 from scope_rlvr.study.results import RunResult, read_result
+
+if sys.platform != "win32":
+    import fcntl
 
 _OWN_NAMES = {"results", "plots", "report.html", "report.md", "table.json"}
 """What a report alone leaves in a folder."""
@@ -36,6 +40,10 @@ class StudyFolder:
     @property
     def copy(self) -> Path:
         return self.path / "study.toml"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
 
     def run(self, run: PlannedRun) -> RunFolder:
         return RunFolder(self.path / "runs" / run.id)
@@ -105,11 +113,16 @@ class StudyFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep a second ``scope study`` out; the lock ends with this process, however that ends."""
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self.path))
-            except FolderInUse as error:
-                raise UserError(f"another scope study is at work: {error}") from error
+        with self.lock.open("w") as file:
+            if sys.platform != "win32":
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    raise UserError(
+                        f"another scope study is at work in {self.path}; wait for its end, or stop it"
+                    ) from error
+            file.write(f"{os.getpid()}\n")
+            file.flush()
             yield
 
 
