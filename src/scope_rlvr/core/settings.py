@@ -6,6 +6,8 @@ line a bare name stands for the rule with its defaults (``"shaped"`` for ``{kind
 
 from __future__ import annotations
 
+import json
+from enum import Enum
 from typing import Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator
@@ -25,3 +27,20 @@ BARE_NAME = BeforeValidator(_bare_name_to_rule)
 """Annotates a union of rules so that a bare name is accepted for one of them."""
 
 BY_KIND = Discriminator("kind")
+
+
+def as_toml(value: Any) -> str:
+    """A value as TOML, tables inline; what is absent in a table is left out.
+
+    >>> as_toml({"low": 0.2, "high": None}), as_toml(("a", "b")), as_toml(True)
+    ('{low = 0.2}', '["a", "b"]', 'true')
+    """
+    if isinstance(value, Settings):
+        value = {name: getattr(value, name) for name in type(value).model_fields}
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {as_toml(item)}" for key, item in value.items() if item is not None) + "}"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(as_toml, value))}]"
+    if isinstance(value, Enum):
+        value = value.value
+    return json.dumps(value if isinstance(value, bool | int | float) else str(value), ensure_ascii=False)

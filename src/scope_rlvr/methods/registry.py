@@ -51,6 +51,16 @@ _METHODS = {
     "vppo": "process.vppo:Vppo",
 }
 
+METHOD_FAMILIES = {
+    "outcome": "The verifier judges whole responses: GRPO, and other baselines, clips, normalisers and filters.",
+    "process": "A step scorer says what single steps are worth; credit or the choice of rollouts follows it.",
+    "guided": "A teacher's words, or a hint, enter the groups of rollouts.",
+    "imitation": "A teacher's whole traces are imitated, before reinforcement learning, beside it or alone.",
+    "exploration": "Rollouts, credit or losses keep the policy from narrowing too early.",
+    "correction": "Failures are corrected at the step where they go wrong, and their right start is kept.",
+}
+"""The families of methods, each a folder of this package, and what the methods of each have in common."""
+
 _PARTS = {
     "overlong_penalty": "rewards:OverlongPenalty",
     "redraw_flat_groups": "edits:RedrawFlatGroups",

@@ -53,7 +53,17 @@ class Status(StrEnum):
     ABSTRACT = "abstract"
     """In the abstract alone; the rest is argued here."""
     OWN = "own"
-    """Nowhere: it is this project's."""
+    """Nowhere: it is of no paper."""
+
+    @property
+    def words(self) -> str:
+        """As a person reads it."""
+        return {
+            Status.CODE: "the formula was read in the authors' released code",
+            Status.TEXT: "the formula was read in the paper",
+            Status.ABSTRACT: "only the abstract was read; the rest is argued here",
+            Status.OWN: "it is of no paper",
+        }[self]
 
 
 class Need(StrEnum):
