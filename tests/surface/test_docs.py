@@ -15,7 +15,9 @@ import pytest
 from scope_rlvr.core.errors import ExitCode
 from scope_rlvr.core.groups import Role, SalvageOutcome
 from scope_rlvr.core.ports import Fault
-from scope_rlvr.methods import METHODS
+from scope_rlvr.methods import METHODS, PARTS, Method, catalogue
+from scope_rlvr.methods.parts.base import Described
+from scope_rlvr.methods.registry import Registry
 from scope_rlvr.run.config import load_config
 from scope_rlvr.run.metrics import NAMES_OF_TRL
 from scope_rlvr.run.resume import CHANGEABLE, START_FILE, START_SCHEMA
@@ -27,7 +29,7 @@ from scope_rlvr.study.report import write_report
 from scope_rlvr.study.results import RESULT_SCHEMA
 from tests.example_study import make_study
 from tests.surface.test_surface import arguments_of, commands
-from tools import config_reference, evidence_tables, method_reference
+from tools import config_reference, evidence_tables, method_reference, settings_tables
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -167,12 +169,12 @@ def test_the_tables_of_the_evidence_are_those_of_the_results(page: Path) -> None
 
 
 def test_the_reference_is_up_to_date() -> None:
-    assert doc("configuration.md") == config_reference.reference(), "run: python tools/config_reference.py"
+    assert doc("configuration.md") == config_reference.reference(), "run: python -m tools.config_reference"
 
 
 def test_the_recipe_is_up_to_date() -> None:
     written = config_reference.RECIPE.read_text(encoding="utf-8")
-    assert written == config_reference.recipe(), "run: python tools/config_reference.py"
+    assert written == config_reference.recipe(), "run: python -m tools.config_reference"
 
 
 def test_the_recipe_is_the_built_in_configuration() -> None:
@@ -189,35 +191,77 @@ def test_the_recipe_names_every_key() -> None:
 
 
 def test_an_unexplained_key_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(config_reference.MEANINGS, "run.seed")
-    with pytest.raises(config_reference.ReferenceGap, match=r"run\.seed is explained nowhere"):
+    monkeypatch.delitem(settings_tables.MEANINGS, "run.seed")
+    with pytest.raises(settings_tables.ReferenceGap, match=r"run\.seed is explained nowhere"):
         config_reference.reference()
-    monkeypatch.setitem(config_reference.MEANINGS, "run.seed", "Seed.")
-    monkeypatch.setitem(config_reference.MEANINGS, "run.speed", "Speed.")
-    with pytest.raises(config_reference.ReferenceGap, match=r"run\.speed"):
+    monkeypatch.setitem(settings_tables.MEANINGS, "run.seed", "Seed.")
+    monkeypatch.setitem(settings_tables.MEANINGS, "run.speed", "Speed.")
+    with pytest.raises(settings_tables.ReferenceGap, match=r"run\.speed"):
         config_reference.reference()
 
 
 # --- methods --------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_of_methods_is_up_to_date() -> None:
-    assert doc("methods.md") == method_reference.page(), "run: python tools/method_reference.py"
+@pytest.mark.parametrize("path", method_reference.pages(), ids=lambda path: path.name)
+def test_the_pages_of_methods_and_parts_are_up_to_date(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == method_reference.pages()[path](), "run: python -m tools.method_reference"
 
 
-def test_every_method_is_on_its_page_with_its_formula() -> None:
-    text = doc("methods.md")
+def test_no_page_of_a_family_is_left_over() -> None:
+    assert {*(DOCS / "methods").iterdir()} == {
+        page for page in method_reference.pages() if page.parent == DOCS / "methods"
+    }
+
+
+@pytest.mark.parametrize(
+    ("registry", "name"),
+    [(r, name) for r in (METHODS, PARTS) for name in r],
+    ids=lambda value: getattr(value, "what", value),
+)
+def test_every_entry_names_family_paper_and_status(registry: Registry[Any], name: str) -> None:
+    kind, entry = registry[name], catalogue.entry_of(registry, name)
+    page = doc("parts.md" if registry is PARTS else f"methods/{entry.family}.md")
+    told = re.split(r"^#+ ", page.split(f"# {name}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    assert re.search(r"arXiv \d{4}\.\d{5}", kind.source)
+    first = told.strip().splitlines()[0]
+    assert first.startswith(f"**{kind.title}, ")
+    assert f"https://arxiv.org/abs/{re.search(r'[0-9.]{10}', kind.source).group()}" in first
+    assert first.endswith(f"Family: {entry.family}. Status: {kind.status.words}.")
+    assert f"* **Formula:** {kind.formula}\n" in told
+    assert kind.departures in told
+    assert catalogue.text_of(kind).replace("``", "`") in told
+    assert all(
+        f"| `{option}` |" in told for option, *_ in catalogue.options_of(kind) if option not in Method.model_fields
+    )
+
+
+@pytest.mark.parametrize("kind", [*METHODS.values(), *PARTS.values()], ids=lambda kind: kind.__name__)
+def test_every_class_says_itself_what_people_read_about_it(kind: type[Described]) -> None:
+    for name in ("title", "source", "status", "changes", "formula"):
+        assert name in vars(kind), "a class above may say something else"
+        assert "\n" not in getattr(kind, name)
+    assert kind.formula.count("`") % 2 == 0
+    assert kind.departures == "" or "departures" in vars(kind)
+
+
+def test_the_index_has_a_row_for_every_method() -> None:
+    rows = [line for line in doc("methods.md").splitlines() if line.startswith("| [`")]
+    assert len(rows) == len(METHODS)
     for name, method in METHODS.items():
-        assert f"\n### {name}\n\n**{method.title}**" in text
-        assert f"\n| [`{name}`](#{name}) | {method.title}, " in text
-        assert method_reference.described(method) in text
-        assert method.formula.count("`") >= 2
-        assert "\n" not in method.formula
+        family = catalogue.family_of(METHODS, name)
+        (row,) = [
+            row
+            for row in rows
+            if row.startswith(f"| [`{name}`](methods/{family}.md#{name}) | {family} | {method.title}")
+        ]
+        assert f" | {method.status.value} | {method.changes} | " in row
 
 
 def test_the_page_of_methods_is_found() -> None:
     assert "(methods.md)" in doc("method.md")
     assert "(docs/methods.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "(parts.md)" in doc("methods.md")
 
 
 # --- studies --------------------------------------------------------------------------------------------------------
@@ -348,9 +392,24 @@ def test_a_run_s_configuration_reads_back(rich_run: Path) -> None:
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "page", ["cli.md", "configuration.md", "formats.md", "method.md", "methods.md", "metrics.md", "scorers.md"]
-)
-def test_links_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", doc(page)):
-        assert "://" in target or (DOCS / target).exists(), f"{page}: {target}"
+PAGES = [path.relative_to(DOCS) for path in sorted(DOCS.rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = doc(str(page))
+    for target, mark in re.findall(r"\]\(([^)#\s]*)(#[^)]*)?\)", text):
+        if "://" in target:
+            continue
+        file = (DOCS / page).parent / target if target else DOCS / page
+        assert file.exists(), f"{page}: {target}"
+        if mark and file.suffix == ".md":
+            assert mark[1:] in _marks(file.read_text(encoding="utf-8")), f"{page}: {target}{mark}"
+
+
+def _marks(text: str) -> set[str]:
+    """What a page's headings can be linked to by, as GitHub makes it of them."""
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {
+        re.sub(r"[^\w -]", "", re.sub(r"\[(.*?)\]\(.*?\)", r"\1", title).lower()).replace(" ", "-") for title in titles
+    }

@@ -15,7 +15,7 @@ from scope_rlvr.core.types import Outcome
 from scope_rlvr.engines.samplers import LocalSampler, VllmSampler, VllmServer
 from scope_rlvr.measure.policy import EVALUATION_SCHEMA
 from scope_rlvr.measure.responses import GRADES_SCHEMA
-from scope_rlvr.methods import METHODS
+from scope_rlvr.methods import METHODS, PARTS
 from scope_rlvr.models.lora import LoraSection
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.train import SUMMARY_SCHEMA
@@ -49,7 +49,7 @@ COMMANDS = {
     "grade": ["file", "--verifier", "--set", "--show", "--out"],
     "check": ["config", "--set", "--method", "--out", "--processes", "--zero-stage", "--quick", "--json"],
     "doctor": ["configs", "--json"],
-    "methods": ["name"],
+    "methods": ["name", "--family", "--need", "--status", "--parts"],
     "report": ["run", "--out"],
     "salvage": [
         "rollouts",
@@ -122,7 +122,7 @@ COMMANDS = {
     "embedded build": ["--out"],
 }
 EXIT_CODES = {"OK": 0, "INTERNAL_ERROR": 1, "BAD_INPUT": 2, "TRAINING_STOPPED": 5, "RUNS_FAILED": 6, "INTERRUPTED": 130}
-SHARED = ["aggregation", "baseline", "clip", "drop_flat_groups", "name", "normalisation", "parts"]
+SHARED = ["aggregation", "baseline", "clip", "drop_flat_groups", "entropy", "kl", "name", "normalisation", "parts"]
 GUIDED = ["teacher_term", "teacher_weight"]
 METHOD_OPTIONS = {
     "ampo": [*GUIDED, "num_traces"],
@@ -173,6 +173,17 @@ METHOD_OPTIONS = {
     "vppo": ["cut_back_tokens", "positive_prefix", "prefix_credit"],
 }
 """What each method has beyond the shared options."""
+PART_OPTIONS = {
+    "consistency_filter": ["kept_share"],
+    "good_prefix": ["baseline", "cut_back_tokens", "positive_prefix", "prefix_credit"],
+    "min_form": ["baseline", "outcome_weight", "paid_steps", "temperature", "train_step_ends"],
+    "overlong_penalty": ["overlong_penalty", "overlong_share"],
+    "prime_credit": ["baseline", "paid_steps", "process_weight"],
+    "redraw_flat_groups": ["max_rounds", "train_flat_groups"],
+    "sequence_ratio": [],
+    "step_rewards": ["baseline", "paid_steps", "process_weight"],
+}
+"""What each part has beside its kind."""
 SOURCE = ["source", "subset", "split", "revision", "columns", "answer_form", "bad_rows"]
 CONFIGURATION = {
     "run": [
@@ -198,13 +209,13 @@ CONFIGURATION = {
     "teacher": [
         "model",
         "name",
-        "interface",
         "temperature",
+        "server",
+        "interface",
         "prompt",
         "noise",
         "max_failure_share",
         "failure_window",
-        "server",
     ],
     "verifier": ["kind", "answer_pattern"],
     "evaluation": [
@@ -254,6 +265,11 @@ def test_exit_codes() -> None:
 def test_methods_and_their_options() -> None:
     frozen = {name: sorted([*SHARED, *options]) for name, options in METHOD_OPTIONS.items()}
     assert {name: sorted(method.model_fields) for name, method in METHODS.items()} == frozen
+
+
+def test_parts_and_their_options() -> None:
+    frozen = {kind: sorted(["kind", *options]) for kind, options in PART_OPTIONS.items()}
+    assert {kind: sorted(part.model_fields) for kind, part in PARTS.items()} == frozen
 
 
 def test_sections_and_keys_of_the_configuration() -> None:

@@ -83,7 +83,7 @@ def _tables(what: str, entries: list[Entry], catalogue: Catalogue) -> Iterator[R
     """For each family what its members have in common, and the members."""
     width = max(len(entry.name) for entry in entries)
     for family in dict.fromkeys(entry.family for entry in entries):
-        yield Text.assemble((f"{what}s, {family}: ", "bold"), catalogue.families[family].replace("``", ""))
+        yield Text.assemble((f"{what}s, {family}: ", "bold"), catalogue.families[family].replace("`", ""))
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, expand=True)
         table.add_column(width=width + 2)
         table.add_column(ratio=1)
@@ -151,4 +151,4 @@ def _facts(registry: Registry[Any], name: str) -> Iterator[tuple[str, str]]:
     elif kind.conflicts:
         yield "not with", ", ".join(kind.conflicts)
     if kind.departures:
-        yield "not here", kind.departures.replace("`", "")
+        yield "differs", kind.departures.replace("`", "")

@@ -19,6 +19,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
+def description_of(kind: type[Settings], name: str) -> str:
+    """What an option means: the description of its field, here or, where only the default is another, in a class above."""
+    owners = (base for base in kind.__mro__ if issubclass(base, Settings) and name in base.model_fields)
+    return next((text for base in owners if (text := base.model_fields[name].description)), "")
+
+
 def _bare_name_to_rule(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 

@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scope_rlvr.core.settings import as_toml
+from scope_rlvr.core.settings import as_toml, description_of
 from scope_rlvr.methods.registry import METHOD_FAMILIES, METHODS, PARTS, Registry, method_of, part_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def built_in() -> Catalogue:
     from scope_rlvr.methods.parts import base
 
     acting = {kind.family.value: kind for kind in base.Part.__subclasses__()}
-    parts = {family.value: str(acting[family].__doc__).partition("\n")[0] for family in base.Family}
+    parts = {family.value: str(acting[family].__doc__).partition("\n")[0].replace("``", "`") for family in base.Family}
     return _sorted({**METHOD_FAMILIES, **parts}, [entry_of(r, name) for r in (METHODS, PARTS) for name in r])
 
 
@@ -147,7 +147,7 @@ def options_of(kind: type[Described]) -> Iterator[tuple[str, str, str]]:
     for name, field in sorted(fields, key=lambda item: item[0] in Method.model_fields and issubclass(kind, Method)):
         if name not in ("name", "kind"):
             is_absent = field.is_required() or field.default is None
-            yield name, "" if is_absent else _short(field.default), field.description or ""
+            yield name, "" if is_absent else _short(field.default), description_of(kind, name)
 
 
 def _short(value: Any) -> str:

@@ -62,11 +62,17 @@ class Method(Described):
 
     name: str = ""
     parts: tuple[AnyPart, ...] = Field((), description="parts added to the method's own, by kind; see `docs/parts.md`")
-    baseline: Baseline = Baseline.GROUP_MEAN
-    drop_flat_groups: bool = False
-    normalisation: Normalisation | None = None
-    aggregation: Aggregation | None = None
-    clip: Clip | None = None
+    baseline: Baseline = Field(
+        Baseline.GROUP_MEAN,
+        description="what a reward is compared with: the mean of the group, the mean of the others, or the mean of what "
+        "the policy sampled unaided (replaced failures included)",
+    )
+    drop_flat_groups: bool = Field(
+        False, description="leave groups in which every advantage is zero out of the loss's normaliser, too"
+    )
+    normalisation: Normalisation | None = Field(None, description="takes the place of `objective.normalisation`")
+    aggregation: Aggregation | None = Field(None, description="takes the place of `objective.aggregation`")
+    clip: Clip | None = Field(None, description="takes the place of `objective.clip`")
     kl: float | None = Field(None, ge=0, description="takes the place of `objective.kl`")
     entropy: float | None = Field(None, description="takes the place of `objective.entropy`")
 

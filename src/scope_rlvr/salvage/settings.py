@@ -144,9 +144,13 @@ class Guards(Settings):
     end within its budget, is always refused.
     """
 
-    repeated: bool = True
-    answer_leak: bool = True
-    low_score: bool = True
+    repeated: bool = Field(True, description="refuse a step that repeats the rejected step")
+    answer_leak: bool = Field(
+        True,
+        description="refuse a step that states the right final answer if the policy's own steps in its place stated no "
+        "answer",
+    )
+    low_score: bool = Field(True, description="refuse a step that the step scorer calls wrong")
 
 
 class Fallback(StrEnum):
@@ -180,30 +184,57 @@ class SalvageSettings(Settings):
     """How to salvage. The paper's abstract leaves all of this open; docs/method.md gives the reason for each default."""
 
     max_salvages: int = Field(1, ge=0, description="salvages attempted per group; 0 is plain outcome training")
-    group_rule: GroupRule = AnyFailure()
-    cut: Cut = FirstWrong()
-    no_error_rule: NoErrorRule = NoErrorRule.SKIP
+    group_rule: GroupRule = Field(AnyFailure(), description="in which groups failures are salvaged")
+    cut: Cut = Field(FirstWrong(), description="where a failure is cut")
+    no_error_rule: NoErrorRule = Field(
+        NoErrorRule.SKIP,
+        description="what counts as the first wrong step if the scorer finds none in a wrong response: nothing, the last "
+        "step, or the step with the lowest score",
+    )
     min_prefix_steps: int = Field(1, ge=0, description="whole steps that must be kept")
     min_prefix_ratio: float = Field(0.1, ge=0, le=1, description="share of the tokens that must be kept")
-    include_truncated: bool = False
-    ranking: Ranking = Ranking.LONGEST_PREFIX
+    include_truncated: bool = Field(False, description="also salvage responses that were truncated")
+    ranking: Ranking = Field(
+        Ranking.LONGEST_PREFIX,
+        description="which failures of a group come first if there are more than `max_salvages`: the longest kept prefix, the "
+        "latest cut, the shortest response, or a seeded draw",
+    )
     cut_back_steps: int = Field(
         0,
         description="steps given up before the step of the cut; a negative number keeps wrong ones; without effect where `cut` "
         "is `high_entropy`",
     )
     cut_back_tokens: int = Field(0, ge=0, description="tokens given up before the cut")
-    mode: Mode = OneStep()
+    mode: Mode = Field(
+        OneStep(), description="what the teacher writes: one step that the policy continues, or the whole rest"
+    )
     max_rounds: int = Field(1, ge=1, description="corrections per rollout")
     num_continuations: int = Field(
         1, ge=1, description="continuations tried after a correction; the first right one counts"
     )
-    guards: Guards = Guards()
-    fallback: Fallback = Fallback.NONE
-    admission: Admission = Admission.VERIFIED
-    insertion: Insertion = Insertion.REPLACE
-    show_rejected_step: bool = False
-    show_reference: bool = False
+    guards: Guards = Field(Guards(), description="reasons to refuse a teacher's step before the policy continues it")
+    fallback: Fallback = Field(
+        Fallback.NONE,
+        description="what to try if all rounds fail: nothing, or let the teacher finish from the first cut",
+    )
+    admission: Admission = Field(
+        Admission.VERIFIED,
+        description="what joins the group. `verified`: only what the verifier calls right. `always`: also what is still wrong "
+        "after all rounds",
+    )
+    insertion: Insertion = Field(
+        Insertion.REPLACE,
+        description="how a salvaged rollout joins its group. `replace`: in place of the failure. `append`: in addition to it. "
+        "`pair`: in addition to it, and the shared prefix trains in neither. The last two reserve `max_salvages` rows a group",
+    )
+    show_rejected_step: bool = Field(
+        False,
+        description="show the rejected step to the teacher. A local model only continues the text and cannot use it",
+    )
+    show_reference: bool = Field(
+        False,
+        description="show the reference answer to the teacher. A local model only continues the text and cannot use it",
+    )
 
     @property
     def uses_step_scorer(self) -> bool:

@@ -95,8 +95,12 @@ class Scope(SalvageSettings, GuidedMethod):
     without_helpers: ClassVar[str] = "set max_salvages=0"
 
     name: Literal["scope"] = "scope"
-    prefix_credit: PrefixCredit = FullPrefix()
-    failure_credit: FailureCredit = FailureCredit.UNIFORM
+    prefix_credit: PrefixCredit = Field(FullPrefix(), description="the credit of the kept prefix of a salvaged rollout")
+    failure_credit: FailureCredit = Field(
+        FailureCredit.UNIFORM,
+        description="which tokens of a failure that was not salvaged get its negative advantage: all (`uniform`), or those "
+        "from the first wrong step on, if the step scorer found one (`spare_prefix`)",
+    )
     teacher_term: TeacherTerm = NegativeLogLikelihood()
 
     @property

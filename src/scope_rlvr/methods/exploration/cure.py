@@ -47,7 +47,7 @@ class Cure(Method):
         "`Â = (r − mean(r)) / std(r)`; `S(Â)` after the branching point, 0 before it; mean over tokens"
     )
     departures: ClassVar[str] = (
-        "flat groups are not sampled again; no penalty on length, no dual clip; any token but the first and last can be a key token"
+        "flat groups are not sampled again; no penalty on length, no dual clip; any inner token can be a key token"
     )
 
     name: Literal["cure"] = "cure"

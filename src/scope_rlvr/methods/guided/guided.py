@@ -26,8 +26,8 @@ class GuidedMethod(Method):
     away.
     """
 
-    teacher_term: TeacherTerm = Shaped()
-    teacher_weight: float = Field(1.0, ge=0)
+    teacher_term: TeacherTerm = Field(Shaped(), description="the loss of the teacher's tokens")
+    teacher_weight: float = Field(1.0, ge=0, description="factor on the advantage of the teacher's tokens")
 
     @property
     def own_needs(self) -> frozenset[Need]:

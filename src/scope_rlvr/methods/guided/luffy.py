@@ -23,7 +23,9 @@ class WholeTraces(GuidedMethod):
     left out.
     """
 
-    num_traces: int = Field(1, ge=1)
+    num_traces: int = Field(
+        1, ge=1, description="teacher traces in a group, in the place of as many rollouts of the policy"
+    )
 
     def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
         if num_rollouts <= self.num_traces:

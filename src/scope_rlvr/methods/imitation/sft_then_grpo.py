@@ -37,7 +37,7 @@ class SftThenGrpo(Imitation):
     departures: ClassVar[str] = "how long imitation lasts, its learning rate and the warm-up are chosen here"
 
     name: Literal["sft_then_grpo"] = "sft_then_grpo"
-    sft_share: float = Field(0.5, gt=0, lt=1)
+    sft_share: float = Field(0.5, gt=0, lt=1, description="share of the steps that imitate")
     sft_rate: float = Field(4.0, gt=0, description="learning rate of the imitation, as a multiple of the run's")
 
     def stage(self, step: int, num_steps: int) -> int:

@@ -102,7 +102,7 @@ class Described(Settings):
     formula: ClassVar[str] = ""
     """In one line, with the letters that docs/methods.md explains."""
     departures: ClassVar[str] = ""
-    """What of its paper is not here, in a few words; the docstring says more."""
+    """What differs from its paper, in a few words; the docstring says more."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

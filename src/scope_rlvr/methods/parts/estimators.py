@@ -53,7 +53,7 @@ class PaidSteps(StrEnum):
 class ScoredEstimator(Estimator):
     """An estimator that knows what the step scorer says of every rollout with a known verdict."""
 
-    baseline: Baseline = Baseline.GROUP_MEAN
+    baseline: Baseline = Field(Baseline.GROUP_MEAN, description="what a reward is compared with, as in a method")
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -44,7 +44,7 @@ class Prime(Method):
         "`Â_t = Σ_{s ≥ s(t)} (p_s − mean of the others' p̄) + (r − mean of the others' r)`; `S(Â_t)`"
     )
     departures: ClassVar[str] = (
-        "the implicit reward model and its training, the filter on accuracy, whitening, the mean over tokens"
+        "without the implicit reward model and its training, the filter on accuracy, whitening and the mean over tokens"
     )
 
     name: Literal["prime"] = "prime"
