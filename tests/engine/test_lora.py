@@ -147,8 +147,8 @@ def test_the_reference_is_the_policy_without_its_adapters(whole: RunFolder, make
     batch = first_batch(trainer)
     plain = make_trainer(Grpo())
     with torch.no_grad():
-        expected = plain._policy_reading(plain.model, batch)["logprob"]
-        present = trainer._policy_reading(trainer.model, batch)["logprob"]
+        expected = plain._policy_reading(plain.model, batch, plain.method, plain.objective)["logprob"]
+        present = trainer._policy_reading(trainer.model, batch, trainer.method, trainer.objective)["logprob"]
     is_response = batch["completion_mask"].bool()
     torch.testing.assert_close(batch["ref_per_token_logps"][is_response], expected[is_response])
     assert (present - expected)[is_response].abs().max() > 0.1

@@ -121,6 +121,16 @@ def test_a_normaliser_of_each_process_would_be_noticed(folder: Path, losses_of_o
         assert gap > 20 * tolerance
 
 
+def test_an_update_beside_the_step_is_that_of_one_process(said: list[dict[str, Any]], tmp_path: Path) -> None:
+    one = acts.side_updates(tmp_path)
+    # Of three problems those that the teacher solves: once there is one, and the other process has an empty row.
+    assert {figures["side/sft/rollouts"] for figures in one["figures"]} == {1, 2}
+    for process in said:
+        assert process["side_updates"]["moments"] == pytest.approx(one["moments"], rel=1e-3, abs=1e-6)
+        for own, expected in zip(process["side_updates"]["figures"], one["figures"], strict=True):
+            assert own == pytest.approx(expected, rel=1e-3)
+
+
 # --- one batch for every method ---------------------------------------------------------------------------------------
 
 
@@ -154,7 +164,7 @@ def test_the_batches_show_what_methods_do(batches_of_one: dict[str, Any]) -> Non
         return {m["role"] for group in batches_of_one[name]["groups"] for m in group["members"]}
 
     assert Role.SALVAGED in roles("scope")
-    assert roles("relift") == {Role.GUIDED}
+    assert roles("relift") == {Role.SAMPLED, Role.GUIDED}
     assert Role.BRANCHED in roles("cure")
     problems = {name: {g["problem"] for g in batch["groups"]} for name, batch in batches_of_one.items()}
     assert problems["dapo"] != problems["grpo"] == problems["scope"]

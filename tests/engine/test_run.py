@@ -6,14 +6,18 @@ import json
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scope_rlvr.core.errors import ExitCode, UserError
-from scope_rlvr.methods import Grpo
+from scope_rlvr.core.groups import Group, Member
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.methods import Grpo, Method
 from scope_rlvr.run.config import dump_config, load_config
 from scope_rlvr.run.data import read_data
 from scope_rlvr.run.train import RunOutcome, train
@@ -125,6 +129,14 @@ class Killed(BaseException):
     """Stands for a process that is gone."""
 
 
+class Stopper(RecordingDisplay):
+    """Asks for an end in the third step."""
+
+    def update(self, metrics: dict[str, float]) -> None:
+        if metrics["step"] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 class Killer(RecordingDisplay):
     """Ends the process in the third step, after its rollouts were written and before any checkpoint of it."""
 
@@ -153,6 +165,60 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
     ours, theirs = (json.loads((f.path / "summary.json").read_text()) for f in (folder, whole))
     for key in ("before", "after", "salvage", "tokens"):
         assert ours[key] == theirs[key]
+
+
+class RunningScale(Method):
+    """Pays by what rollouts of the steps before were paid: remembers a tensor, and counts in JSON."""
+
+    title = "Running scale"
+
+    def prepare(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
+        mean = tools.tensors.setdefault("mean_reward", torch.full((1,), 0.5))
+        pays = torch.tensor([m.verdict.pay for g in groups for m in g.members if m.verdict.pay is not None])
+        tools.tensors["mean_reward"] = mean.lerp(pays.mean(), 0.3)
+        tools.memory["steps"] = tools.memory.get("steps", 0) + 1
+        scale = 1 + mean.item() * tools.memory["steps"]
+        return [replace(g, members=tuple(_paid(m, scale) for m in g.members)) for g in groups]
+
+
+def _paid(member: Member, scale: float) -> Member:
+    pay = member.verdict.pay
+    return member if pay is None else replace(member, verdict=replace(member.verdict, reward=pay * scale))
+
+
+HARD = ("problems.level=8", "run.steps=6", "evaluation.before=false")
+"""Problems that the policy fails at often enough for ReLIFT to imitate."""
+
+
+@pytest.mark.parametrize(
+    ("method", "files"),
+    [
+        ("relift", ["method.json", "side_optimizers.safetensors"]),
+        ("tests.engine.test_run:RunningScale", ["method.json", "method.safetensors"]),
+    ],
+)
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_method_with_a_memory_goes_on_with_it(tmp_path: Path, method: str, files: list[str], how: str) -> None:
+    overrides = (*HARD, f"method.name={method}")
+    whole, _ = run(tmp_path / "whole", *overrides)
+    if how == "killed":
+        with pytest.raises(Killed):
+            run(tmp_path / "again", *overrides, display=Killer())
+    else:
+        run(tmp_path / "again", *overrides, display=Stopper())
+    folder = RunFolder.open(tmp_path / "again")
+    checkpoint = folder.last_checkpoint()
+    assert checkpoint is not None
+    assert all((checkpoint / file).is_file() for file in files)
+    folder.forget_after(int(checkpoint.name.removeprefix("checkpoint-")))
+    assert resumed(folder).exit_code is ExitCode.OK
+    assert weights(folder) == weights(whole)
+    assert folder.rollouts.read_bytes() == whole.rollouts.read_bytes()
+    ours, theirs = (without(list(read_records(f.metrics)), "seconds") for f in (folder, whole))
+    assert ours == theirs
+    if method == "relift":
+        imitated = {record["step"] for record in read_records(whole.rollouts) if record["role"] == "guided"}
+        assert min(imitated) <= 2 < max(imitated), "it imitates before the end and after it"
 
 
 def test_a_run_that_learns_nothing_stops_and_says_why(tmp_path: Path) -> None:

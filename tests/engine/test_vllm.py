@@ -188,7 +188,7 @@ def test_how_to_draw_is_passed_on_and_stop_texts_are_refused() -> None:
 def require_own_samples(trainer: ScopeTrainer, batch: dict[str, Any]) -> None:
     """What the policy wrote was drawn with the policy's probabilities, but for what vLLM is made to tell wrong."""
     with torch.no_grad():
-        logps = trainer._policy_reading(trainer.model, batch)["logprob"]
+        logps = trainer._policy_reading(trainer.model, batch, trainer.method, trainer.objective)["logprob"]
     is_own = batch["completion_mask"].bool() & ~batch["is_teacher"]
     gap = (batch["behaviour_logps"] - logps)[is_own]
     assert gap.isnan().any(), "some log-probabilities are unknown"
@@ -230,7 +230,7 @@ def test_teacher_tokens_are_not_corrected(make_trainer: MakeTrainer, vllm: None)
     trainer.current_gradient_accumulation_steps = 1
     batch = first_batch(trainer)
     assert not {"importance_sampling_ratio", "sampling_per_token_logps"} & set(batch), "TRL corrects nothing itself"
-    kept = trainer._policy_reading(trainer.model, batch)
+    kept = trainer._policy_reading(trainer.model, batch, trainer.method, trainer.objective)
     logps = kept["logprob"].detach().requires_grad_()
     trainer._policy_reading = lambda *_: kept | {"logprob": logps}
 

@@ -80,6 +80,16 @@ def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def imitating_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that makes updates beside the step's."""
+    folder = tmp_path_factory.mktemp("runs") / "imitating"
+    overrides = ("method.name=relift", "problems.level=8")
+    ended = run_scope("train", "--out", folder, "--steps", "4", *settings(*overrides))
+    assert ended.code == 0, ended.err
+    return folder
+
+
 def served_by(server: FaultyServer, *overrides: str) -> list[str]:
     """Overrides that make a server the teacher: patience for a busy machine, nothing kept, no repetitions."""
     return [

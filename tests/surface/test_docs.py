@@ -70,7 +70,9 @@ def written_metrics(run: Path) -> set[str]:
 
 
 def _generic(key: str) -> str:
-    """A key as docs/metrics.md writes it for all evaluation sets, measures and faults of a teacher."""
+    """A key as docs/metrics.md writes it for all evaluation sets, measures, methods and faults of a teacher."""
+    if key.startswith("side/"):
+        return re.sub(r"^side/\w+/", "side/<method>/", key)
     if key.startswith("teacher/errors/"):
         return "teacher/errors/<fault>"
     if not key.startswith("eval/"):
@@ -78,8 +80,11 @@ def _generic(key: str) -> str:
     return re.sub(r"pass_at_\d+$", "pass_at_<n>", re.sub(r"diversity/\w+$", "diversity/<measure>", key))
 
 
-def test_every_metric_is_documented_and_every_documented_metric_is_written(rich_run: Path, served_run: Path) -> None:
-    assert written_metrics(rich_run) | written_metrics(served_run) == set(documented_metrics())
+def test_every_metric_is_documented_and_every_documented_metric_is_written(
+    rich_run: Path, served_run: Path, imitating_run: Path
+) -> None:
+    written = set().union(*map(written_metrics, (rich_run, served_run, imitating_run)))
+    assert written == set(documented_metrics())
 
 
 def test_every_fault_of_a_teacher_is_documented() -> None:

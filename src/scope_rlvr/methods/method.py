@@ -8,6 +8,7 @@ to remember between steps lies in ``Toolbox.memory``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, PlainValidator, SerializeAsAny, model_validator
@@ -281,6 +282,15 @@ class Method(Described):
             return part.loss(tokens, clip)
         return clipped_policy_loss(tokens.logp_BT, tokens.old_logp_BT, tokens.advantage_BT, clip)
 
+    def side_updates(self, groups: Sequence[Group], tools: Toolbox) -> list[SideUpdate]:
+        """Updates of their own, made after the step's in this order; called once credit is given."""
+        return []
+
+    @property
+    def has_side_updates(self) -> bool:
+        """Whether the method may ask for updates beside the step's."""
+        return type(self).side_updates is not Method.side_updates
+
     def term_weights(self, figures: Mapping[str, float], tools: Toolbox) -> dict[str, float]:
         """The weight of each extra term in this step, by the term's kind."""
         return {part.kind: part.weight_after(figures, tools) for part in self.parts_of(Term)}
@@ -289,6 +299,21 @@ class Method(Described):
         """Hear the results of a step, once credit is given."""
         for part in self.all_parts:
             part.learn(groups, tools)
+
+
+@dataclass(frozen=True)
+class SideUpdate:
+    """An update beside the step's: rollouts that another method trains on, by an optimiser of its own.
+
+    ``groups`` have members, which get ``method``'s credit and token loss. What ``method`` does not fix of the objective is as
+    in the step, but for the KL penalty, which there is none of. The optimiser is an AdamW with the run's settings, whose
+    learning rate is always ``rate`` times the run's; all side updates by one method share it. Gradients are clipped as in
+    the step. Where no token has weight, there is no update.
+    """
+
+    method: Method
+    groups: tuple[Group, ...]
+    rate: float = 1.0
 
 
 AnyMethod = Annotated[SerializeAsAny[Method], PlainValidator(method_of)]

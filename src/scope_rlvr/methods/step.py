@@ -11,7 +11,7 @@ any :class:`Learner`; an engine that its own framework calls back in the middle 
       │ read       models read the rollouts once: log-probabilities, entropies, hidden states
       │ prepare    parts leave extras on members and say what verdicts pay
       ▼
-    groups ── credit ──▶ streams, token by token ── loss ──▶ update
+    groups ── credit ──▶ streams, token by token ── loss ──▶ update ──▶ side updates, where the method asks for any
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Protocol
 from scope_rlvr.core.groups import Group, Streams
 from scope_rlvr.core.toolbox import TeacherLog, Toolbox
 from scope_rlvr.formulas.advantages import Normalisation
-from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.method import Method, SideUpdate
 from scope_rlvr.methods.metrics import why_no_gradient
 from scope_rlvr.methods.reading import read
 
@@ -34,6 +34,7 @@ class StepResult:
 
     ``step`` is the optimiser step it begins with, from 1; ``batch`` tells apart several of one step. ``rewards_PG`` is
     ``None`` where a verdict is unknown; ``no_gradient_because`` says why nothing can be learned, ``None`` where something can.
+    ``side_updates`` are made once the step's own are.
     """
 
     step: int
@@ -43,6 +44,24 @@ class StepResult:
     streams_PG: tuple[tuple[Streams, ...], ...]
     no_gradient_because: str | None
     teacher_log: TeacherLog = field(default_factory=TeacherLog)
+    side_updates: tuple[SideUpdate, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        batch: int,
+        groups: Sequence[Group],
+        rewards_PG: Sequence[Sequence[float | None]],
+        streams_PG: Sequence[tuple[Streams, ...]],
+        side_updates: Sequence[SideUpdate],
+        tools: Toolbox,
+    ) -> StepResult:
+        """What the step that these tools served came to."""
+        learns_aside = any(group.members for update in side_updates for group in update.groups)
+        because = None if learns_aside else why_no_gradient(groups, streams_PG)
+        rewards = tuple(map(tuple, rewards_PG))
+        log, sides = tools.teacher_log, tuple(side_updates)
+        return cls(tools.step, batch, tuple(groups), rewards, tuple(streams_PG), because, log, sides)
 
 
 class Learner(Protocol):
@@ -52,6 +71,10 @@ class Learner(Protocol):
         self, groups: Sequence[Group], streams_PG: Sequence[Sequence[Streams]], term_weights: Mapping[str, float]
     ) -> dict[str, float]:
         """One optimiser step, or several on disjoint parts, on the loss of :mod:`scope_rlvr.methods.loss`; figures of it."""
+        ...
+
+    def update_aside(self, update: SideUpdate) -> dict[str, float]:
+        """One step of the side update's own optimiser; figures of it."""
         ...
 
 
@@ -95,7 +118,8 @@ def training_step(
     groups = make_groups(method, offered, num_rollouts, tools)
     rewards_PG = tuple(tuple(member.verdict.pay for member in group.members) for group in groups)
     streams_PG = give_credit(method, groups, rewards_PG, normalisation, tools)
+    side_updates = method.side_updates(groups, tools)
     figures = learner.update(groups, streams_PG, method.term_weights(tools.figures, tools))
-    because = why_no_gradient(groups, streams_PG)
-    result = StepResult(tools.step, 0, tuple(groups), rewards_PG, tuple(streams_PG), because, tools.teacher_log)
-    return result, figures
+    for update in side_updates:
+        figures |= learner.update_aside(update)
+    return StepResult.of(0, groups, rewards_PG, streams_PG, side_updates, tools), figures

@@ -30,6 +30,7 @@ _OURS = (
     "salvage/",
     "sampler/",
     "seconds/",
+    "side/",
     "teacher/",
     "tokens/",
     "verdicts/",

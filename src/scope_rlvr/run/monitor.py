@@ -67,10 +67,13 @@ class TrainingMonitor(TrainerCallback):
         self.pending = result
         for line in self.teacher_failures.record(result.step, result.teacher_log):
             self.display.note(line)
+        # What is trained on beside the step has its verdicts for rewards.
+        aside = [group for update in result.side_updates for group in update.groups]
+        rewards_PG = [*result.rewards_PG, *([member.verdict.pay for member in group.members] for group in aside)]
         with self.processes.as_one("writing rollouts"):
             self.folder.append(
                 self.folder.rollouts,
-                group_records(result.step, result.groups, result.rewards_PG, self.components.codec),
+                group_records(result.step, [*result.groups, *aside], rewards_PG, self.components.codec),
             )
 
     def on_log(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,8 +11,12 @@ import torch
 from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Problem
-from scope_rlvr.formulas.losses import Clip, Tokens
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.losses import Aggregation, Clip, Tokens
 from scope_rlvr.methods import Method, ReLift, Sft, SftThenGrpo
+from scope_rlvr.methods.loss import Objective
+from scope_rlvr.methods.method import SideUpdate
+from scope_rlvr.teachers.recorded import RecordedTeacher
 from tests.doubles import ScriptedPolicy, ScriptedTeacher, credited, plain, toolbox
 
 TRACE = "so\n\nanswer 7|"
@@ -64,38 +69,61 @@ def test_sft_then_grpo_credits_rollouts_as_grpo_does():
     assert [s.advantage_T[0] for s in streams] == [0.5, -0.5]
 
 
-def test_relift_imitates_what_nobody_solved_as_soon_as_it_fills_a_step():
-    policy = ScriptedPolicy(["a|", "b|", "answer 7|", "c|", "d|", "e|", "answer 7|", "f|"])
+def aside(method: ReLift, groups: list[Group], tools: Toolbox) -> list[SideUpdate]:
+    return method.side_updates(stepped(method, groups, tools), tools)
+
+
+def test_relift_imitates_what_nobody_solved_beside_the_step_as_soon_as_it_is_as_much_as_a_step():
+    policy = ScriptedPolicy(["a|", "b|", "answer 7|", "c|", "d|", "e|", "f|", "g|", "answer 7|", "h|", "i|", "j|"])
     tools = toolbox(policy=policy, teacher=ScriptedTeacher([TRACE]))
-    method = ReLift()
-    first = stepped(method, problems("a", "b"), tools)
-    assert [g.group_class.value for g in first] == ["all wrong", "mixed"]
-    second = stepped(method, problems("c", "d"), tools)
-    assert [len(g.members) for g in second] == [2, 2]
+    method = ReLift(sft_rate=2.0)
+    assert aside(method, problems("a", "b"), tools) == []
     # What a checkpoint keeps is all that the method remembers.
-    tools = toolbox(policy=policy, teacher=tools.teacher, memory=json.loads(json.dumps(tools.memory)))
-    third = stepped(method, problems("e", "f"), tools)
-    assert [g.problem.id for g in third] == ["a", "c"]
-    assert [g.prompt_ids for g in third] == [(1, ord("a")), (1, ord("c"))]
-    assert [[m.role for m in g.members] for g in third] == [[Role.GUIDED]] * 2
-    assert [set(s.advantage_T) for streams_G in credited(method, third) for s in streams_G] == [{0.125}] * 2
+    tools = replace(tools, memory=json.loads(json.dumps(tools.memory)))
+    (update,) = aside(method, problems("c", "d"), tools)
+    # Of a, c and d the newest two, in the order of their step.
+    assert [g.problem.id for g in update.groups] == ["c", "d"]
+    assert [g.prompt_ids for g in update.groups] == [(1, ord("c")), (1, ord("d"))]
+    assert [[(m.role, plain(m.rollout)) for m in g.members] for g in update.groups] == [[(Role.GUIDED, TRACE)]] * 2
+    assert update.rate == 2.0
+    (update,) = aside(method, problems("e", "f"), tools)
+    assert [g.problem.id for g in update.groups] == ["f", "a"]
     assert tools.memory == {"hardest": []}
-    assert policy.num_calls == 2
+    assert policy.num_calls == 3
+
+
+def test_relift_weighs_all_tokens_of_all_traces_alike():
+    tools = toolbox(policy=ScriptedPolicy(["a|"]), teacher=ScriptedTeacher([TRACE]))
+    (update,) = aside(ReLift(), problems("a", "b"), tools)
+    for streams_G in credited(update.method, list(update.groups)):
+        assert [(set(s.advantage_T), set(s.weight_T)) for s in streams_G] == [({1.0}, {1.0})]
+    run = Objective(100, Normalisation.GROUP_STD, Aggregation.SEQUENCE_MEAN, kl=0.5)
+    assert run.of(ReLift()).of(update.method).aggregation is Aggregation.TOKEN_MEAN
+    assert run.of(ReLift()).of(update.method).entropy == 0.001
+    assert run.of(ReLift()) == Objective(100, Normalisation.NONE, Aggregation.MAX_LENGTH, kl=0.0, entropy=0.001)
+
+
+def test_the_steps_own_credit_is_that_of_grpo_without_division():
+    groups = stepped(ReLift(), problems("a"), toolbox(policy=ScriptedPolicy(["answer 7|", "b|"])))
+    assert [s.advantage_T[0] for s in credited(ReLift(), groups)[0]] == [0.5, -0.5]
 
 
 def test_relift_remembers_all_of_a_problem():
-    solved = Problem("a", "Qa", "7", "here", 3, solution="3 + 4 = 7", context=(("system", "Be brief."), ("user", "")))
-    tools = toolbox(policy=ScriptedPolicy(["a|"]))
-    stepped(ReLift(), [Group(solved, (), prompt_ids=(1, 5))], tools)
-    later = toolbox(policy=ScriptedPolicy(["b|"]), memory=json.loads(json.dumps(tools.memory)))
-    (group,) = ReLift().sample(problems("b"), 2, later)
-    assert group == Group(solved, (), prompt_ids=(1, 5))
+    solution = "so\n\nanswer 7"
+    unsolved = Problem("a", "Qa", "7", "here", 3, solution, context=(("system", "Be brief."), ("user", "")))
+    policy = ScriptedPolicy(["a|", "b|", "answer 7|", "c|", "d|", "e|", "answer 7|", "f|"])
+    tools = toolbox(policy=policy, teacher=RecordedTeacher())
+    assert aside(ReLift(), [Group(unsolved, (), prompt_ids=(1, 5)), *problems("z")], tools) == []
+    (update,) = aside(ReLift(), problems("b", "c"), replace(tools, memory=json.loads(json.dumps(tools.memory))))
+    recalled = update.groups[1]
+    assert recalled.problem == unsolved
+    assert plain(recalled.members[0].rollout) == f"{solution}|"
 
 
 def test_relift_does_not_remember_what_the_teacher_cannot_solve_for_ever():
     tools = toolbox(policy=ScriptedPolicy(["a|"]), teacher=ScriptedTeacher(["answer 1|"]))
-    stepped(ReLift(), problems("a"), tools)
-    assert [len(g.members) for g in stepped(ReLift(), problems("b"), tools)] == [0]
+    (update,) = aside(ReLift(), problems("a"), tools)
+    assert [g.members for g in update.groups] == [()]
     assert tools.memory == {"hardest": []}
 
 

@@ -100,6 +100,12 @@ def refuse_unsupported_model(trainer: Any) -> None:
             f"DeepSpeed updates the weights before method {trainer.method.title} could set its learning rate or begin a stage; "
             "take another method, or start the processes without DeepSpeed"
         )
+    if trainer.method.has_side_updates and (deepspeed is not None or trainer.args.fp16):
+        raise UnsupportedOption(
+            f"the updates that method {trainer.method.title} makes beside the step's can be made neither with DeepSpeed, which "
+            "knows one optimiser, nor with fp16, whose scaled gradients they would not see; take bf16 without DeepSpeed, or "
+            "another method"
+        )
     if trainer.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3):
         raise UnsupportedOption(
             "parameters sharded over processes (FSDP, ZeRO-3) cannot sample rollouts here; use data parallelism"

@@ -41,10 +41,11 @@ from scope_rlvr.engines.trl.options import (
 )
 from scope_rlvr.engines.trl.problems import Pool, data_of, problems_of_data, require_eval_problems, with_index
 from scope_rlvr.engines.trl.rollouts import RolloutBatch, RolloutMaker
+from scope_rlvr.engines.trl.side_update import SideUpdates
 from scope_rlvr.formulas.readings import Entropy, LogProb
-from scope_rlvr.methods.loss import batch_loss, loss_reducers, stream_tensors, tokens_of
-from scope_rlvr.methods.method import Method
-from scope_rlvr.methods.metrics import Tally, batch_tally, why_no_gradient
+from scope_rlvr.methods.loss import Objective, batch_loss, loss_reducers, stream_tensors, tokens_of
+from scope_rlvr.methods.method import Method, SideUpdate
+from scope_rlvr.methods.metrics import Tally, batch_tally
 from scope_rlvr.methods.step import StepResult, give_credit
 from scope_rlvr.models.local import TokenizerCodec
 from scope_rlvr.models.reading import read_last
@@ -129,7 +130,7 @@ class ScopeTrainer(GRPOTrainer):
             processing_class=processing_class,
             rollout_func=lambda prompts, _: self._rollouts(prompts),
             # Before the caller's, who may take a checkpoint for whole as soon as they hear of it.
-            callbacks=[self.method_state, *(kwargs.pop("callbacks", None) or ())],
+            callbacks=[self.method_state, self.side_updates, *(kwargs.pop("callbacks", None) or ())],
             **kwargs,
         )
         # TRL would correct the teacher's tokens, too, which nobody sampled; the loss corrects the others.
@@ -147,6 +148,7 @@ class ScopeTrainer(GRPOTrainer):
         self.last_figures: dict[str, float] = {}
         self.rollouts = RolloutMaker(self)
         self.method_state = MethodState(self)
+        self.side_updates = SideUpdates(self)
         self.pool = None if self.problems is None else Pool(self.problems, self.rollouts.begin)
         self._inputs: list[dict[str, Any]] = []
         self._batch: RolloutBatch | None = None
@@ -204,7 +206,9 @@ class ScopeTrainer(GRPOTrainer):
         if self.model.training:
             streams_PG = give_credit(self.method, batch.groups, rewards_PG, normalisation, batch.tools)
             self._term_weights = self.method.term_weights(self.last_figures, batch.tools)
-            self._report(batch, rewards_PG, streams_PG)
+            side_updates = self.method.side_updates(batch.groups, batch.tools)
+            self.side_updates.waiting += side_updates
+            self._report(batch, rewards_PG, streams_PG, side_updates)
         else:
             streams_PG = self.method.credit(batch.groups, rewards_PG, normalisation)
         names = dict.fromkeys(name for streams_G in streams_PG for s in streams_G for name in s.extras)
@@ -226,20 +230,21 @@ class ScopeTrainer(GRPOTrainer):
         batch: RolloutBatch,
         rewards_PG: Sequence[tuple[float | None, ...]],
         streams_PG: Sequence[tuple[Streams, ...]],
+        side_updates: Sequence[SideUpdate],
     ) -> None:
         if self.processes.is_main:
             self._tally += batch_tally(batch.groups, streams_PG, batch.tools)
-        because, step, log = why_no_gradient(batch.groups, streams_PG), batch.tools.step, batch.tools.teacher_log
+        number = self.rollouts.batch_number()
+        result = StepResult.of(number, batch.groups, rewards_PG, streams_PG, side_updates, batch.tools)
         if self.on_groups is not None:
-            number = self.rollouts.batch_number()
-            self.on_groups(StepResult(step, number, batch.groups, tuple(rewards_PG), tuple(streams_PG), because, log))
+            self.on_groups(result)
             return
         if not self.processes.is_main:
             return
-        if because is not None:
-            _logger.warning("no gradient in step %d: %s", step, because)
-        for fault, message in log.messages.items():
-            _logger.warning("the teacher failed in step %d (%s): %s", step, fault, message)
+        if result.no_gradient_because is not None:
+            _logger.warning("no gradient in step %d: %s", result.step, result.no_gradient_because)
+        for fault, message in result.teacher_log.messages.items():
+            _logger.warning("the teacher failed in step %d (%s): %s", result.step, fault, message)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """TRL's evaluation: the policy unaided, with the same draws each time at the same step."""
@@ -249,7 +254,7 @@ class ScopeTrainer(GRPOTrainer):
     # --- loss -----------------------------------------------------------------------------------------------------
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
-        kept = self._policy_reading(model, inputs)
+        kept = self._policy_reading(model, inputs, self.method, self.objective)
         tokens = tokens_of(kept, inputs, inputs.get("old_per_token_logps"))
         found = batch_loss(
             self.method,
@@ -267,11 +272,13 @@ class ScopeTrainer(GRPOTrainer):
         self._refuse_non_finite(found.loss)
         return found.loss
 
-    def _policy_reading(self, model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the loss wants to know of every response token, at the sampling temperature."""
+    def _policy_reading(
+        self, model: Any, inputs: dict[str, Tensor], method: Method, objective: Objective
+    ) -> dict[str, Tensor]:
+        """What the method's loss wants to know of every response token, at the sampling temperature."""
         input_ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
         attention_mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
-        reducers, num_tokens = loss_reducers(self.method, self.objective), inputs["completion_ids"].size(1)
+        reducers, num_tokens = loss_reducers(method, objective), inputs["completion_ids"].size(1)
         with self.accelerator.autocast():
             return read_last(model, input_ids, attention_mask, num_tokens, reducers, self.temperature)
 
