@@ -87,6 +87,8 @@ class FaultyServer:
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     num_faults: int = 0
+    num_tokens: int = 0
+    """Tokens of the right replies, as their ``usage`` counts them."""
     num_poured: int = 0
     """Bytes of endless bodies that were sent."""
 
@@ -228,7 +230,9 @@ class FaultyServer:
                     elif body["model"] != MODEL:
                         self.send(404, json.dumps({"error": {"message": f"no model {body['model']}"}}).encode())
                     else:
-                        self.send(200, json.dumps(server.reply_to(body)).encode())
+                        reply = server.reply_to(body)
+                        server.num_tokens += sum(reply["usage"].values())
+                        self.send(200, json.dumps(reply).encode())
                 except OSError:
                     self.close_connection = True
 

@@ -44,6 +44,7 @@ SECTIONS = {
     "optimizer": "AdamW and its learning rate.",
     "scorer": "The process reward model that scores steps and finds the first wrong one. Only methods that ask for step scores use it.",
     "teacher": "Who writes corrections and whole solutions. Only methods with a teacher use it. `docs/teachers.md` describes every kind.",
+    "judge": "A model that grades, ranks or compares responses. Only methods with a judge use it. `docs/teachers.md` describes both kinds.",
     "verifier": "What reads the final answer and compares it with the reference. It alone pays reward. `docs/grading.md` describes every kind.",
     "evaluation": "What is measured on held-out problems before and after training, and during it if wanted. Always unaided.",
     "logging": "Where figures go besides the run folder.",

@@ -102,6 +102,21 @@ def served_by(server: FaultyServer, *overrides: str) -> list[str]:
     ]
 
 
+SCORES = 'method={name="grpo", parts=["tests.helper_parts:TeacherLikelihood"]}'
+"""GRPO with a part of a user's own that has the teacher score the policy's tokens."""
+
+
+@pytest.fixture(scope="session")
+def scored_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose teacher is a server that scores the policy's tokens and sometimes fails."""
+    folder = tmp_path_factory.mktemp("runs") / "scored"
+    with FaultyServer("500", rate=0.3, num_spared=1) as server:
+        own = served_by(server, SCORES, "teacher.interface=completions", "teacher.interface.token_ids=true")
+        ended = run_scope("train", "--out", folder, "--steps", "2", *settings(*own))
+    assert ended.code == 0, ended.err
+    return folder
+
+
 @pytest.fixture(scope="session")
 def served_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run whose teacher is a server that sometimes fails."""

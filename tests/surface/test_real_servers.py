@@ -22,8 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
+from scope_rlvr.core.ports import Fault, JudgeRequest, ScoreRequest
+from scope_rlvr.core.prompts import PromptFormat, PromptSection
 from scope_rlvr.embedded import model_path
+from scope_rlvr.models.local import TokenizerCodec
+from scope_rlvr.problems.reduction import make_problem
+from scope_rlvr.servers.client import Client
+from scope_rlvr.servers.settings import NO_CACHE, ServerSettings
+from scope_rlvr.teachers.judge_server import ServerJudge
+from scope_rlvr.teachers.local import LocalTeacher
+from scope_rlvr.teachers.server import ServerTeacher
+from scope_rlvr.teachers.settings import Completions, JudgeChat
 from tests.surface.conftest import run_scope, settings
 
 VLLM = os.environ.get("SCOPE_VLLM", "")
@@ -180,3 +191,46 @@ def test_vllm_is_asked_for_its_names(vllm_server: str, teacher_folder: Path, tmp
     ended = run_scope("train", "--out", tmp_path / "run", *settings(*served(vllm_server, teacher_folder, *wrong)))
     assert ended.code == 2
     assert f"served there: {teacher_folder}" in ended.err
+
+
+@has_vllm
+@pytest.mark.parametrize(
+    "shape",
+    [{}, {"extra": {"prompt_logprobs": 3}, "leave_out": ("echo", "logprobs")}],
+    ids=["echo", "prompt_logprobs"],
+)
+def test_vllm_scores_tokens_as_the_same_model_does_here(
+    shape: dict[str, Any], vllm_server: str, teacher_folder: Path
+) -> None:
+    codec = TokenizerCodec(
+        AutoTokenizer.from_pretrained(teacher_folder), prompt=PromptSection(format=PromptFormat.PLAIN)
+    )
+    problem = make_problem([0, 3, 5, 7])
+    requests = [
+        ScoreRequest(problem, codec.encode_prompt(problem.prompt), (*codec.encode(text), codec.end_id), text, top_k=k)
+        for text in ("0 + 3 = 3 : 3 5 7\n\n", "0 + 3 = 5 : 3 5 7\n\nanswer 2")
+        for k in (0, 3)
+    ]
+    patience = ServerSettings(cache=NO_CACHE, request_seconds=120)
+    interface = Completions(token_ids=True, **shape)
+    served = ServerTeacher(Client(vllm_server, patience), str(teacher_folder), codec, len(codec.tokenizer), interface)
+    served.check_scoring(problem)
+    local = LocalTeacher.load(teacher_folder, codec)
+    for there, here in zip(served.score(requests), local.score(requests), strict=True):
+        assert there.error is None
+        assert there.logprobs == pytest.approx(here.logprobs, abs=1e-3)
+        assert there.top_ids == here.top_ids
+
+
+@has_vllm
+def test_vllm_judges(vllm_server: str, teacher_folder: Path) -> None:
+    """A model of thirty-five words has no verdict to give: its reply is a failed one."""
+    judge = ServerJudge(
+        Client(vllm_server, ServerSettings(cache=NO_CACHE, request_seconds=120)),
+        str(teacher_folder),
+        JudgeChat(),
+        max_tokens=8,
+    )
+    (reply,) = judge.judge([JudgeRequest(make_problem([1, 2]), ("1 + 2 = 3 : 3",), "Is it right?")], seed=0)
+    assert reply.scores is None
+    assert reply.fault in (Fault.MALFORMED, Fault.EMPTY, Fault.REFUSED)

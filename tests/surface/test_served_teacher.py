@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faulty_server import MODEL, FaultyServer
-from tests.surface.conftest import served_by, settings
+from tests.faulty_server import MODEL, FaultyServer, solve
+from tests.surface.conftest import SCORES, served_by, settings
 
 KEY = "sk-canary-51ac"
 
@@ -178,6 +181,143 @@ def test_the_budget_is_kept_over_an_interruption(tmp_path: Path, scope: Callable
     after = json.loads((run / "summary.json").read_text())["teacher"]
     assert 0 < before["reply_tokens"] < after["reply_tokens"]
     assert after["prompt_tokens"] + after["reply_tokens"] <= 4000
+
+
+def kill_after(num_requests: int, server: FaultyServer, *arguments: str | Path) -> None:
+    """Start ``scope`` in a process of its own and kill it while its requests are under way."""
+    command = [sys.executable, "-m", "scope_rlvr", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wanted, deadline = server.num_requests + num_requests, time.monotonic() + 240
+    try:
+        while server.num_requests < wanted:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "it does not get going"
+            time.sleep(0.002)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_budget_is_kept_over_kills(tmp_path: Path, scope: Callable[..., Any]) -> None:
+    run = tmp_path / "run"
+
+    def slowly(before: str) -> str:
+        time.sleep(0.05)
+        return solve(before)
+
+    with FaultyServer(write=slowly) as server:
+        limits = ("teacher.server.max_tokens=1500", "run.checkpoint_every=1", "teacher.max_failure_share=1")
+        kill_after(6, server, "train", "--out", run, "--steps", "8", *settings(*served_by(server, *limits)))
+        for _ in range(2):
+            kill_after(3, server, "train", "--resume", run)
+        killed_at = server.num_tokens
+        ended = scope("train", "--resume", run)
+    assert ended.code == 0, ended.err
+    assert 0 < killed_at <= server.num_tokens <= 1500
+    kept = json.loads((run / "teacher-spending.json").read_text())
+    assert server.num_tokens <= kept["tokens"] <= 1500
+    assert (kept["tokens_under_way"], kept["schema"]) == (0, 1)
+
+
+def test_no_spending_is_kept_where_nothing_is_limited(served_run: Path) -> None:
+    assert not list(served_run.glob("*spending*"))
+
+
+# --- scores and verdicts ----------------------------------------------------------------------------------------------
+
+
+def test_scored_tokens_are_counted_apart_from_written_ones(scored_run: Path) -> None:
+    summary = json.loads((scored_run / "summary.json").read_text())
+    scored = lines(scored_run)[-1]["tokens/scored"]
+    assert summary["tokens"]["scored"] == scored > 0
+    assert summary["tokens"]["teacher"] == 0
+    assert 0 < summary["teacher"]["errors"] < summary["teacher"]["asked"] == 2 * 8
+    assert summary["teacher"]["prompt_tokens"] > scored
+    # A rollout that could not be scored is paid by the verifier alone.
+    rewards = [record["reward"] for record in map(json.loads, (scored_run / "rollouts.jsonl").read_text().splitlines())]
+    assert any(0 < reward % 1 < 0.1 for reward in rewards)
+    assert any(reward in (0, 1) for reward in rewards)
+
+
+def test_a_local_teacher_scores_in_a_run(tmp_path: Path, scope: Callable[..., Any]) -> None:
+    ended = scope("train", "--out", tmp_path / "run", "--steps", "2", *settings(SCORES))
+    assert ended.code == 0, ended.err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["tokens"]["scored"] > 0
+    assert summary["teacher"]["errors"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (("teacher.model=exact",), "ExactTeacher cannot score tokens"),
+        (("teacher.model=exact", "teacher.noise=0.5"), "ExactTeacher cannot score tokens"),
+    ],
+)
+def test_a_teacher_that_cannot_score_is_refused_before_anything_is_written(
+    changes: tuple[str, ...], told: str, tmp_path: Path, scope: Callable[..., Any]
+) -> None:
+    ended = scope("train", "--out", tmp_path / "run", *settings(SCORES, *changes))
+    assert ended.code == 2
+    assert told in ended.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_server_that_cannot_score_is_refused_before_anything_is_written(
+    tmp_path: Path, scope: Callable[..., Any]
+) -> None:
+    ids = ("teacher.interface=completions", "teacher.interface.token_ids=true")
+    for server, own, told in (
+        (FaultyServer(), (), "is asked by text"),
+        (FaultyServer(), ("teacher.interface=chat",), "is asked by text"),
+        (FaultyServer(scores_as="not at all"), ids, "does not score tokens as it should"),
+    ):
+        with server:
+            ended = scope("train", "--out", tmp_path / "run", *settings(*served_by(server, SCORES, *own)))
+        assert ended.code == 2
+        assert told in ended.err
+        assert not (tmp_path / "run").exists()
+
+
+JUDGED = 'method={name="grpo", parts=["tests.helper_parts:JudgedStyle"]}'
+
+
+def judged_by(server: FaultyServer, *own: str) -> list[str]:
+    return settings(JUDGED, f"judge.model={server.url}", f"judge.name={MODEL}", "judge.server.cache=none", *own)
+
+
+def test_a_served_judge_pays_in_a_run(tmp_path: Path, scope: Callable[..., Any]) -> None:
+    run = tmp_path / "run"
+    with FaultyServer(say=lambda asked: f"Not bad.\nVerdict: {len(asked) % 10}") as server:
+        own = ("judge.server.max_tokens=1000000",)
+        ended = scope("train", "--out", run, "--steps", "2", *judged_by(server, *own))
+        assert ended.code == 0, ended.err
+        assert server.num_requests > 2 * 8 / 2
+    rewards = [json.loads(line)["reward"] for line in (run / "rollouts.jsonl").read_text().splitlines()]
+    assert any(0 < reward % 1 <= 0.1 for reward in rewards)
+    assert json.loads((run / "judge-spending.json").read_text())["tokens"] > 0
+
+
+def test_a_judge_that_gives_no_verdict_is_refused_before_anything_is_written(
+    tmp_path: Path, scope: Callable[..., Any]
+) -> None:
+    with FaultyServer(say=lambda asked: "Very nice!") as server:
+        ended = scope("train", "--out", tmp_path / "run", *judged_by(server))
+    assert ended.code == 2
+    assert "does not judge as it should" in ended.err
+    for own, told in (((), "needs a judge and judge.model is 'none'"), (("judge.model=policy",), "cannot judge")):
+        ended = scope("train", "--out", tmp_path / "run", *settings(JUDGED, *own))
+        assert ended.code == 2
+        assert told in ended.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_check_tries_scores_and_verdicts(scope: Callable[..., Any]) -> None:
+    ended = scope("check", *settings(SCORES))
+    assert "embedded:teacher scored" in " ".join(ended.out.split())
+    with FaultyServer(say=lambda asked: "Verdict: 5") as server:
+        ended = scope("check", *judged_by(server))
+    assert "gives verdicts that can be read" in " ".join(ended.out.split())
 
 
 def test_the_exact_solver_as_the_teacher(tmp_path: Path, scope: Callable[..., Any]) -> None:

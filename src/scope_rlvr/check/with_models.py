@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from scope_rlvr.check.longest_step import OutOfMemory, run_longest_step
 from scope_rlvr.check.memory import GIB
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.findings import Finding, error, is_passed, ok, warning
-from scope_rlvr.core.ports import StepScorer, Teacher, TeacherRequest
+from scope_rlvr.core.ports import ScoreRequest, StepScorer, Teacher, TeacherRequest, TokenScorer
 from scope_rlvr.core.types import Problem
 from scope_rlvr.grading.settings import BOX_REMEDY, NO_BOX, asks_for_no_box
+from scope_rlvr.methods.parts.base import Need
 from scope_rlvr.models.local import LocalModel, TokenizerCodec, same_vocabulary
 from scope_rlvr.models.lora import num_parameters
-from scope_rlvr.run.components import load_policy, load_step_scorer, load_teacher
+from scope_rlvr.run.components import load_judge, load_policy, load_step_scorer, load_teacher
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.context import MeasuredPrompts, context_fits
 from scope_rlvr.run.data import RunData
@@ -98,9 +99,18 @@ def _helpers(config: RunConfig, loaded: _Loaded, problems: Sequence[Problem]) ->
     if config.method.needs_teacher:
         try:
             loaded.teacher = load_teacher(config, loaded.policy, problems)
-            yield _teacher(config, loaded, problems[0])
+            if Need.TEACHER in config.method.needs:
+                yield _teacher(config, loaded, problems[0])
+            if Need.TEACHER_SCORES in config.method.needs:
+                yield _scoring_teacher(config, loaded, problems[0])
         except UserError as found:
             yield error("teacher", str(found))
+    if Need.JUDGE in config.method.needs:
+        try:
+            load_judge(config, loaded.policy)
+            yield ok("judge", f"{config.judge.title} is there and gives verdicts that can be read")
+        except UserError as found:
+            yield error("judge", str(found))
 
 
 def _teacher(config: RunConfig, loaded: _Loaded, problem: Problem) -> Finding:
@@ -121,6 +131,20 @@ def _teacher(config: RunConfig, loaded: _Loaded, problem: Problem) -> Finding:
     if not text.strip():
         return warning("teacher", f"{config.teacher.model} wrote nothing", "look at teacher.prompt and its template")
     return ok("teacher", f"{config.teacher.model} was asked for a first step and wrote:\n{_abbreviated(text.strip())}")
+
+
+def _scoring_teacher(config: RunConfig, loaded: _Loaded, problem: Problem) -> Finding:
+    """The teacher's log-probabilities of a text, as training would ask for those of a rollout."""
+    codec = loaded.policy.codec
+    request = ScoreRequest(problem, codec.encode_prompt(problem.prompt), codec.encode(problem.prompt), problem.prompt)
+    (reply,) = cast(TokenScorer, loaded.teacher).score([request])
+    if reply.error is not None:
+        return error(
+            "teacher",
+            f"{config.teacher.model} was asked to score tokens and failed: {reply.error}",
+            "look at the section [teacher] and at what listens there",
+        )
+    return ok("teacher", f"{config.teacher.model} scored {reply.num_tokens} tokens")
 
 
 def _vocabularies(loaded: _Loaded) -> Iterator[Finding]:

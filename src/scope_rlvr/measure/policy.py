@@ -304,7 +304,7 @@ def prepare(plan: EvaluationPlan) -> Measurement:
     local = load_causal(plan.source, "MODEL", getattr(torch, plan.request.dtype), plan.config.prompt)
     require_reader(local.codec.tokenizer, plan.problems, f"the model {plan.request.model}")
     _require_fit(plan, local)
-    components = Components(local.model, local.codec, make_verifier(plan.config), None, None)
+    components = Components(local.model, local.codec, make_verifier(plan.config))
     evaluator = make_evaluator(plan.config, components)
     readers: list[SampleReader] = []
     own = {name for name in ("policy_entropy", "embedding") if name in plan.metrics}

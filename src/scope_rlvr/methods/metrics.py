@@ -65,10 +65,8 @@ def batch_tally(groups: Sequence[Group], streams_PG: Sequence[Sequence[Streams]]
     tally = group_tally(groups, streams_PG)
     for phase, seconds in tools.clock.seconds.items():
         tally.total(f"seconds/{phase}", seconds)
-    for writer in ("sampled", "continuation", "teacher"):
-        tally.total(f"tokens/{writer}", tools.tokens[writer])
-    if tools.tokens["scored"]:
-        tally.total("tokens/scored", tools.tokens["scored"])
+    for kind in ("sampled", "continuation", "teacher", "scored"):
+        tally.total(f"tokens/{kind}", tools.tokens[kind])
     for name, count in tools.teacher_log.counts.items():
         tally.total(name, count)
     return tally

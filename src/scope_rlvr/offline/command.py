@@ -105,7 +105,7 @@ class OfflineSalvage:
             seed=config.run.seed,
             steps=config.steps,
             step_scorer=load_step_scorer(config, problems, policy) if settings.uses_step_scorer else None,
-            teacher=load_teacher(config, policy, problems) if settings.uses_teacher else None,
+            teacher=load_teacher(config, policy, problems, self.journal.spending()) if settings.uses_teacher else None,
         )
 
     def run(self, advance: Callable[[int], None]) -> SalvageResult:

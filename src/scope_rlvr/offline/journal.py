@@ -11,6 +11,7 @@ from typing import Any
 from scope_rlvr import __version__
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.offline.plan import SalvagePlan
+from scope_rlvr.run.components import Spending
 from scope_rlvr.store.files import write_json
 from scope_rlvr.store.journal import append_records
 
@@ -33,14 +34,21 @@ class SalvageJournal:
             "verdicts": {},
             "is_finished": False,
         }
+        self._spent = self.out.with_name(f"{self.out.name}.spending.json")
         if plan.request.resume:
             self._resume()
+        else:
+            self._spent.unlink(missing_ok=True)
 
     def begin(self) -> None:
         """Cut off what an interruption left of an unfinished block."""
         self.out.touch()
         os.truncate(self.out, self.record["bytes"])
         self._save()
+
+    def spending(self) -> Spending:
+        """What the teacher has cost, in a file beside the output that outlives a kill."""
+        return Spending(record_of=lambda helper: self._spent)
 
     def _resume(self) -> None:
         """Go on from what is there; :class:`UserError` if it was made with anything else."""

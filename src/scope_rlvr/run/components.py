@@ -1,20 +1,22 @@
-"""From a configuration to live objects: models, scorer, teacher, verifier."""
+"""From a configuration to live objects: models, scorer, teacher, judge, verifier."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
 from transformers import PreTrainedModel
 
 from scope_rlvr.core.errors import UserError, first_line
-from scope_rlvr.core.ports import Sampling, StepScorer, Teacher, Verifier
+from scope_rlvr.core.ports import Judge, Sampling, StepScorer, Teacher, Verifier, scoring_refusal
 from scope_rlvr.core.processes import ONE_PROCESS, Processes
 from scope_rlvr.core.prompts import PromptSection
 from scope_rlvr.core.types import Problem
 from scope_rlvr.evaluation.evaluate import Evaluator
+from scope_rlvr.methods.parts.base import Need
 from scope_rlvr.models.loading import UNLOADABLE, device, inference_dtype, require_reader
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.models.lora import adapted_layers
@@ -26,6 +28,8 @@ from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.monte_carlo import ContinuationSetup
 from scope_rlvr.servers.client import Client
 from scope_rlvr.teachers.exact import ExactTeacher
+from scope_rlvr.teachers.judge_local import LocalJudge
+from scope_rlvr.teachers.judge_server import ServerJudge
 from scope_rlvr.teachers.local import LocalTeacher
 from scope_rlvr.teachers.noisy import NoisyTeacher
 from scope_rlvr.teachers.recorded import RecordedTeacher
@@ -42,23 +46,34 @@ class Components:
     policy: PreTrainedModel
     codec: TokenizerCodec
     verifier: Verifier
-    step_scorer: StepScorer | None
-    teacher: Teacher | None
+    step_scorer: StepScorer | None = None
+    teacher: Teacher | None = None
+    judge: Judge | None = None
 
 
-def load_components(
-    config: RunConfig, problems: Sequence[Problem], spent: Mapping[str, float] | None = None
-) -> Components:
+@dataclass(frozen=True)
+class Spending:
+    """What a run has spent on servers: ``totals`` of the part that is already done, by the names of the metrics, and the
+    files that keep it over a kill, for each helper (``None``: nothing is kept)."""
+
+    totals: Mapping[str, float] = field(default_factory=dict)
+    record_of: Callable[[str], Path | None] = lambda helper: None
+
+
+NOTHING_SPENT = Spending()
+
+
+def load_components(config: RunConfig, problems: Sequence[Problem], spending: Spending = NOTHING_SPENT) -> Components:
     """Load what the configuration names.
 
-    ``spent`` are the totals of the part of the run that is already done, by the names of the metrics. Raises
-    :class:`UserError` if a model cannot be used for these problems, or a server does not answer.
+    Raises :class:`UserError` if a model cannot be used for these problems, or a server does not answer.
     """
     verifier = make_verifier(config)
     policy = load_policy(config, problems)
-    teacher = load_teacher(config, policy, problems, spent) if config.method.needs_teacher else None
+    teacher = load_teacher(config, policy, problems, spending) if config.method.needs_teacher else None
     scorer = load_step_scorer(config, problems, policy) if config.method.needs_step_scorer else None
-    return Components(policy.model, policy.codec, verifier, scorer, teacher)
+    judge = load_judge(config, policy, spending) if Need.JUDGE in config.method.needs else None
+    return Components(policy.model, policy.codec, verifier, scorer, teacher, judge)
 
 
 def load_policy(config: RunConfig, problems: Sequence[Problem]) -> LocalModel:
@@ -135,23 +150,25 @@ def load_causal(name: str, key: str, dtype: Dtype, prompt: PromptSection | None 
 
 
 def load_teacher(
-    config: RunConfig, policy: LocalModel, problems: Sequence[Problem], spent: Mapping[str, float] | None = None
+    config: RunConfig, policy: LocalModel, problems: Sequence[Problem], spending: Spending = NOTHING_SPENT
 ) -> Teacher:
-    """The teacher; :class:`UserError` where it cannot be loaded or reached. ``spent`` as in :func:`load_components`."""
-    section, teacher = config.teacher, _plain_teacher(config, policy, problems, spent or {})
+    """The teacher; :class:`UserError` where it cannot be loaded or reached, or cannot do what the method needs."""
+    section, teacher = config.teacher, _plain_teacher(config, policy, problems, spending)
+    if Need.TEACHER_SCORES in config.method.needs and (refusal := scoring_refusal(teacher)) is not None:
+        raise UserError(
+            f"method {config.method.name!r} needs a teacher that scores tokens; teacher.model = {section.model!r}: {refusal}"
+        )
     return NoisyTeacher(teacher, section.noise, policy.codec, config.run.seed) if section.noise else teacher
 
 
-def _plain_teacher(
-    config: RunConfig, policy: LocalModel, problems: Sequence[Problem], spent: Mapping[str, float]
-) -> Teacher:
+def _plain_teacher(config: RunConfig, policy: LocalModel, problems: Sequence[Problem], spending: Spending) -> Teacher:
     section = config.teacher
     if section.model == EXACT:
         return ExactTeacher(family_of(config))
     if section.model == SOLUTIONS:
         return RecordedTeacher()
     if section.is_served:
-        return _server_teacher(config, policy, problems, spent)
+        return _server_teacher(config, policy, problems, spending)
     model = policy
     if section.model != THE_POLICY:
         model = load_causal(section.model, "teacher.model", inference_dtype(), config.prompt)
@@ -159,10 +176,8 @@ def _plain_teacher(
     return LocalTeacher(model, policy.codec, Sampling(temperature=section.temperature), section.prompt)
 
 
-def _server_teacher(
-    config: RunConfig, policy: LocalModel, problems: Sequence[Problem], spent: Mapping[str, float]
-) -> Teacher:
-    section = config.teacher
+def _server_teacher(config: RunConfig, policy: LocalModel, problems: Sequence[Problem], spending: Spending) -> Teacher:
+    section, spent, needs = config.teacher, spending.totals, config.method.needs
     assert section.name is not None, "the configuration asks for the name of a server's model"
     teacher = ServerTeacher(
         Client(
@@ -171,6 +186,7 @@ def _server_teacher(
             config.run.seed,
             tokens_spent=int(spent.get("teacher/prompt_tokens", 0) + spent.get("teacher/reply_tokens", 0)),
             money_spent=spent.get("teacher/money", 0.0),
+            spending=spending.record_of("teacher"),
         ),
         section.name,
         policy.codec,
@@ -179,8 +195,39 @@ def _server_teacher(
         temperature=section.temperature,
         prompt=_prompt_of_server(config, policy),
     )
-    teacher.check(problems[0])
+    if Need.TEACHER in needs or Need.TEACHER_SCORES not in needs:
+        teacher.check(problems[0])
+    if Need.TEACHER_SCORES in needs:
+        teacher.check_scoring(problems[0])
     return teacher
+
+
+def load_judge(config: RunConfig, policy: LocalModel, spending: Spending = NOTHING_SPENT) -> Judge:
+    """The judge; :class:`UserError` where it cannot be loaded or reached, or has no verdict to give."""
+    section = config.judge
+    if section.is_served:
+        assert section.name is not None, "the configuration asks for the name of a server's model"
+        client = Client(section.model, section.server, config.run.seed, spending=spending.record_of("judge"))
+        served = ServerJudge(
+            client,
+            section.name,
+            section.interface,
+            temperature=section.temperature,
+            max_tokens=section.max_tokens,
+            both_orders=section.both_orders,
+        )
+        served.check()
+        return served
+    if section.model == THE_POLICY:
+        codec = TokenizerCodec.of(policy.codec.tokenizer, policy.model, PromptSection())
+        model = LocalModel(policy.model, codec)
+    else:
+        # What the policy is shown around a problem is not for a judge; only the chat template is.
+        model = load_causal(section.model, "judge.model", inference_dtype(), PromptSection())
+    try:
+        return LocalJudge(model, both_orders=section.both_orders)
+    except ValueError as error:
+        raise UserError(f"judge.model = {section.model!r} cannot judge: {error}") from error
 
 
 def _prompt_of_server(config: RunConfig, policy: LocalModel) -> str:

@@ -17,6 +17,7 @@ from scope_rlvr.core.settings import Settings
 from scope_rlvr.core.steps import StepRule
 from scope_rlvr.grading.settings import AnyVerifier, PatternKind
 from scope_rlvr.methods import AnyMethod, Scope
+from scope_rlvr.methods.parts.base import Need
 from scope_rlvr.run.mistakes import described
 from scope_rlvr.run.sections import (
     EvaluationSection,
@@ -29,7 +30,7 @@ from scope_rlvr.run.sections import (
     SamplingSection,
 )
 from scope_rlvr.scorers.settings import NONE, ScorerSection
-from scope_rlvr.teachers.settings import TeacherSection
+from scope_rlvr.teachers.settings import JudgeSection, TeacherSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class RunConfig(Settings):
     optimizer: OptimizerSection = OptimizerSection()
     scorer: ScorerSection = ScorerSection()
     teacher: TeacherSection = TeacherSection()
+    judge: JudgeSection = JudgeSection()
     verifier: AnyVerifier = PatternKind()
     evaluation: EvaluationSection = EvaluationSection()
     logging: LoggingSection = LoggingSection()
@@ -67,6 +69,7 @@ class RunConfig(Settings):
         for is_needed, section, model in (
             (self.method.needs_teacher, "teacher", self.teacher.model),
             (self.method.needs_step_scorer, "scorer", self.scorer.model),
+            (Need.JUDGE in self.method.needs, "judge", self.judge.model),
         ):
             if is_needed and model == NONE:
                 instead = ", or set method.max_salvages = 0" if isinstance(self.method, Scope) else ""
@@ -96,8 +99,8 @@ class RunConfig(Settings):
 
     @property
     def model_names(self) -> list[str]:
-        """Policy, teacher and step scorer, as they are named."""
-        return [self.model.policy, self.teacher.model, self.scorer.model]
+        """Policy, teacher, step scorer and judge, as they are named."""
+        return [self.model.policy, self.teacher.model, self.scorer.model, self.judge.model]
 
     @property
     def rows_per_group(self) -> int:
@@ -139,6 +142,7 @@ class RunConfig(Settings):
             batches += f" / {self.objective.updates_per_batch} updates = {num_batches} batches"
         helpers = f", scorer {self.scorer.model}" if self.method.needs_step_scorer else ""
         helpers += f", teacher {self.teacher.title}" if self.method.needs_teacher else ""
+        helpers += f", judge {self.judge.title}" if Need.JUDGE in self.method.needs else ""
         return [
             f"method    {self.method.title}, policy {self.model.policy}{self._adapter()}{helpers}",
             f"problems  {source}; {batches} x {run.problems_per_step} problems x {run.rollouts_per_problem} rollouts = "

@@ -47,7 +47,7 @@ _TEACHER = (
     "reply_tokens",
     "money",
 )
-_TOKENS = ("sampled", "teacher", "continuation")
+_TOKENS = ("sampled", "teacher", "continuation", "scored")
 
 
 def step_metrics(logs: Mapping[str, float]) -> dict[str, float]:

@@ -16,6 +16,7 @@ START_SCHEMA = 1
 START_FILE = "start.json"
 
 CHANGEABLE = (
+    "judge.server.",
     "logging.report_to",
     "problems.folder",
     "run.checkpoint_every",
@@ -29,7 +30,7 @@ CHANGEABLE = (
 )
 """Keys that say where and how the work is done, not what is done: a run may go on with other values of them.
 
-The address of a served teacher is one more. ``run.steps`` is none: the schedule of the learning rate, and how many problems are
+The address of a served teacher is one more, and so is that of a judge. ``run.steps`` is none: the schedule of the learning rate, and how many problems are
 drawn and so their order, depend on it. Nor is ``run.num_threads``: another number rounds differently.
 """
 
@@ -133,6 +134,8 @@ def _flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
 def _may_change(key: str, begun: RunConfig, now: RunConfig) -> bool:
     if key == "teacher.model":
         return begun.teacher.is_served and now.teacher.is_served
+    if key == "judge.model":
+        return begun.judge.is_served and now.judge.is_served
     return any(key == known or (known.endswith(".") and key.startswith(known)) for known in CHANGEABLE)
 
 

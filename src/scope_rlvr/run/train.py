@@ -19,7 +19,7 @@ from scope_rlvr.engines.trl.trainer import NonFiniteLoss, ScopeTrainer
 from scope_rlvr.evaluation.evaluate import EvaluationSet
 from scope_rlvr.grading.settings import BOX_REMEDY, NO_BOX, asks_for_no_box
 from scope_rlvr.models.lora import merged
-from scope_rlvr.run.components import Components, load_components, make_evaluator
+from scope_rlvr.run.components import Components, Spending, load_components, make_evaluator
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.context import prompts_that_fit
 from scope_rlvr.run.data import RunData
@@ -47,7 +47,7 @@ def train(
     set_seed(config.run.seed)
     totals = Totals.at(resume_from)
     with processes.as_one("loading what the run needs"):
-        components = load_components(config, data.training.problems, totals)
+        components = load_components(config, data.training.problems, Spending(totals, folder.spending))
         training = prompts_that_fit(config, components.policy, components.codec, data).problems
     if len(training) < len(data.training.problems):
         display.note(

@@ -40,6 +40,7 @@ def make_trainer(
             verifier=components.verifier,
             step_scorer=components.step_scorer,
             teacher=components.teacher,
+            judge=components.judge,
             step_rule=config.steps,
             prompt=config.prompt,
             sampling_rows=config.sampling.batch_rows,

@@ -91,7 +91,7 @@ class Client:
     """Asks one server. It remembers between calls whether the server is up, and what it has cost.
 
     ``tokens_spent`` and ``money_spent`` are what an earlier part of the run has taken from the budget, as far as its
-    metrics know; ``spending`` is the file that the budget is kept in (see :class:`~scope_rlvr.servers.limits.Budget`).
+    metrics know; ``spending`` is the file that a limited budget is kept in (see :class:`~scope_rlvr.servers.limits.Budget`).
     Raises :class:`UserError` where the environment variable of the API key is not set.
     """
 
@@ -117,7 +117,7 @@ class Client:
             reply_price=settings.reply_price,
             num_tokens=tokens_spent,
             money=money_spent,
-            record=spending,
+            record=spending if settings.max_tokens or settings.max_money else None,
         )
         self._key = _read_key(settings.api_key_env)
 

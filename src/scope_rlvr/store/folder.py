@@ -23,6 +23,7 @@ from scope_rlvr.store.lock import LOCK_FILE
 CHECKPOINT_MARKER = "COMPLETE"
 _BEGINNING = ("config.toml", "environment.json", "start.json")
 """What is written before a run begins."""
+_SPENDING = "{}-spending.json"
 _PACKAGES = (
     "scope-rlvr",
     "torch",
@@ -79,7 +80,7 @@ class RunFolder:
 
     def discard_unused(self) -> None:
         """Take back what :meth:`create` wrote, as long as nothing else has been written."""
-        own = {self.path / name for name in (*_BEGINNING, LOCK_FILE)}
+        own = {self.path / name for name in (*_BEGINNING, LOCK_FILE)} | set(self.path.glob(_SPENDING.format("*")))
         if set(self.path.iterdir()) <= own:
             for file in own:
                 file.unlink(missing_ok=True)
@@ -88,6 +89,10 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    def spending(self, helper: str) -> Path | None:
+        """The file that says what a served teacher or judge has cost; ``None`` for who does not write here."""
+        return None if self.is_read_only else self.path / _SPENDING.format(helper)
 
     @property
     def model(self) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -193,7 +192,6 @@ class JudgeSection(Helper):
         True,
         description="compare responses a second time in the reverse order and take the mean, against position bias",
     )
-    server: ServerSettings = ServerSettings(cache=Path("runs/judge-cache"))
 
     @model_validator(mode="after")
     def _draws_nothing_in_this_process(self) -> Self:
