@@ -23,7 +23,7 @@ class TeacherLikelihood(Reward):
     changes: ClassVar[str] = "the reward"
     formula: ClassVar[str] = "`r + 0.1 exp(mean log pi_T)`"
 
-    kind: str = "teacher_likelihood"
+    kind: str = ""
 
     @property
     def readings(self) -> tuple[Reading, ...]:
@@ -42,7 +42,7 @@ class JudgedStyle(Reward):
     changes: ClassVar[str] = "the reward"
     formula: ClassVar[str] = "`r + 0.1 grade`"
 
-    kind: str = "judged_style"
+    kind: str = ""
 
     @property
     def needs(self) -> frozenset[Need]:
