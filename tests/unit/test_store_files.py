@@ -135,6 +135,10 @@ def test_digests_are_those_that_files_of_former_versions_hold(tmp_path: Path) ->
     assert file_digest(tmp_path / "one") == sha256_of_abc
     assert value_digest({"b": 1, "a": ["é"]}) == value_digest(json.loads('{"a": ["\\u00e9"], "b": 1}'))
     assert value_digest({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    body = {"model": "m", "prompt": "é\n", "max_tokens": 4, "temperature": 0.7}
+    question = {"url": "http://localhost:8000/v1/completions", "body": body}
+    # Replies that were paid for are found by this key.
+    assert value_digest(question) == "71cc387b7dde9f723a7a6031b2735bf12e1923e89d875a5d2791a1edbe97f5a2"
     assert files_digest([tmp_path / "one"]) == files_digest([tmp_path / "one"]) != files_digest([])
 
 
