@@ -115,6 +115,22 @@ def test_differences_name_keys_and_forgive_what_was_added_since() -> None:
     assert differences(before, now) == ["run.flat_steps_limit (there null, now 31)"]
 
 
+def test_what_a_method_fixes_today_is_compared_with_what_held():
+    now = load_config(overrides=["method.name=luffy"])
+    kept = now.model_dump(mode="json")
+    for name in ("kl", "entropy"):
+        del kept["method"][name]
+    kept["method"]["normalisation"] = None
+    assert differences(kept, now) == []
+    kept["objective"]["normalisation"] = "group_std"
+    assert differences(kept, now) == [
+        'method.normalisation (there "group_std", now "none")',
+        'objective.normalisation (there "group_std", now "none")',
+    ]
+    relift = load_config(overrides=["method.name=relift"])
+    assert "method.entropy (there 0.0, now 0.001)" in differences(kept | {"method": {"name": "relift"}}, relift)
+
+
 def test_a_folder_of_another_study_is_refused_by_arm_and_left_alone(tmp_path: Path) -> None:
     study, folder = make_study(tmp_path)
     folder.open_for(study)

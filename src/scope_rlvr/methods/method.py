@@ -46,6 +46,9 @@ _Part = TypeVar("_Part", bound=Part)
 
 _NEEDED_TO_READ = {ReadBy.REFERENCE: Need.REFERENCE, ReadBy.AVERAGE: Need.AVERAGE, ReadBy.TEACHER: Need.TEACHER_SCORES}
 
+FIXABLE = ("normalisation", "aggregation", "clip", "kl", "entropy")
+"""What of a run's objective a method may fix, by the names in both."""
+
 _ONE_OF_A_KIND = (Family.PROBLEM_SOURCE, Family.ESTIMATOR, Family.LOSS)
 """Families whose part takes the place of something, so that there can only be one."""
 
@@ -80,7 +83,7 @@ class Method(Described):
     @property
     def fixed(self) -> dict[str, Any]:
         """What the method fixes of the objective, by the names that it has there."""
-        values = {name: getattr(self, name) for name in ("normalisation", "aggregation", "clip", "kl", "entropy")}
+        values = {name: getattr(self, name) for name in FIXABLE}
         return {name: value for name, value in values.items() if value is not None}
 
     # --- parts ------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scope_rlvr.core.errors import UserError
+from scope_rlvr.methods.method import FIXABLE
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.store.files import write_text
 from scope_rlvr.store.folder import RunFolder
@@ -129,16 +130,26 @@ class StudyFolder:
 def differences(kept: dict[str, Any], config: RunConfig) -> list[str]:
     """The keys in which a kept configuration differs from a planned one, the seed aside.
 
-    A key that the kept one does not know was added since: it then had today's default.
+    A key that the kept one does not know was added since: it then had today's default. What the method fixes is compared by
+    what holds, whether the method says so or the objective.
     """
-    now, before = flat(config.model_dump(mode="json")), flat(kept)
-    default = flat(RunConfig(method=type(config.method)()).model_dump(mode="json"))
+    now, before = _as_it_holds(config.model_dump(mode="json")), _as_it_holds(kept)
+    default = _as_it_holds(RunConfig(method=type(config.method)()).model_dump(mode="json"))
     keys = sorted({*now, *(key for key in before if before[key] is not None)} - {"run.seed"})
     return [
         f"{key} (there {_short(before.get(key))}, now {_short(now.get(key))})"
         for key in keys
         if key in now and before.get(key, default.get(key)) != now[key]
     ]
+
+
+def _as_it_holds(values: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a configuration, with the objective's values where the method fixes none of its own."""
+    method, objective = dict(values.get("method", {})), values.get("objective", {})
+    for name in FIXABLE:
+        if method.get(name) is None and name in objective:
+            method[name] = objective[name]
+    return flat(values | {"method": method})
 
 
 def _short(value: Any) -> str:
