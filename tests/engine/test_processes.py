@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,9 @@ from scope_rlvr.store.lock import locked
 from tests.engine import in_two_processes as acts
 from tests.engine.in_two_processes import LOSSES, MUTATED, make_trainer
 from tests.engine.test_run import resumed
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 500
-"""Seconds after which a launch counts as hung, on a busy machine."""
 
 
 def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,7 +43,7 @@ def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=PATIENCE,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
@@ -317,16 +315,12 @@ def test_processes_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
         launcher = subprocess.Popen(command, cwd=ROOT, stdout=printed, stderr=printed)
     workers: list[psutil.Process] = []
     try:
-        deadline = time.monotonic() + PATIENCE
-        while not run.metrics.is_file() or not list(read_records(run.metrics)):
-            assert launcher.poll() is None, (tmp_path / "printed").read_text()
-            assert time.monotonic() < deadline, "the run does not get going"
-            time.sleep(0.1)
+        wait_until(lambda: run.metrics.is_file() and list(read_records(run.metrics)), "the run gets going", launcher)
         workers = psutil.Process(launcher.pid).children(recursive=True)
         assert len(workers) >= 2
         launcher.kill()
         launcher.wait()
-        _, left = psutil.wait_procs(workers, timeout=60)
+        _, left = psutil.wait_procs(workers, timeout=PATIENCE_SECONDS)
         assert left == []
     finally:
         for process in (launcher, *(worker for worker in workers if worker.is_running())):
@@ -356,7 +350,7 @@ def test_other_commands_are_refused_under_a_launcher() -> None:
         env=os.environ | {"WORLD_SIZE": "2"},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode == ExitCode.BAD_INPUT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.teacher_faults import PATIENCE, RATES, Cell, measure
+from scope_rlvr.servers.settings import ServerSettings
 from scope_rlvr.teachers.settings import AnyInterface, Chat, Completions
 from tests.faulty_server import FAULTS, HOSTILE
 
@@ -34,10 +35,9 @@ AT_ALL_REQUESTS = {
 BRISK = PATIENCE.model_copy(update={"retries": 1, "batch_seconds": 8.0})
 
 
-def check(cell: Cell) -> None:
+def check(cell: Cell, patience: ServerSettings = BRISK) -> None:
     assert cell.num_false_rewards == 0
-    # Salvage, policy and verifier take a few seconds of their own on a busy machine.
-    assert cell.longest_step_seconds < PATIENCE.batch_seconds + 10
+    assert cell.num_requests <= cell.num_questions * (1 + patience.retries)
     assert sum(cell.errors.values()) + cell.num_answered == cell.num_questions
     assert cell.num_admitted <= cell.num_answered
 
@@ -91,7 +91,7 @@ def test_a_server_that_never_fails() -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_whole_table(fault: str, rate: float, interface: AnyInterface) -> None:
     cell = measure(fault, rate, 500, interface)
-    check(cell)
+    check(cell, PATIENCE)
     assert cell.num_failed_requests > 0
     if rate == 0.01:
         assert cell.num_admitted >= 0.9 * cell.num_questions

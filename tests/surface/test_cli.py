@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ import pytest
 from transformers import AutoTokenizer, LlamaConfig, LlamaForTokenClassification, PreTrainedTokenizerFast
 
 from scope_rlvr.embedded import model_path
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
-PATIENCE_SECONDS = 120
 Scope = Callable[..., Any]
 Small = Callable[..., list[str]]
 
@@ -367,12 +366,8 @@ def test_an_interruption_while_measuring_can_be_resumed(
 
 def interrupt(process: subprocess.Popen[str], run: Path, after_step: int, number: signal.Signals) -> tuple[str, str]:
     """Send a signal once the run has done more than ``after_step`` steps; returns stdout and stderr."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
     try:
-        while not (run / "metrics.jsonl").is_file() or len(steps_of_growing(run)) < after_step + 2:
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline, "the run does not get going"
-            time.sleep(0.05)
+        wait_until(lambda: len(steps_of_growing(run)) >= after_step + 2, "the run gets going", process)
         process.send_signal(number)
         return process.communicate(timeout=PATIENCE_SECONDS)
     finally:
@@ -380,7 +375,8 @@ def interrupt(process: subprocess.Popen[str], run: Path, after_step: int, number
 
 
 def steps_of_growing(run: Path) -> list[str]:
-    return (run / "metrics.jsonl").read_text().splitlines()
+    file = run / "metrics.jsonl"
+    return file.read_text().splitlines() if file.is_file() else []
 
 
 def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ import pytest
 from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.labelled import read_labelled
 from scope_rlvr.problems.reduction import Reduction
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
-PATIENCE_SECONDS = 240
 Scope = Callable[..., Any]
 TRAIN = ("--base", "embedded:teacher", "--batch-rows", "16", "--learning-rate", "1e-3", "--held-out", "0.3")
 
@@ -54,12 +53,8 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 def kill_when(process: subprocess.Popen[str], is_due: Callable[[], bool], number: signal.Signals) -> tuple[str, str]:
-    deadline = time.monotonic() + PATIENCE_SECONDS
     try:
-        while not is_due():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline, "it does not get going"
-            time.sleep(0.002)
+        wait_until(is_due, "it gets going", process)
         process.send_signal(number)
         return process.communicate(timeout=PATIENCE_SECONDS)
     finally:

@@ -12,7 +12,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -36,6 +35,7 @@ from scope_rlvr.teachers.local import LocalTeacher
 from scope_rlvr.teachers.server import ServerTeacher
 from scope_rlvr.teachers.settings import Completions, JudgeChat
 from tests.surface.conftest import run_scope, settings
+from tests.waiting import wait_until
 
 VLLM = os.environ.get("SCOPE_VLLM", "")
 VERBATIM = "{{ messages[0]['content'] }}"
@@ -58,7 +58,7 @@ def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serving(command: Callable[[int], list[str]], log: Path, seconds: float) -> Iterator[str]:
+def serving(command: Callable[[int], list[str]], log: Path) -> Iterator[str]:
     """Start a server on a free port, wait until it is healthy, end it afterwards."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -66,11 +66,7 @@ def serving(command: Callable[[int], list[str]], log: Path, seconds: float) -> I
     with log.open("w") as output:
         process = subprocess.Popen(command(port), stdout=output, stderr=output, env=environment, cwd=log.parent)
     try:
-        deadline = time.monotonic() + seconds
-        while not is_healthy(port):
-            assert process.poll() is None, f"the server ended: {log.read_text()[-2000:]}"
-            assert time.monotonic() < deadline, f"the server did not come up: {log.read_text()[-2000:]}"
-            time.sleep(0.5)
+        wait_until(lambda: is_healthy(port), f"the server is healthy, log in {log}", process)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
@@ -94,7 +90,7 @@ def transformers_server(teacher_folder: Path, tmp_path_factory: pytest.TempPathF
     program = str(Path(sys.executable).with_name("transformers"))
     fixed = ["--host", "127.0.0.1", "--device", "cpu", "--dtype", "float32"]
     log = tmp_path_factory.mktemp("transformers") / "log"
-    with serving(lambda port: [program, "serve", str(teacher_folder), "--port", str(port), *fixed], log, 120) as url:
+    with serving(lambda port: [program, "serve", str(teacher_folder), "--port", str(port), *fixed], log) as url:
         yield url
 
 
@@ -110,7 +106,7 @@ def vllm_server(teacher_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
         "--enforce-eager",
     ]
     log = tmp_path_factory.mktemp("vllm") / "log"
-    with serving(lambda port: [VLLM, "serve", str(teacher_folder), "--port", str(port), *fixed], log, 900) as url:
+    with serving(lambda port: [VLLM, "serve", str(teacher_folder), "--port", str(port), *fixed], log) as url:
         yield url
 
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ import pytest
 
 from scope_rlvr.store.journal import read_records
 from scope_rlvr.store.lock import locked
-from tests.surface.test_cli import PATIENCE_SECONDS, assert_refused, contents, start, steps_of_growing
+from tests.surface.test_cli import assert_refused, contents, start, steps_of_growing
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 Scope = Callable[..., Any]
 Small = Callable[..., list[str]]
@@ -172,11 +172,7 @@ def test_a_folder_that_is_being_written_is_left_alone_until_its_process_is_gone(
     run = tmp_path / "run"
     process = start("train", "--steps", "40", "--out", "run", *small("run.checkpoint_every=1"), cwd=tmp_path)
     try:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not (run / "metrics.jsonl").is_file() or len(steps_of_growing(run)) < 2:
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline, "the run does not get going"
-            time.sleep(0.05)
+        wait_until(lambda: len(steps_of_growing(run)) >= 2, "the run gets going", process)
         holder = f"run is being written by process {process.pid} on {socket.gethostname()}, since 2"
         assert_refused(scope("train", "--resume", "run"), holder, f"kill {process.pid}")
         process.send_signal(signal.SIGSTOP)

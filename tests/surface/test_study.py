@@ -7,16 +7,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scope_rlvr.core.errors import UserError
 from scope_rlvr.embedded import model_path
+from scope_rlvr.store.lock import locked
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
-PATIENCE_SECONDS = 180
 Scope = Callable[..., Any]
 
 STUDY = """
@@ -147,12 +148,13 @@ def steps_done(run: Path) -> int:
     return len(file.read_text().splitlines()) if file.is_file() else 0
 
 
-def wait_for(process: subprocess.Popen[str], is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "the study does not get going"
-        time.sleep(0.05)
+def is_free(run: Path) -> bool:
+    """Whether no process writes the run."""
+    try:
+        with locked(run):
+            return True
+    except UserError:
+        return False
 
 
 def test_a_study_that_is_killed_then_interrupted_goes_on_to_its_end(
@@ -163,21 +165,19 @@ def test_a_study_that_is_killed_then_interrupted_goes_on_to_its_end(
     runs = [here / "out" / "runs" / f"{arm}-seed1" for arm in ("scope", "grpo")]
     process = start(file)
     try:
-        wait_for(process, lambda: all(steps_done(run) > 4 for run in runs))
+        wait_until(lambda: all(steps_done(run) > 4 for run in runs), "the study gets going", process)
     finally:
         process.kill()
     process.communicate(timeout=PATIENCE_SECONDS)
 
-    # Its runs are gone with it: nothing is written any more, and the folder is free.
-    time.sleep(0.5)
+    # Its runs end with it, long before they are done.
+    wait_until(lambda: all(map(is_free, runs)), "the runs of the study end")
     done = [steps_done(run) for run in runs]
-    time.sleep(0.5)
-    assert [steps_done(run) for run in runs] == done
     assert all(count < 40 for count in done)
 
     process = start(file)
     try:
-        wait_for(process, lambda: all(steps_done(run) > 4 + count for run, count in zip(runs, done, strict=True)))
+        wait_until(lambda: all(steps_done(r) > 4 + n for r, n in zip(runs, done, strict=True)), "it goes on", process)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE_SECONDS)
     finally:

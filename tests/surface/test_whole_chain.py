@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ from tests.tiny_maths import write_rows
 from tests.tiny_reasoner import SUMS, TEMPLATE, make_policy, make_scorer, problem, right_rest, steps
 
 Scope = Callable[..., Any]
-MOST_SECONDS = 180
-
 CONFIG = """
 [run]
 steps = 2
@@ -81,7 +78,6 @@ def is_right_sum(rollout: dict[str, Any]) -> bool:
 def test_from_a_file_of_problems_to_figures_on_a_benchmark(
     world: Path, scope: Scope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = time.monotonic()
     monkeypatch.chdir(world)
     with FaultyServer(write=right_rest) as server:
         Path("run.toml").write_text(CONFIG.format(template=TEMPLATE, url=server.url, name=MODEL))
@@ -116,4 +112,3 @@ def test_from_a_file_of_problems_to_figures_on_a_benchmark(
     (found,) = json.loads(Path("figures.json").read_text())["sets"]
     assert (found["name"], found["num_problems"], found["samples_per_problem"]) == ("math500", 2, 8)
     assert 0 < found["figures"]["avg@8"]["value"] == summary["after"]["math500"]["accuracy"] < 1
-    assert time.monotonic() - started < MOST_SECONDS

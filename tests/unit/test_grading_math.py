@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import time
 from collections import Counter
@@ -74,9 +75,16 @@ def test_the_page_says_how_often_bare_math_verify_agrees() -> None:
 @pytest.mark.parametrize("part", ["1", "1,", "1 000 ", ".1e", r"\text{a", "²", ",\\! ", "cm "])
 def test_a_long_text_is_brought_into_its_form_in_time_that_grows_with_its_length(part: str) -> None:
     # In the training process itself, so that nothing would end it.
-    started = time.monotonic()
-    normal(part * (50_000 // len(part)))
-    assert time.monotonic() - started < 5
+    def seconds(num_chars: int) -> float:
+        text, best = part * (num_chars // len(part)), math.inf
+        for _ in range(3):
+            started = time.process_time()
+            normal(text)
+            best = min(best, time.process_time() - started)
+        return best
+
+    # Eight times the text takes eight times as long; 64 times would be the square of it.
+    assert seconds(48_000) < 24 * seconds(6_000)
 
 
 # --- golds ----------------------------------------------------------------------------------------------------------
@@ -224,18 +232,26 @@ def test_hostile_answers_are_never_right_and_cost_no_healthy_one_its_verdict() -
     found = endure(workers=2, deadline=DEADLINE, hostile=names)
     assert (found.num_hostile, found.num_hostile_right) == (len(names), 0)
     assert found.num_healthy_right == found.num_answered_afterwards == found.num_healthy == len(names)
-    assert found.slowest_hostile < DEADLINE + 0.5
 
 
-def test_through_the_verifier_long_answers_are_wrong_at_once_and_time_outs_are_remembered() -> None:
+def questions_to_workers(verifier: MathVerifier, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """What the verifier asks its workers from now on; nobody answers."""
+    asked: list[dict[str, str]] = []
+    monkeypatch.setattr(verifier.pool, "ask", lambda questions: asked.extend(questions) or [])
+    return asked
+
+
+def test_through_the_verifier_long_answers_are_wrong_at_once_and_time_outs_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with MathVerifier(workers=2, deadline=DEADLINE) as verifier:
         pairs = [(HOSTILE_GOLD, boxed(HOSTILE[name])) for name in ("power tower", "factorial", *sorted(OVERLONG))]
         verdicts = graded(verifier, *pairs)
         assert [v.outcome.value for v in verdicts] == ["unknown"] * 2 + ["wrong"] * len(OVERLONG)
         assert [v.reason.split(":")[0] for v in verdicts] == ["time_out"] * 2 + ["too_long"] * len(OVERLONG)
-        started = time.monotonic()
+        asked = questions_to_workers(verifier, monkeypatch)
         assert graded(verifier, *pairs) == verdicts
-        assert time.monotonic() - started < 0.5
+        assert asked == []
 
 
 def test_the_benchmark_grades_ordinary_answers_right_and_wrong(verifier: MathVerifier) -> None:
@@ -245,11 +261,10 @@ def test_the_benchmark_grades_ordinary_answers_right_and_wrong(verifier: MathVer
     assert min(outcomes[Outcome.RIGHT], outcomes[Outcome.WRONG]) > 15
 
 
-def test_equal_questions_are_asked_once(verifier: MathVerifier) -> None:
+def test_equal_questions_are_asked_once(verifier: MathVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = (r"\sqrt{50}", boxed(r"5\sqrt{2}"))
     first = graded(verifier, *[pair] * 5)
     assert len(set(first)) == 1
-    verifier.close()
-    started = time.monotonic()
+    asked = questions_to_workers(verifier, monkeypatch)
     assert graded(verifier, pair) == first[:1]
-    assert time.monotonic() - started < 0.2
+    assert asked == []

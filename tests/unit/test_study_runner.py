@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from scope_rlvr.study.display import StudyDisplay
 from scope_rlvr.study.folder import StudyFolder
 from scope_rlvr.study.plan import load_study
 from scope_rlvr.study.runner import RunState, RunStatus, StudyRunner, worker_command
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 STUDY = """
 name = "pretended"
@@ -194,13 +194,10 @@ def test_an_interruption_is_handed_on_and_nothing_new_begins(stage: Stage) -> No
 def test_a_worker_ends_with_the_study(tmp_path: Path) -> None:
     arguments = ["train", "--out", str(tmp_path / "run"), "--set", "evaluation.num_problems=1"]
     process = subprocess.Popen(worker_command(arguments), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "config.toml").is_file():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until((tmp_path / "run" / "config.toml").is_file, "the run folder")
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(timeout=20) == 130
+    assert process.wait(timeout=PATIENCE_SECONDS) == 130
 
 
 def test_plain_lines_where_there_is_no_terminal(stage: Stage) -> None:
