@@ -392,29 +392,3 @@ def test_a_run_s_configuration_reads_back(rich_run: Path) -> None:
     config = load_config(rich_run / "config.toml")
     assert config.objective.kl == 0.001
     assert config.evaluation.every == 2
-
-
-# --- pages ----------------------------------------------------------------------------------------------------------
-
-
-PAGES = [path.relative_to(DOCS) for path in sorted(DOCS.rglob("*.md"))]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=str)
-def test_links_lead_somewhere(page: Path) -> None:
-    text = doc(str(page))
-    for target, mark in re.findall(r"\]\(([^)#\s]*)(#[^)]*)?\)", text):
-        if "://" in target:
-            continue
-        file = (DOCS / page).parent / target if target else DOCS / page
-        assert file.exists(), f"{page}: {target}"
-        if mark and file.suffix == ".md":
-            assert mark[1:] in _marks(file.read_text(encoding="utf-8")), f"{page}: {target}{mark}"
-
-
-def _marks(text: str) -> set[str]:
-    """What a page's headings can be linked to by, as GitHub makes it of them."""
-    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
-    return {
-        re.sub(r"[^\w -]", "", re.sub(r"\[(.*?)\]\(.*?\)", r"\1", title).lower()).replace(" ", "-") for title in titles
-    }

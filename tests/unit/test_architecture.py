@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 import scope_rlvr
 from tools.house import ROOMS, House
+from tools.house_drawing import DRAWING, drawing
 
 PACKAGE = "scope_rlvr"
 SOURCE = Path(scope_rlvr.__file__).parent
@@ -113,3 +115,13 @@ def test_a_class_name_means_one_thing():
 
 def test_there_are_few_floors():
     assert max(House().floors.values()) <= 12
+
+
+def test_the_drawing_shows_the_rooms_as_they_are():
+    assert DRAWING.read_text(encoding="utf-8") == drawing(House()), "run: python -m tools.house_drawing"
+
+
+def test_a_room_is_drawn_above_those_that_it_imports():
+    height = {name: -int(y) for y, name in re.findall(r'y="(\d+)">(\w+)/</text>', drawing(House()))}
+    assert set(height) == set(ROOMS)
+    assert all(height[room] > height[other] for room, others in House().imports.items() for other in others)
