@@ -1,6 +1,7 @@
 # make train   set up and train on the embedded problems (a few minutes on two CPU cores)
 # make test    set up and run the tests
-# make lint    style and types
+# make lint    style, types and the rule about rooms
+# make hooks   check every commit before it is made
 # make help    this text
 
 VENV   ?= .venv
@@ -19,13 +20,16 @@ ifneq ($(wildcard ../shared/data),)
 export SCOPE_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: train test test-oldest-trl lint picture help
+.PHONY: train test test-slow test-oldest-trl lint hooks picture help
 
 train: $(VENV)/.installed
 	$(BIN)/scope train $(ARGS)
 
 test: $(VENV)/.installed-dev test-oldest-trl
 	$(PYTEST) $(ARGS)
+
+test-slow: $(VENV)/.installed-dev
+	$(PYTEST) -m slow $(ARGS)
 
 test-oldest-trl: $(VENV)/.installed-dev $(VENV)/trl-$(OLDEST_TRL)
 	PYTHONPATH=$(VENV)/trl-$(OLDEST_TRL) SCOPE_EXPECTED_TRL=$(OLDEST_TRL) $(PYTEST) -q tests/engine
@@ -34,6 +38,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/house.py
+
+hooks: $(VENV)/.installed-dev
+	$(BIN)/pre-commit install
 
 # The picture in the README, of any run: make picture RUN=runs/NAME
 picture: $(VENV)/.installed-dev
