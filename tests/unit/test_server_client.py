@@ -422,7 +422,7 @@ def test_a_record_that_says_nothing_is_not_taken_for_zero(tmp_path: Path) -> Non
     for text in ("", "[]", '{"schema": 1}', '{"schema": 2, "tokens": 0}'):
         record.write_text(text)
         with pytest.raises(UserError, match="does not say what the run has spent"):
-            Client("http://127.0.0.1:9", settings(), spending=record)
+            Client("http://127.0.0.1:9", settings(max_tokens=9), spending=record)
 
 
 # --- what is kept ---------------------------------------------------------------------------------------------------

@@ -75,6 +75,26 @@ def trusted_scores(
     ]
 
 
+def trusted_token_scores(replies: Sequence[ScoreReply], num_tokens: Sequence[int]) -> list[ScoreReply]:
+    """A teacher's replies as far as they can be used: failed ones for missing, surplus or non-finite log-probabilities.
+
+    >>> [reply.error for reply in trusted_token_scores([ScoreReply((-0.5, -2.0)), ScoreReply((-0.5,))], num_tokens=[2, 2])]
+    [None, '1 log-probabilities for 2 tokens, or not all of them are finite']
+    """
+    if len(replies) != len(num_tokens):
+        return [ScoreReply(error=f"{len(replies)} replies to {len(num_tokens)} requests")] * len(num_tokens)
+    return [
+        reply
+        if reply.error is not None or (reply.num_tokens == count and all(map(math.isfinite, reply.logprobs or ())))
+        else ScoreReply(
+            error=f"{reply.num_tokens} log-probabilities for {count} tokens, or not all of them are finite",
+            fault=Fault.MALFORMED,
+            effort=reply.effort,
+        )
+        for reply, count in zip(replies, num_tokens, strict=True)
+    ]
+
+
 @dataclass(slots=True)
 class TeacherLog:
     """What became of the questions to a teacher: counts by their names in the metrics, and the latest message of each kind
@@ -300,6 +320,7 @@ class Toolbox:
         ]
         with self.clock.phase("teacher"):
             replies = self._helped("scoring tokens by the teacher", teacher, requests, teacher.score)
+        replies = trusted_token_scores(replies, [len(request.response_ids) for request in requests])
         self.teacher_log.add(replies)
         self.tokens["scored"] += sum(reply.num_tokens for reply in replies)
         return [_kept_of(reply) for reply in replies]
