@@ -247,12 +247,13 @@ ODD = re.compile(
     re.VERBOSE,
 )
 NOUNS = {
-    noun
+    thing.noun
     for found in (tables("train"), tables("train", unseen=True))
     for scene in found.scenes
     for thing in scene.things
-    for noun in [thing.noun]
 }
+SINGULAR = "|".join(sorted((noun.one for noun in NOUNS if noun.one != noun.many), key=len, reverse=True))
+ONE_OF_MANY = re.compile(rf"\b(?:\d+|two|three|four|five|six|seven|eight|nine|ten) (?:{SINGULAR})\b(?! books)")
 
 
 def anomalies(problem: Problem) -> list[str]:
@@ -260,10 +261,7 @@ def anomalies(problem: Problem) -> list[str]:
     found = [match[0] for match in ODD.finditer(problem.prompt.strip())]
     solution = problem.solution
     found += [match[0] for match in re.finditer(r"[{}]|  |\b(\w+) \1\b|= [01]\b", solution)]
-    for noun in NOUNS:
-        if noun.one != noun.many:
-            found += re.findall(rf"\b\d+ {noun.one}\b(?!/)", problem.prompt)
-    return found
+    return found + ONE_OF_MANY.findall(problem.prompt)
 
 
 def sampled(count: int) -> list[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from scope_rlvr.problems.stories.draft import Draft
@@ -9,6 +10,7 @@ from scope_rlvr.problems.stories.endings import State, finish
 from scope_rlvr.problems.stories.plan import MisfitError
 from scope_rlvr.problems.stories.tables import Journey, Person, Priced, Shop
 
+_WEEKLY = (4, 20)
 _WEEKS = (3, 12)
 _MOST_LEGS = 4
 
@@ -20,18 +22,20 @@ def shop(draft: Draft) -> int:
     """Somebody buys a few things and pays; the bill is asked, or the change, or each friend's part."""
     store = draft.choose(draft.tables.shops)
     (who,) = draft.people(1)
+    slots = {"who": who, "place": store.place, "to_shop": store.to_shop}
     ending = draft.choose(["bill", "change", "friends"] if draft.level >= 3 else ["bill", "change"])
-    is_saved = ending == "change" and draft.left >= 4 and draft.chance(0.35)
-    num_ending = int(ending != "bill") + 2 * int(draft.has_percent) + int(is_saved)
+    num_ending = int(ending != "bill") + 2 * int(draft.has_percent)
+    money = None
+    if ending == "change" and draft.left >= num_ending + 3 and draft.chance(0.35):
+        money = _savings(draft, slots)
     bill = _bill(draft, store, who, num_ending)
     if draft.has_percent:
         bill = _discount(draft, who, bill)
-    money = _money_at_first(draft, store, who, bill, is_saved=is_saved) if ending == "change" else None
-    if money is None:
-        draft.tell_first("at_shop", who=who, to_shop=store.to_shop, place=store.place)
-    else:
+    if ending == "change":
+        money = _round_sum(draft, slots, bill) if money is None else money
         left = draft.word(draft.plan.subtract(money, bill), "money_left", who=who)
         return finish(draft, State("end", left, who, "ask_money_left", {}))
+    draft.tell_first("at_shop", **slots)
     if ending == "friends":
         count = draft.divisor(bill, 2, 8)
         each = draft.word(draft.plan.divide(bill, count), "each_paid")
@@ -40,16 +44,16 @@ def shop(draft: Draft) -> int:
     return finish(draft, State("end", bill, who, "ask_cost", {}))
 
 
-def _money_at_first(draft: Draft, store: Shop, who: Person, bill: int, *, is_saved: bool) -> int:
-    """What somebody takes to the shop: a round sum, or savings, somewhat more than the bill."""
-    slots = {"who": who, "place": store.place, "to_shop": store.to_shop}
-    if is_saved:
-        weekly, weeks = draft.given(4, 20), draft.given(*_WEEKS)
-        money = draft.word(draft.plan.multiply(weekly, weeks), "saved", who=who)
-        draft.tell_first("saved_money", p=draft.value(weekly), t=draft.value(weeks), **slots)
-    else:
-        money = draft.plan.given(_round_above(draft.value(bill) + draft.rng.randint(2, 30), 10))
-        draft.tell_first("have_money", c=draft.value(money), **slots)
+def _savings(draft: Draft, slots: Mapping[str, Any]) -> int:
+    weekly, weeks = draft.given(*_WEEKLY), draft.given(*_WEEKS)
+    draft.tell("saved_money", p=draft.value(weekly), t=draft.value(weeks), **slots)
+    return draft.word(draft.plan.multiply(weekly, weeks), "saved", who=slots["who"])
+
+
+def _round_sum(draft: Draft, slots: Mapping[str, Any], bill: int) -> int:
+    """A round sum, somewhat more than the bill, that somebody takes to the shop."""
+    money = draft.plan.given(_round_above(draft.value(bill) + draft.rng.randint(2, 30), 10))
+    draft.tell_first("have_money", c=draft.value(money), **slots)
     return money
 
 
