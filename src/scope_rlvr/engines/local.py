@@ -1,0 +1,192 @@
+"""The plainest engine: one model in this process, AdamW, and the training step as :mod:`scope_rlvr.methods.step` has it.
+
+It is what the other engines are compared with, and what to read first. Real runs want what Hugging Face's trainer adds:
+schedules, checkpoints, mixed precision, several processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from scope_rlvr.core.groups import Group, Member, Streams
+from scope_rlvr.core.ports import Judge, ReadableModel, Sampling, StepScorer, Teacher, Verifier
+from scope_rlvr.core.seeds import derive_seed
+from scope_rlvr.core.steps import StepRule
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Problem
+from scope_rlvr.methods.loss import Counts, Objective, batch_loss, loss_reducers, stream_tensors, tokens_of
+from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.reading import ReadBy
+from scope_rlvr.methods.step import StepResult, training_step
+from scope_rlvr.models.local import LocalModel, TokenizerCodec
+from scope_rlvr.models.reading import read_last
+
+
+@dataclass
+class LocalLearner:
+    """Moves the weights of one model by one AdamW step a batch.
+
+    ``micro_batch_rows`` rows run forward and backward at a time, all by default; another number changes nothing but rounding.
+    """
+
+    model: PreTrainedModel
+    method: Method
+    objective: Objective
+    temperature: float = 1.0
+    learning_rate: float = 1e-4
+    max_grad_norm: float = 1.0
+    micro_batch_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        self.objective = self.objective.of(self.method)
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=self.learning_rate, weight_decay=0.0)
+
+    def update(
+        self, groups: Sequence[Group], streams_PG: Sequence[Sequence[Streams]], term_weights: Mapping[str, float]
+    ) -> dict[str, float]:
+        """One optimiser step on the loss of all members; its loss, and the norm of the gradient before it was clipped."""
+        members = [member for group in groups for member in group.members]
+        streams = [s for streams_G in streams_PG for s in streams_G]
+        counts = Counts(
+            torch.tensor(float(sum(any(s.weight_T) for s in streams))),
+            torch.tensor(float(sum(sum(s.weight_T) for s in streams))),
+        )
+        self.model.train()
+        size = self.micro_batch_rows or max(1, len(members))
+        losses = [
+            self._backward(members[start : start + size], streams[start : start + size], counts, term_weights)
+            for start in range(0, len(members), size)
+        ]
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return {"loss": sum(losses), "grad_norm": float(norm)}
+
+    def _backward(
+        self, members: Sequence[Member], streams: Sequence[Streams], counts: Counts, term_weights: Mapping[str, float]
+    ) -> float:
+        rows = padded(members, self.model.device)
+        num_tokens = rows["response_mask"].size(1)
+        names = dict.fromkeys(name for s in streams for name in s.extras)
+        given = stream_tensors(streams, num_tokens, tuple(names))
+        reducers = loss_reducers(self.method, self.objective)
+        kept = read_last(self.model, rows["input_ids"], rows["mask"], num_tokens, reducers, self.temperature)
+        found = batch_loss(
+            self.method,
+            tokens_of(kept, given),
+            self.objective,
+            counts,
+            entropy_BT=kept["entropy"],
+            is_response_BT=rows["response_mask"].bool(),
+            sampler_logp_BT=given["behaviour_logps"],
+            term_weights=term_weights,
+        )
+        found.loss.backward()
+        return found.loss.item()
+
+
+def padded(members: Sequence[Member], device: Any) -> dict[str, Tensor]:
+    """Prompts padded on the left, responses on the right: ids and mask ``(B, L)``, and the responses' own mask ``(B, T)``."""
+    rollouts = [member.rollout for member in members]
+    before = max(len(r.prompt_ids) for r in rollouts)
+    after = max(1, *(len(r) for r in rollouts))
+    ids = [
+        [0] * (before - len(r.prompt_ids)) + [*r.prompt_ids, *r.token_ids] + [0] * (after - len(r)) for r in rollouts
+    ]
+    mask = [
+        [0] * (before - len(r.prompt_ids)) + [1] * (len(r.prompt_ids) + len(r)) + [0] * (after - len(r))
+        for r in rollouts
+    ]
+    whole = torch.tensor(mask, device=device)
+    return {"input_ids": torch.tensor(ids, device=device), "mask": whole, "response_mask": whole[:, before:]}
+
+
+@dataclass
+class LocalEngine:
+    """A training run on one model in this process.
+
+    ``train`` yields what each step came to, as it goes. A KL penalty in the objective needs another engine.
+    """
+
+    model: PreTrainedModel
+    codec: TokenizerCodec
+    method: Method
+    verifier: Verifier
+    objective: Objective
+    step_scorer: StepScorer | None = None
+    teacher: Teacher | None = None
+    judge: Judge | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    step_rule: StepRule = field(default_factory=StepRule)
+    learning_rate: float = 1e-4
+    micro_batch_rows: int | None = None
+    seed: int = 0
+    readers: Mapping[str, ReadableModel] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.objective.kl != 0.0:
+            raise ValueError(
+                f"the local engine has no reference model for objective.kl = {self.objective.kl}; set it to 0"
+            )
+        self.policy = LocalModel(self.model, self.codec)
+        self.learner = LocalLearner(
+            self.model,
+            self.method,
+            self.objective,
+            self.sampling.temperature,
+            self.learning_rate,
+            micro_batch_rows=self.micro_batch_rows,
+        )
+        self.memory: dict[str, Any] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self.figures: dict[str, float] = {}
+
+    def train(
+        self, problems: Sequence[Problem], *, steps: int, problems_per_step: int, rollouts_per_problem: int
+    ) -> Iterator[tuple[StepResult, dict[str, float]]]:
+        """``steps`` steps on consecutive problems, from the first again when all were used."""
+        for number in range(steps):
+            offered = [
+                self.begin(problems[(number * problems_per_step + i) % len(problems)]) for i in range(problems_per_step)
+            ]
+            result, self.figures = training_step(
+                self.method,
+                offered,
+                rollouts_per_problem,
+                self.learner.objective.normalisation,
+                self.toolbox(number, steps),
+                self.learner,
+            )
+            yield result, self.figures
+
+    def begin(self, problem: Problem) -> Group:
+        """A group without members."""
+        return Group(problem, (), prompt_ids=self.codec.encode_prompt(problem.prompt))
+
+    def toolbox(self, number: int, steps: int) -> Toolbox:
+        """What the method may use in a step, counted from 0."""
+        return Toolbox(
+            policy=self.policy,
+            verifier=self.verifier,
+            codec=self.codec,
+            sampling=replace(self.sampling),
+            max_response_tokens=self.objective.max_length,
+            seed=derive_seed(self.seed, number, "train", 0, 0),
+            steps=self.step_rule,
+            step_scorer=self.step_scorer,
+            teacher=self.teacher,
+            judge=self.judge,
+            step=number + 1,
+            num_steps=steps,
+            readers={ReadBy.POLICY.value: self.policy, **self.readers},
+            memory=self.memory,
+            tensors=self.tensors,
+            figures=self.figures,
+        )

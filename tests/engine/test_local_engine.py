@@ -1,0 +1,67 @@
+"""The plainest engine and TRL's compute the same: equal rollouts and streams, equal losses and weights to rounding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from scope_rlvr.core.steps import StepRule
+from scope_rlvr.engines.local import LocalEngine
+from scope_rlvr.engines.trl.problems import problem_of_row
+from scope_rlvr.methods import Grpo, Luffy, Method, Prime, Scope
+from scope_rlvr.methods.loss import Objective
+from scope_rlvr.methods.step import StepResult
+from scope_rlvr.models.local import TokenizerCodec
+from tests.engine.conftest import MakeTrainer, load_policy
+
+STEPS = 3
+
+
+@pytest.mark.parametrize("method", [Grpo(), Scope(), Luffy(), Prime()], ids=lambda method: method.name)
+def test_three_steps_by_both_engines(make_trainer: MakeTrainer, rows: list[dict[str, Any]], method: Method) -> None:
+    results: list[StepResult] = []
+    trainer = make_trainer(method, args={"max_steps": STEPS, "shuffle_dataset": False}, on_groups=results.append)
+    trainer.train()
+    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+
+    model, tokenizer = load_policy()
+    engine = LocalEngine(
+        model,
+        TokenizerCodec.of(tokenizer, model),
+        method,
+        trainer.verifier,
+        trainer.objective,
+        trainer.step_scorer,
+        trainer.teacher,
+        step_rule=StepRule(),
+        learning_rate=1e-3,
+        micro_batch_rows=5,
+        seed=7,
+    )
+    problems = [problem_of_row(row) for row in rows]
+    own = list(engine.train(problems, steps=STEPS, problems_per_step=4, rollouts_per_problem=4))
+    for (result, figures), trls, loss in zip(own, results, losses, strict=True):
+        for group, expected, streams_G, expected_G in zip(
+            result.groups, trls.groups, result.streams_PG, trls.streams_PG, strict=True
+        ):
+            assert [m.rollout.token_ids for m in group.members] == [m.rollout.token_ids for m in expected.members]
+            assert [m.verdict for m in group.members] == [m.verdict for m in expected.members]
+            for streams, others in zip(streams_G, expected_G, strict=True):
+                assert (streams.origin_T, streams.weight_T) == (others.origin_T, others.weight_T)
+                assert streams.advantage_T == pytest.approx(others.advantage_T, abs=1e-5)
+                assert streams.behaviour_logprob_T == pytest.approx(others.behaviour_logprob_T, abs=1e-3)
+        assert figures["loss"] == pytest.approx(loss, abs=1e-6)
+    differences = [
+        (ours - theirs).abs().detach()
+        for ours, theirs in zip(model.parameters(), trainer.model.parameters(), strict=True)
+    ]
+    # Adam moves a weight whose gradient is nearly nothing by a whole learning rate, this way or that.
+    assert max(d.max().item() for d in differences) < 1e-3
+    assert sum(d.sum().item() for d in differences) / sum(d.numel() for d in differences) < 1e-7
+
+
+def test_a_kl_penalty_is_refused() -> None:
+    model, tokenizer = load_policy()
+    with pytest.raises(ValueError, match="no reference model"):
+        LocalEngine(model, TokenizerCodec(tokenizer), Grpo(), None, Objective(80, kl=0.1))
