@@ -77,11 +77,11 @@ class RunConfig(Settings):
                     f"method {self.method.name!r} needs a {section} and {section}.model is {NONE!r}; name a model folder "
                     f"there{instead}"
                 )
-        if self.run.checkpoint_every % self.objective.updates_per_batch:
+        if self.run.checkpoint_every % self.objective.steps_per_batch:
             raise ValueError(
-                f"run.checkpoint_every = {self.run.checkpoint_every} is no multiple of objective.updates_per_batch = "
-                f"{self.objective.updates_per_batch}: a checkpoint between two passes over the same rollouts could not be "
-                "resumed exactly"
+                f"run.checkpoint_every = {self.run.checkpoint_every} is no multiple of objective.updates_per_batch x "
+                f"objective.mini_batches = {self.objective.steps_per_batch}: a checkpoint between two optimiser steps on the "
+                "same rollouts could not be resumed exactly"
             )
         names = [section.called(self.problems.family) for section in self.evaluation.sets]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -119,12 +119,19 @@ class RunConfig(Settings):
                 f"run.problems_per_step = {problems} cannot be shared by {num_processes} processes: each trains on whole groups; "
                 "start a number of processes that divides it, or take other problems_per_step"
             )
-        micro_batch_rows = self.run.micro_batch_rows or rows
-        if rows % micro_batch_rows:
+        parts = self.objective.mini_batches
+        if rows % parts:
+            raise UserError(
+                f"objective.mini_batches = {parts} does not divide the {rows} rows that a process has in a step "
+                f"({problems // num_processes} problems x {self.rows_per_group} rows)"
+            )
+        micro_batch_rows = self.run.micro_batch_rows or rows // parts
+        if (rows // parts) % micro_batch_rows:
             of_each = f" that each of {num_processes} processes has" if num_processes > 1 else ""
             raise UserError(
-                f"run.micro_batch_rows = {micro_batch_rows} does not divide the {rows} rows of a step{of_each} "
-                f"({problems // num_processes} problems x {self.rows_per_group} rows)"
+                f"run.micro_batch_rows = {micro_batch_rows} does not divide the {rows // parts} rows of a step{of_each} "
+                f"({problems // num_processes} problems x {self.rows_per_group} rows"
+                + (f" / {parts} mini-batches)" if parts > 1 else ")")
             )
         return Share(rows, micro_batch_rows)
 
@@ -136,10 +143,10 @@ class RunConfig(Settings):
         slots = f" + {reserved} reserved rows a problem" if reserved else ""
         source = self.problems.source or f"{self.problems.family}, level {self.problems.level}"
         sets = [section.described() for section in self.evaluation.sets]
-        num_batches = -(-run.steps // self.objective.updates_per_batch)
+        num_batches = -(-run.steps // self.objective.steps_per_batch)
         batches = f"{run.steps} steps"
         if num_batches != run.steps:
-            batches += f" / {self.objective.updates_per_batch} updates = {num_batches} batches"
+            batches += f" / {self.objective.steps_per_batch} updates = {num_batches} batches"
         helpers = f", scorer {self.scorer.model}" if self.method.needs_step_scorer else ""
         helpers += f", teacher {self.teacher.title}" if self.method.needs_teacher else ""
         helpers += f", judge {self.judge.title}" if Need.JUDGE in self.method.needs else ""
@@ -149,7 +156,7 @@ class RunConfig(Settings):
             f"{num_batches * run.problems_per_step * run.rollouts_per_problem} rollouts",
             f"step      {run.problems_per_step} x {run.rollouts_per_problem} rollouts{slots} = {self.rows_per_step} rows{shared}, "
             f"{share.num_micro_batches} backward pass(es) of {share.micro_batch_rows}, "
-            f"{self.objective.updates_per_batch} update(s){self._sampler()}",
+            f"{self.objective.steps_per_batch} update(s){self._mini_batches()}{self._sampler()}",
             f"evaluate  {', '.join(sets)}; "
             f"at most {self.evaluation.num_problems} problems x {self.evaluation.samples_per_problem} samples each"
             f"{self._evaluations_during()}",
@@ -157,6 +164,10 @@ class RunConfig(Settings):
             f"clip {objective.clip.low}/{objective.clip.high}, kl {objective.kl}, entropy {objective.entropy}, learning rate "
             f"{self.optimizer.learning_rate}, seed {run.seed}",
         ]
+
+    def _mini_batches(self) -> str:
+        parts = self.objective.mini_batches
+        return "" if parts == 1 else f" on {parts} mini-batches"
 
     def _adapter(self) -> str:
         lora = self.model.lora

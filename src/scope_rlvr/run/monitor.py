@@ -93,7 +93,7 @@ class TrainingMonitor(TrainerCallback):
         self.stopped_because = self.stopped_because or self.teacher_failures.reason_to_stop()
         self.interrupted_by = next(filter(None, self.processes.together("signals", lambda: self.interruption.by)), "")
         # Between two passes over the same rollouts nothing can be resumed exactly: finish the passes first.
-        is_between_batches = state.global_step % self.config.objective.updates_per_batch == 0
+        is_between_batches = state.global_step % self.config.objective.steps_per_batch == 0
         if is_between_batches and (self.interrupted_by or self.stopped_because):
             control.should_training_stop = True
             control.should_save = True

@@ -100,6 +100,16 @@ class ObjectiveSection(Settings):
     kl: float = Field(0.0, ge=0)
     entropy: float = 0.0
     updates_per_batch: int = Field(1, ge=1, description="passes over the same rollouts")
+    mini_batches: int = Field(
+        1,
+        ge=1,
+        description="optimiser steps of one pass, each on another part of the rollouts; they are drawn at random",
+    )
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Optimiser steps on the rollouts of one batch."""
+        return self.updates_per_batch * self.mini_batches
 
 
 class Schedule(StrEnum):

@@ -40,6 +40,7 @@ from scope_rlvr.engines.trl.options import (
     with_objective,
 )
 from scope_rlvr.engines.trl.problems import Pool, data_of, problems_of_data, require_eval_problems, with_index
+from scope_rlvr.engines.trl.references import PolicyAverage, reference_of
 from scope_rlvr.engines.trl.rollouts import RolloutBatch, RolloutMaker
 from scope_rlvr.engines.trl.side_update import SideUpdates
 from scope_rlvr.formulas.readings import Entropy, LogProb
@@ -70,6 +71,7 @@ class ScopeTrainer(GRPOTrainer):
       ``reward_funcs`` are further rewards: they add to it and never admit a salvage. A method that draws problems of its
       own (DAPO, ReLIFT) refuses them.
     * ``step_scorer``, ``teacher``, ``judge``: as :mod:`scope_rlvr.core.ports` describes them.
+    * ``reference``: what a method reads as the reference model; the policy as it is now, without it.
     * ``problems``: the training problems, in the place of ``train_dataset``.
     * ``step_rule``: how responses are split into steps.
     * ``sampling_rows``: rollouts sampled at a time; all of a generation batch without it.
@@ -102,6 +104,7 @@ class ScopeTrainer(GRPOTrainer):
         step_scorer: StepScorer | None = None,
         teacher: Teacher | None = None,
         judge: Judge | None = None,
+        reference: PreTrainedModel | None = None,
         step_rule: StepRule | None = None,
         prompt: PromptSection | None = None,
         sampling_rows: int | None = None,
@@ -139,6 +142,11 @@ class ScopeTrainer(GRPOTrainer):
         require_whole_groups(args, method, self.processes.count)
         refuse_unsupported_model(self)
         self.codec = TokenizerCodec.of(self.processing_class, self.model, prompt)
+        self.rollouts.reference = reference_of(self, reference)
+        if method.average_decay is not None:
+            average = PolicyAverage(self, method.average_decay)
+            self.rollouts.average = average.reader
+            self.add_callback(average)
         self.add_callback(GradientGuard(self))
 
     def _start_empty(self) -> None:
@@ -309,7 +317,7 @@ class ScopeTrainer(GRPOTrainer):
         """TRL's log, with the figures of groups, salvage and loss added: one value for each logging step."""
         if self.model.training:
             figures = self._figures()
-            self.last_figures = {n: v for n, v in figures.items() if not n.startswith("seconds/")}
+            self.last_figures |= {n: v for n, v in figures.items() if not n.startswith("seconds/")}
             for name, value in figures.items():
                 self._metrics["train"][name].append(value)
         super().log(logs, start_time)
