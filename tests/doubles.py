@@ -44,6 +44,7 @@ class CharCodec:
 
     end_id = END
     end_ids = frozenset({END})
+    vocabulary_size = 1 << 22
 
     def pieces(self, token_ids: Sequence[int]) -> tuple[str, ...]:
         return tuple("" if token == END else chr(token % SAMPLED) for token in token_ids)

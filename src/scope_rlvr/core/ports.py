@@ -246,6 +246,11 @@ class TextCodec(Protocol):
         """The id that ends a response when somebody else than the policy says that it has ended."""
         ...
 
+    @property
+    def vocabulary_size(self) -> int:
+        """How many ids there are."""
+        ...
+
     def pieces(self, token_ids: Sequence[int]) -> tuple[str, ...]:
         """The text that each token contributes; joined, they are the decoded text without special tokens."""
         ...

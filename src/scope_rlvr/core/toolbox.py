@@ -182,6 +182,11 @@ class Toolbox:
         """The ids of a problem's prompt with ``text`` in the place of the problem's own."""
         return self.codec.encode_prompt(text) if self.prompt_reader is None else self.prompt_reader(problem, text)
 
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens the policy can choose from."""
+        return self.codec.vocabulary_size
+
     def fresh_problems(self, count: int, *names: int | str) -> list[Group]:
         """Further training problems, drawn at random, as groups without members."""
         if self.problem_source is None:

@@ -112,9 +112,13 @@ class Detached(LogitReducer):
 
 
 class HiddenReducer(Settings):
-    """Turns the last hidden states at a response's tokens, ``(T, D)`` in float32, into what is kept of them."""
+    """Turns the last hidden states at a response's tokens, ``(T, D)`` in float32, into what is kept of them.
+
+    With ``is_before`` they are those one position earlier, which the tokens were drawn from.
+    """
 
     title: ClassVar[str]
+    is_before: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -141,6 +145,16 @@ class HiddenStates(HiddenReducer):
     """The last hidden states themselves, ``(T, D)``: for trained heads and features of every token."""
 
     title = "hidden"
+
+    def __call__(self, states_TD: Tensor) -> Tensor:
+        return states_TD
+
+
+class StatesBefore(HiddenReducer):
+    """The hidden states that the tokens were drawn from, ``(T, D)``: what is known before each token is chosen."""
+
+    title = "states_before"
+    is_before: ClassVar[bool] = True
 
     def __call__(self, states_TD: Tensor) -> Tensor:
         return states_TD

@@ -27,16 +27,19 @@ _Kind = TypeVar("_Kind")
 
 _METHODS = {
     "ampo": "guided.ampo:Ampo",
+    "arpo": "exploration.arpo:Arpo",
     "bread": "guided.bread:Bread",
     "critique_grpo": "guided.critique_grpo:CritiqueGrpo",
     "cure": "exploration.cure:Cure",
     "dapo": "outcome.dapo:Dapo",
+    "dars": "exploration.dars:Dars",
     "dr_grpo": "outcome.dr_grpo:DrGrpo",
     "ghpo": "guided.ghpo:Ghpo",
     "grpo": "outcome.grpo:Grpo",
     "gspo": "outcome.gspo:Gspo",
     "guide": "guided.guide:Guide",
     "luffy": "guided.luffy:Luffy",
+    "opd": "distillation.opd:Opd",
     "prefix_rft": "guided.prefix_rft:PrefixRft",
     "prime": "process.prime:Prime",
     "process_reward": "process.process_reward:ProcessReward",
@@ -70,6 +73,17 @@ _PARTS = {
     "min_form": "estimators:MinForm",
     "good_prefix": "estimators:GoodPrefix",
     "consistency_filter": "edits:ConsistencyFilter",
+    "forking_tokens": "weights:ForkingTokens",
+    "confidence_penalty": "advantages:ConfidencePenalty",
+    "entropy_smoothing": "terms:EntropySmoothing",
+    "anchor": "terms:Anchor",
+    "bandit": "sources:Bandit",
+    "annealed_decoding": "decoding:AnnealedDecoding",
+    "novelty_bonus": "rewards:NoveltyBonus",
+    "tournament": "tournament:Tournament",
+    "reverse_kl": "distillation:ReverseKl",
+    "critic": "critic:Critic",
+    "replay": "edits:Replay",
 }
 
 

@@ -74,6 +74,10 @@ class TokenizerCodec:
             lambda ids: tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         )
 
+    @property
+    def vocabulary_size(self) -> int:
+        return len(self.tokenizer)
+
     def pieces(self, token_ids: Sequence[int]) -> tuple[str, ...]:
         return self._reader.pieces(token_ids)
 
@@ -229,7 +233,7 @@ class LocalModel:
                 for row, i in enumerate(batch):
                     start = width - len(responses[i])
                     own = {name: kept_BT[row, start:] for name, kept_BT in kept.items()}
-                    found[i] = own | read_hidden(states_BLD[row, states_BLD.size(1) - len(responses[i]) :], of_hidden)
+                    found[i] = own | read_hidden(states_BLD[row], len(responses[i]), of_hidden)
         return [found[i] for i in range(len(lengths))]
 
     @torch.inference_mode()

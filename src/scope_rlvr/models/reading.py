@@ -156,6 +156,8 @@ def _require_own_logits(projection: Projection) -> None:
         )
 
 
-def read_hidden(states_TD: Tensor, reducers: Sequence[HiddenReducer]) -> dict[str, Tensor]:
-    """What each reducer keeps of one response's hidden states at its own tokens."""
-    return {reducer.name: reducer(states_TD.float()) for reducer in reducers}
+def read_hidden(states_LD: Tensor, num_tokens: int, reducers: Sequence[HiddenReducer]) -> dict[str, Tensor]:
+    """What each reducer keeps of the hidden states at the last ``num_tokens`` of a text, or one position before them."""
+    start = len(states_LD) - num_tokens
+    own, before = states_LD[start:], states_LD[max(0, start - 1) : max(0, len(states_LD) - 1)][:num_tokens]
+    return {reducer.name: reducer((before if reducer.is_before else own).float()) for reducer in reducers}

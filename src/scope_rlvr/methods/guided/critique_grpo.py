@@ -16,7 +16,8 @@ from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Outcome, Problem, Rollout
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.guided.guided import GuidedMethod
-from scope_rlvr.methods.guided.traces import off_policy, put_in_place
+from scope_rlvr.methods.guided.traces import put_in_place
+from scope_rlvr.methods.memory import off_policy
 from scope_rlvr.methods.parts.base import Need, Status
 
 REFINEMENT = (

@@ -16,11 +16,11 @@ from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import (
     PROMPT_THEN_HINT,
     hinted_prompt,
-    off_policy,
     put_in_place,
     rescue_unsolved,
     sample_with_hints,
 )
+from scope_rlvr.methods.memory import off_policy
 from scope_rlvr.methods.parts.base import Status
 
 

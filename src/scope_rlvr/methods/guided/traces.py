@@ -10,7 +10,7 @@ from scope_rlvr.core.groups import Group, GroupClass, Member, Role
 from scope_rlvr.core.prompts import fill
 from scope_rlvr.core.teacher_text import read_reply, request_after
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Origin, Outcome, Rollout
+from scope_rlvr.core.types import Outcome, Rollout
 
 
 def teacher_traces(groups: Sequence[Group], tools: Toolbox, *names: int | str) -> list[Member | None]:
@@ -67,16 +67,6 @@ def replace_failures(group: Group, newcomers: Sequence[Member], rng: random.Rand
 def first_part(trace: Rollout, share: float) -> Rollout:
     """A share of a trace's tokens, rounded down, but at least one, and never the last."""
     return trace.cut(min(max(1, int(share * len(trace))), len(trace) - 1))
-
-
-def off_policy(rollout: Rollout, prompt_ids: tuple[int, ...]) -> Rollout:
-    """A response that the policy wrote to another prompt, under this one.
-
-    Its ids and the log-probabilities that they were sampled with stay. Given this prompt they are nothing that the policy
-    would have drawn so, which is what a teacher's tokens are, too.
-    """
-    segments = tuple(replace(segment, origin=Origin.TEACHER) for segment in rollout.segments)
-    return Rollout(prompt_ids, segments, rollout.is_truncated)
 
 
 # --- hints in the prompt ------------------------------------------------------------------------------------------

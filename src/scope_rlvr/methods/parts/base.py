@@ -34,6 +34,7 @@ class Family(StrEnum):
     """Where in a step a part acts. The order here is the order in which the families act."""
 
     PROBLEM_SOURCE = "problem source"
+    DECODING = "decoding"
     GROUP_EDIT = "group edit"
     REWARD = "reward"
     ESTIMATOR = "estimator"
@@ -168,9 +169,23 @@ class ProblemSource(Part):
 
     family = Family.PROBLEM_SOURCE
 
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({Need.PROBLEM_POOL})
+
     def choose(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
         """As many groups without members as are offered: those, or others out of ``tools.pool``."""
         raise NotImplementedError
+
+
+class Decoding(Part):
+    """Changes how the policy samples: see :meth:`Part.decoding`."""
+
+    family = Family.DECODING
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({Need.DECODING})
 
 
 class GroupEdit(Part):
@@ -293,6 +308,10 @@ class Term(Part):
     family = Family.TERM
 
     weight: float = 1.0
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({Need.LOGITS}) if self.reducers else frozenset()
 
     @property
     def reducers(self) -> tuple[LogitReducer, ...]:

@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.core.groups import Group, GroupClass, Member
+from scope_rlvr.core.groups import Group, GroupClass, Member, Role
 from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Outcome, Verdict
+from scope_rlvr.methods.memory import off_policy, rollout_from_json, rollout_to_json
 from scope_rlvr.methods.parts.base import GroupEdit, Need, Status
 
 
@@ -111,3 +113,60 @@ class ConsistencyFilter(GroupEdit):
 
 def _mean_score(member: Member) -> float:
     return fmean(member.step_scores.scores_S) if member.step_scores else math.nan
+
+
+class Replay(GroupEdit):
+    """Where all rollouts fail, a right one of the same problem comes back from memory.
+
+    The newest right rollout of each problem is kept for ``max_age`` steps, ``capacity`` problems at most. In a group without a
+    right rollout it joins in a reserved row, as off-policy as its age: its tokens have the log-probabilities that they were
+    sampled with, and count as a teacher's where the method tells the two apart. Source: RePO, replay by problem.
+
+    >>> Replay(max_age=2).num_reserved_rows
+    1
+    """
+
+    title: ClassVar[str] = "RePO replay"
+    source: ClassVar[str] = "arXiv 2506.09340"
+    status: ClassVar[Status] = Status.ABSTRACT
+    changes: ClassVar[str] = "where all fail, an earlier success on the same problem joins the group"
+    formula: ClassVar[str] = "group ∪ {right rollout of earlier steps}"
+    departures: ClassVar[str] = "one rollout, and only where all fail; the paper compares several rules of retrieval"
+
+    kind: Literal["replay"] = "replay"
+    capacity: int = Field(512, ge=1, description="problems that are remembered, the newest ones")
+    max_age: int = Field(200, ge=1, description="steps after which a rollout is forgotten")
+
+    @property
+    def num_reserved_rows(self) -> int:
+        return 1
+
+    def edit(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
+        memory = self._memory(tools)
+        return [self._joined(group, memory.get(group.problem.id), tools.step) for group in groups]
+
+    def _joined(self, group: Group, kept: dict[str, Any] | None, step: int) -> Group:
+        if kept is None or group.group_class is not GroupClass.ALL_WRONG or step - kept["step"] > self.max_age:
+            return group
+        rollout = off_policy(rollout_from_json(kept["rollout"]), group.prompt_ids)
+        earlier = Member(rollout, Verdict(Outcome.RIGHT, kept["answer"]), Role.GUIDED)
+        return replace(group, members=(*group.members, earlier))
+
+    def learn(self, groups: Sequence[Group], tools: Toolbox) -> None:
+        memory = self._memory(tools)
+        for group in groups:
+            right = [m for m in group.members if m.role is Role.SAMPLED and m.verdict.is_right]
+            if right:
+                memory.pop(group.problem.id, None)
+                memory[group.problem.id] = {
+                    "step": tools.step,
+                    "rollout": rollout_to_json(right[-1].rollout),
+                    "answer": right[-1].verdict.answer,
+                }
+        while len(memory) > self.capacity:
+            del memory[next(iter(memory))]
+
+    @staticmethod
+    def _memory(tools: Toolbox) -> dict[str, Any]:
+        memory: dict[str, Any] = tools.memory.setdefault("replay", {})
+        return memory
