@@ -20,15 +20,17 @@ from tests.engine.conftest import grpo_config, load_policy
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_two_steps(name: str, tmp_path: Path, rows: list[dict[str, Any]], scorer: Any, teacher: Any) -> None:
     model, tokenizer = load_policy()
+    method = METHODS[name]()
+    rows_per_group = 4 + method.num_reserved_rows
     before = [parameter.clone() for parameter in model.parameters()]
     seen: list[StepResult] = []
     trainer = ScopeTrainer(
         model=model,
-        method=METHODS[name](),
+        method=method,
         verifier=FinalAnswerVerifier(families.get("reduction").answer_pattern),
         step_scorer=scorer,
         teacher=teacher,
-        args=grpo_config(tmp_path),
+        args=grpo_config(tmp_path, num_generations=rows_per_group, per_device_train_batch_size=4 * rows_per_group),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         on_groups=seen.append,

@@ -20,12 +20,16 @@ from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.steps import StepRule
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Problem
+from scope_rlvr.engines.pool import Pool
 from scope_rlvr.methods.loss import Counts, Objective, batch_loss, loss_reducers, stream_tensors, tokens_of
 from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.parts.base import Need
 from scope_rlvr.methods.reading import ReadBy
 from scope_rlvr.methods.step import StepResult, training_step
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.models.reading import read_last
+
+_HELPERS = (Need.STEP_SCORER, Need.TEACHER, Need.TEACHER_SCORES, Need.JUDGE)
 
 
 @dataclass
@@ -135,6 +139,10 @@ class LocalEngine:
             raise ValueError(
                 f"the local engine has no reference model for objective.kl = {self.objective.kl}; set it to 0"
             )
+        given = {Need(f"{name} model") for name in self.readers if name == ReadBy.REFERENCE.value}
+        self.method.refuse_without(
+            {*_HELPERS, Need.LOGITS, Need.DECODING, Need.PROBLEM_POOL, *given}, "the local engine"
+        )
         self.policy = LocalModel(self.model, self.codec)
         self.learner = LocalLearner(
             self.model,
@@ -152,6 +160,7 @@ class LocalEngine:
         self, problems: Sequence[Problem], *, steps: int, problems_per_step: int, rollouts_per_problem: int
     ) -> Iterator[tuple[StepResult, dict[str, float]]]:
         """``steps`` steps on consecutive problems, from the first again when all were used."""
+        self.pool = Pool(problems, self.begin)
         for number in range(steps):
             offered = [
                 self.begin(problems[(number * problems_per_step + i) % len(problems)]) for i in range(problems_per_step)
@@ -183,6 +192,8 @@ class LocalEngine:
             step_scorer=self.step_scorer,
             teacher=self.teacher,
             judge=self.judge,
+            problem_source=self.pool.drawn,
+            pool=self.pool,
             step=number + 1,
             num_steps=steps,
             readers={ReadBy.POLICY.value: self.policy, **self.readers},

@@ -10,7 +10,10 @@ from scope_rlvr.methods.registry import PARTS as PARTS
 
 if TYPE_CHECKING:
     from scope_rlvr.methods.correction.scope import Scope as Scope
+    from scope_rlvr.methods.distillation.opd import Opd as Opd
+    from scope_rlvr.methods.exploration.arpo import Arpo as Arpo
     from scope_rlvr.methods.exploration.cure import Cure as Cure
+    from scope_rlvr.methods.exploration.dars import Dars as Dars
     from scope_rlvr.methods.guided.ampo import Ampo as Ampo
     from scope_rlvr.methods.guided.bread import Bread as Bread
     from scope_rlvr.methods.guided.critique_grpo import CritiqueGrpo as CritiqueGrpo

@@ -7,7 +7,7 @@ to remember between steps lies in ``Toolbox.memory``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
@@ -138,6 +138,14 @@ class Method(Described):
         """Everything without which the method cannot run."""
         read = {_NEEDED_TO_READ[reading.by] for reading in self.readings if reading.by in _NEEDED_TO_READ}
         return self.own_needs.union(read, *(part.needs for part in self.all_parts))
+
+    def refuse_without(self, abilities: Collection[Need], engine: str) -> None:
+        """Raise ``ValueError`` where the method needs what an engine cannot give."""
+        lacking = sorted(need.value for need in self.needs if need not in abilities)
+        if lacking:
+            raise ValueError(
+                f"method {self.title} needs {', '.join(lacking)}, which {engine} cannot give; take another engine"
+            )
 
     @property
     def needs_step_scorer(self) -> bool:

@@ -82,7 +82,7 @@ _PARTS = {
     "novelty_bonus": "rewards:NoveltyBonus",
     "tournament": "tournament:Tournament",
     "reverse_kl": "distillation:ReverseKl",
-    "critic": "critic:Critic",
+    "value_baseline": "value_baseline:ValueBaseline",
     "replay": "edits:Replay",
 }
 

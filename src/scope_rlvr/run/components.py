@@ -49,6 +49,7 @@ class Components:
     step_scorer: StepScorer | None = None
     teacher: Teacher | None = None
     judge: Judge | None = None
+    reference: PreTrainedModel | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,10 @@ def load_components(config: RunConfig, problems: Sequence[Problem], spending: Sp
     teacher = load_teacher(config, policy, problems, spending) if config.method.needs_teacher else None
     scorer = load_step_scorer(config, problems, policy) if config.method.needs_step_scorer else None
     judge = load_judge(config, policy, spending) if Need.JUDGE in config.method.needs else None
-    return Components(policy.model, policy.codec, verifier, scorer, teacher, judge)
+    reference = None
+    if Need.REFERENCE in config.method.needs and config.model.reference is not None:
+        reference = load_causal(config.model.reference, "model.reference", inference_dtype(), config.prompt).model
+    return Components(policy.model, policy.codec, verifier, scorer, teacher, judge, reference)
 
 
 def load_policy(config: RunConfig, problems: Sequence[Problem]) -> LocalModel:

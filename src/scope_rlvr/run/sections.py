@@ -48,6 +48,11 @@ class ModelSection(Settings):
         None,
         description="train low-rank adapters in the place of all weights; `docs/lora.md` says what follows from it",
     )
+    reference: str | None = Field(
+        None,
+        description="the model that methods read as the reference; the policy as it was before training, by default. A KL penalty "
+        "(`objective.kl`) is always to the latter",
+    )
 
 
 class ProblemsSection(SourceSettings):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from transformers import set_seed
 
 from scope_rlvr.core.errors import ExitCode
@@ -18,6 +19,7 @@ from scope_rlvr.engines.processes import meet, noticing_the_lost
 from scope_rlvr.engines.trl.trainer import NonFiniteLoss, ScopeTrainer
 from scope_rlvr.evaluation.evaluate import EvaluationSet
 from scope_rlvr.grading.settings import BOX_REMEDY, NO_BOX, asks_for_no_box
+from scope_rlvr.methods.heads import head_weights
 from scope_rlvr.models.lora import merged
 from scope_rlvr.run.components import Components, Spending, load_components, make_evaluator
 from scope_rlvr.run.config import RunConfig
@@ -138,3 +140,6 @@ def _save_model(config: RunConfig, trainer: ScopeTrainer, folder: RunFolder) -> 
     policy = trainer.model if config.model.lora is None else merged(trainer.model)
     policy.save_pretrained(folder.model)
     trainer.processing_class.save_pretrained(folder.model)
+    heads = head_weights(trainer.tensors)
+    if heads:
+        save_file(heads, folder.model / "heads.safetensors")

@@ -41,6 +41,7 @@ def make_trainer(
             step_scorer=components.step_scorer,
             teacher=components.teacher,
             judge=components.judge,
+            reference=components.reference,
             step_rule=config.steps,
             prompt=config.prompt,
             sampling_rows=config.sampling.batch_rows,

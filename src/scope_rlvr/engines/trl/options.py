@@ -146,6 +146,11 @@ def _correction_of(args: GRPOConfig) -> tuple[SamplerCorrection, float, float]:
     )
 
 
+def abilities(has_pool: bool) -> frozenset[Need]:
+    """What this engine can give to a method; ``has_pool``: all training problems are known from the start."""
+    return frozenset(Need) - (frozenset() if has_pool else {Need.PROBLEM_POOL})
+
+
 def require_helpers(
     method: Method, step_scorer: StepScorer | None, teacher: Teacher | None, judge: Judge | None
 ) -> None:

@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset
 
-from scope_rlvr.core.groups import Group
 from scope_rlvr.core.types import Problem
 
 INDEX = "problem_index"
 """The column that says which of the trainer's problems a row is."""
-
-
-@dataclass(frozen=True)
-class Pool:
-    """All training problems, as methods see them. ``begin`` makes a group without members of a problem."""
-
-    problems: Sequence[Problem]
-    begin: Any
-
-    def __len__(self) -> int:
-        return len(self.problems)
-
-    def problem(self, index: int) -> Problem:
-        return self.problems[index]
-
-    def groups(self, indices: Sequence[int]) -> list[Group]:
-        return [self.begin(self.problems[i]) for i in indices]
-
-    def drawn(self, count: int, seed: int) -> list[Group]:
-        """So many problems drawn at random."""
-        return self.groups(random.Random(seed).choices(range(len(self.problems)), k=count))
 
 
 def data_of(problems: Sequence[Problem]) -> Dataset:

@@ -33,7 +33,10 @@ def reference_of(trainer: ScopeTrainer, given: PreTrainedModel | None) -> Readab
 
 def frozen(model: PreTrainedModel, *, copied: bool) -> PreTrainedModel:
     """The model, or a copy of it, that nothing trains."""
-    model = deepcopy(model) if copied else model
+    if copied:
+        model = deepcopy(model)
+        # TRL and accelerate put a forward pass of their own on the instance, and the copy's would still be the original's.
+        model.__dict__.pop("forward", None)
     return model.requires_grad_(False).eval()
 
 

@@ -25,11 +25,13 @@ from scope_rlvr.core.ports import Judge, StepScorer, Teacher, Verifier
 from scope_rlvr.core.prompts import PromptSection
 from scope_rlvr.core.steps import StepRule
 from scope_rlvr.core.types import Problem
+from scope_rlvr.engines.pool import Pool
 from scope_rlvr.engines.processes import meet
 from scope_rlvr.engines.trl.callbacks import GradientGuard, MethodState
 from scope_rlvr.engines.trl.loss import counts_of, tally_loss
 from scope_rlvr.engines.trl.options import (
     UnsupportedOption,
+    abilities,
     objective_of,
     refuse_further_rewards,
     refuse_unsupported,
@@ -39,7 +41,7 @@ from scope_rlvr.engines.trl.options import (
     silence_unscorable_warning,
     with_objective,
 )
-from scope_rlvr.engines.trl.problems import Pool, data_of, problems_of_data, require_eval_problems, with_index
+from scope_rlvr.engines.trl.problems import data_of, problems_of_data, require_eval_problems, with_index
 from scope_rlvr.engines.trl.references import PolicyAverage, reference_of
 from scope_rlvr.engines.trl.rollouts import RolloutBatch, RolloutMaker
 from scope_rlvr.engines.trl.side_update import SideUpdates
@@ -121,6 +123,7 @@ class ScopeTrainer(GRPOTrainer):
         self.step_rule = step_rule or StepRule()
         self.on_groups, self.sampling_rows = on_groups, sampling_rows
         self.problems = problems_of_data(train_dataset, "training") if problems is None else list(problems)
+        method.refuse_without(abilities(self.problems is not None), "TRL with training data of unknown length")
         self.objective = objective_of(args, method)
         args = with_objective(args, self.objective)
         self._start_empty()

@@ -18,7 +18,7 @@ from scope_rlvr.methods.parts.base import Estimator, Rewards, Status, TokenAdvan
 from scope_rlvr.methods.reading import Reading
 
 
-class Critic(Estimator):
+class ValueBaseline(Estimator):
     """Reward minus the value that a trained head gave before each token.
 
     ``Â_t = r − V(h_t)`` with ``h_t`` the last hidden state that token t was drawn from: PPO's advantage with discount and λ of 1.
@@ -31,14 +31,14 @@ class Critic(Estimator):
     [0.75, 0.5, 0.25]
     """
 
-    title: ClassVar[str] = "Critic"
+    title: ClassVar[str] = "PPO value baseline"
     source: ClassVar[str] = "arXiv 1707.06347"
     status: ClassVar[Status] = Status.TEXT
     changes: ClassVar[str] = "a trained head on the policy's hidden states is the baseline"
     formula: ClassVar[str] = "`Â_t = r − V(h_t)`"
     departures: ClassVar[str] = "the head sees hidden states and does not train the decoder below it"
 
-    kind: Literal["critic"] = "critic"
+    kind: Literal["value_baseline"] = "value_baseline"
     inner_width: int = Field(64, ge=1, description="width of the head's hidden layer")
     learning_rate: float = Field(1e-3, gt=0, description="of the head's own AdamW")
     updates: int = Field(4, ge=1, description="AdamW steps of the head on each batch")
@@ -52,7 +52,7 @@ class Critic(Estimator):
         read = [(member, states_TD) for member, states_TD in read if len(states_TD)]
         if not read:
             return list(groups)
-        head = Head.of(tools, "critic", width=read[0][1].size(-1), inner_width=self.inner_width)
+        head = Head.of(tools, "value", width=read[0][1].size(-1), inner_width=self.inner_width)
         values = {id(member): tuple(head(states_TD).tolist()) for member, states_TD in read}
         known = [(states_TD, m.verdict.pay) for m, states_TD in read if m.verdict.pay is not None]
         if known:
