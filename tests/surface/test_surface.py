@@ -126,13 +126,16 @@ SHARED = ["aggregation", "baseline", "clip", "drop_flat_groups", "entropy", "kl"
 GUIDED = ["teacher_term", "teacher_weight"]
 METHOD_OPTIONS = {
     "ampo": [*GUIDED, "num_traces"],
+    "arpo": ["first_share", "slope", "threshold"],
     "bread": [*GUIDED, "max_anchors", "num_continuations"],
     "critique_grpo": [*GUIDED, "max_refinements", "template"],
     "cure": ["branching_share", "num_branches", "num_key_tokens"],
     "dapo": ["max_rounds", "overlong_penalty", "overlong_share"],
+    "dars": ["extra_rows", "most"],
     "dr_grpo": [],
     "ghpo": ["hint_shares", "template"],
     "grpo": [],
+    "opd": ["coefficient"],
     "gspo": [],
     "guide": [*GUIDED, "hint_share", "mixin", "template"],
     "luffy": [*GUIDED, "num_traces"],
@@ -174,6 +177,17 @@ METHOD_OPTIONS = {
 }
 """What each method has beyond the shared options."""
 PART_OPTIONS = {
+    "anchor": ["decay", "to", "weight"],
+    "annealed_decoding": ["flat", "highest", "lowest"],
+    "bandit": ["temperature", "window"],
+    "confidence_penalty": ["alpha"],
+    "entropy_smoothing": ["bonus", "high", "low", "penalty", "warmup", "weight"],
+    "forking_tokens": ["share"],
+    "novelty_bonus": ["dimensions", "ridge", "weight"],
+    "replay": ["capacity", "max_age"],
+    "reverse_kl": ["coefficient"],
+    "tournament": ["instruction", "share"],
+    "value_baseline": ["inner_width", "learning_rate", "updates"],
     "consistency_filter": ["kept_share"],
     "good_prefix": ["baseline", "cut_back_tokens", "positive_prefix", "prefix_credit"],
     "min_form": ["baseline", "outcome_weight", "paid_steps", "temperature", "train_step_ends"],
@@ -197,13 +211,13 @@ CONFIGURATION = {
         "checkpoint_every",
         "flat_steps_limit",
     ],
-    "model": ["policy", "lora"],
+    "model": ["policy", "lora", "reference"],
     "problems": [*SOURCE, "family", "level", "folder", "max_prompt_tokens", "allow_overlap"],
     "prompt": ["template", "system", "format"],
     "sampling": ["sampler", "temperature", "top_p", "top_k", "min_p", "max_response_tokens", "batch_rows"],
     "steps": ["separator", "min_chars", "max_steps", "keep_blocks_whole"],
     "method": [],
-    "objective": ["normalisation", "aggregation", "clip", "kl", "entropy", "updates_per_batch"],
+    "objective": ["normalisation", "aggregation", "clip", "kl", "entropy", "updates_per_batch", "mini_batches"],
     "optimizer": ["learning_rate", "schedule", "warmup_steps", "weight_decay", "max_grad_norm"],
     "scorer": ["model", "family", "rule", "calibration", "noise"],
     "teacher": [
@@ -217,6 +231,7 @@ CONFIGURATION = {
         "max_failure_share",
         "failure_window",
     ],
+    "judge": ["model", "name", "temperature", "server", "interface", "max_tokens", "both_orders"],
     "verifier": ["kind", "answer_pattern"],
     "evaluation": [
         "sets",

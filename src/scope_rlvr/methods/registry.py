@@ -59,6 +59,7 @@ METHOD_FAMILIES = {
     "process": "A step scorer says what single steps are worth; credit or the choice of rollouts follows it.",
     "guided": "A teacher's words, or a hint, enter the groups of rollouts.",
     "imitation": "A teacher's whole traces are imitated, before reinforcement learning, beside it or alone.",
+    "distillation": "A teacher says how likely the policy's own tokens are.",
     "exploration": "Rollouts, credit or losses keep the policy from narrowing too early.",
     "correction": "Failures are corrected at the step where they go wrong, and their right start is kept.",
 }

@@ -24,7 +24,7 @@ class Opd(Method):
     """
 
     title: ClassVar[str] = "OPD"
-    source: ClassVar[str] = "Lu 2025, On-Policy Distillation"
+    source: ClassVar[str] = "arXiv 2306.08543"
     status: ClassVar[Status] = Status.TEXT
     changes: ClassVar[str] = "the teacher scores the policy's own tokens; no reward"
     formula: ClassVar[str] = "`Â_t = log π_T − log π_old`; `S(Â_t)`"

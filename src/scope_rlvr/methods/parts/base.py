@@ -11,6 +11,8 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from pydantic import Field
+
 from scope_rlvr.core.groups import Group, Member, Streams
 from scope_rlvr.core.ports import Sampling
 from scope_rlvr.core.settings import Settings
@@ -307,7 +309,7 @@ class Term(Part):
 
     family = Family.TERM
 
-    weight: float = 1.0
+    weight: float = Field(1.0, description="factor on the term")
 
     @property
     def needs(self) -> frozenset[Need]:

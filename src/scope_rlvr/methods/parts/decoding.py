@@ -27,7 +27,7 @@ class AnnealedDecoding(Decoding):
     """
 
     title: ClassVar[str] = "EAD"
-    source: ClassVar[str] = "EAD: Exploratory Annealed Decoding for verifiable reinforcement learning"
+    source: ClassVar[str] = "arXiv 2510.05251"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "the temperature falls with the place in the response"
     formula: ClassVar[str] = "`T_t = max(1 + T_max − exp(t/(20·d)), T_min)`, `d = min(25 + 5·step, 40000)`"

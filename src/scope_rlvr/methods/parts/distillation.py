@@ -26,7 +26,7 @@ class ReverseKl(Estimator):
     """
 
     title: ClassVar[str] = "On-policy distillation"
-    source: ClassVar[str] = "Lu 2025, On-Policy Distillation"
+    source: ClassVar[str] = "arXiv 2306.08543"
     status: ClassVar[Status] = Status.TEXT
     changes: ClassVar[str] = "advantages are the teacher's log-probabilities less the policy's"
     formula: ClassVar[str] = "`Â_t = log π_T − log π_old`"

@@ -65,7 +65,7 @@ class NoveltyBonus(Reward):
     """
 
     title: ClassVar[str] = "RepExp"
-    source: ClassVar[str] = "Representation-Based Exploration for language models"
+    source: ClassVar[str] = "arXiv 2510.11686"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "responses of unusual hidden states are paid more"
     formula: ClassVar[str] = "`r + 0.01·hᵀ(λI + Σ h hᵀ)⁻¹h`"

@@ -34,7 +34,7 @@ class EntropySmoothing(Term):
     """
 
     title: ClassVar[str] = "EPO smoothing"
-    source: ClassVar[str] = "EPO: Entropy-regularized Policy Optimization for LLM agents"
+    source: ClassVar[str] = "arXiv 2509.22576"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "entropy is held within a band around its mean so far"
     formula: ClassVar[str] = "`+ λ·mean(−b·H + p·hinge(H; 0.8·H̄, 1.2·H̄))`"
@@ -100,7 +100,7 @@ class Anchor(Term):
     carries = ("anchor_logprob",)
 
     kind: Literal["anchor"] = "anchor"
-    weight: float = Field(0.01, ge=0)
+    weight: float = Field(0.01, ge=0, description="factor on the penalty")
     to: Literal["average", "reference"] = Field("average", description="the model that the policy is held to")
     decay: float = Field(0.99, ge=0, lt=1, description="decay of the average in a step")
 

@@ -28,7 +28,7 @@ class Tournament(Reward):
     """
 
     title: ClassVar[str] = "ArenaRL"
-    source: ClassVar[str] = "ArenaRL: tournament-based relative ranking"
+    source: ClassVar[str] = "arXiv 2601.06487"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "rewards by the rank in a tournament that a judge decides"
     formula: ClassVar[str] = "`1 − rank/(G − 1)`"
