@@ -98,7 +98,7 @@ def test_nothing_may_be_left(scope: Scope) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--family", "guide"], "--family 'guide' is unknown; did you mean 'guided'? known: correction, "),
+        (["--family", "guide"], "--family 'guide' is unknown; did you mean 'guided'? known: advantage, "),
         (["--need", "oracle"], "--need 'oracle' is unknown; known: "),
         (["--status", "rumour"], "--status 'rumour' is unknown; known: abstract, code, "),
         (["lufy"], "there is no method or part 'lufy'; did you mean 'luffy'? scope methods lists them all"),

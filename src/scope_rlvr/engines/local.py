@@ -22,7 +22,7 @@ from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Problem
 from scope_rlvr.engines.pool import Pool
 from scope_rlvr.methods.loss import Counts, Objective, batch_loss, loss_reducers, stream_tensors, tokens_of
-from scope_rlvr.methods.method import Method
+from scope_rlvr.methods.method import Method, SideUpdate
 from scope_rlvr.methods.parts.base import Need
 from scope_rlvr.methods.reading import ReadBy
 from scope_rlvr.methods.step import StepResult, training_step
@@ -46,6 +46,8 @@ class LocalLearner:
     learning_rate: float = 1e-4
     max_grad_norm: float = 1.0
     micro_batch_rows: int | None = None
+    aside: dict[str, LocalLearner] = field(default_factory=dict)
+    """Who makes the side updates of each method."""
 
     def __post_init__(self) -> None:
         self.objective = self.objective.of(self.method)
@@ -72,6 +74,20 @@ class LocalLearner:
         self.optimizer.step()
         self.optimizer.zero_grad()
         return {"loss": sum(losses), "grad_norm": float(norm)}
+
+    def update_aside(self, update: SideUpdate) -> dict[str, float]:
+        """One step of the side update's own AdamW."""
+        name = update.method.name
+        if name not in self.aside:
+            rate = update.rate * self.learning_rate
+            self.aside[name] = replace(self, method=update.method, learning_rate=rate, aside={})
+        learner = self.aside[name]
+        rewards_PG = [[member.verdict.pay for member in group.members] for group in update.groups]
+        streams_PG = update.method.credit(update.groups, rewards_PG, learner.objective.normalisation)
+        if not any(any(s.weight_T) for streams_G in streams_PG for s in streams_G):
+            return {}
+        figures = learner.update(update.groups, streams_PG, {})
+        return {f"side/{name}/{figure}": value for figure, value in figures.items()}
 
     def _backward(
         self, members: Sequence[Member], streams: Sequence[Streams], counts: Counts, term_weights: Mapping[str, float]
