@@ -144,7 +144,7 @@ METHOD_OPTIONS = {
     "process_reward": ["paid_steps", "process_weight"],
     "prof": ["kept_share"],
     "pure": ["outcome_weight", "paid_steps", "temperature", "train_step_ends"],
-    "relift": [*GUIDED],
+    "relift": ["sft_rate"],
     "rft": [],
     "rl_plus": [*GUIDED, "num_traces"],
     "scope": [
