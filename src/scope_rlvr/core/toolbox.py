@@ -172,6 +172,7 @@ class Toolbox:
     # --- reading ----------------------------------------------------------------------------------------------
 
     def text(self, rollout: Rollout) -> str:
+        """The text of a response."""
         return "".join(self.codec.pieces(rollout.token_ids))
 
     def split(self, rollout: Rollout) -> tuple[Step, ...]:

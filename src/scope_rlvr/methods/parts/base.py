@@ -244,6 +244,7 @@ class Estimator(Part):
     family = Family.ESTIMATOR
 
     def advantages(self, groups: Sequence[Group], rewards_PG: Rewards, normalisation: Normalisation) -> TokenAdvantages:
+        """The advantage of each token, `(P, G, T)`; what it is where the reward is unknown makes no difference."""
         raise NotImplementedError
 
 

@@ -1,0 +1,119 @@
+"""docs/write-a-method.md: its modules are written, its commands run and its tests pass, as a reader would do it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scope_rlvr.methods import step
+from scope_rlvr.run.config import load_config
+from tools import hook_tables
+from tools.settings_tables import ReferenceGap
+
+Scope = Callable[..., Any]
+ROOT = Path(__file__).parent.parent.parent
+TEXT = (ROOT / "docs" / "write-a-method.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
+FILES = {text.partition("\n")[0].removeprefix("# "): text for kind, text in BLOCKS if kind in ("python", "toml")}
+COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
+MODULES = {name.removesuffix(".py") for name in FILES if name.endswith(".py")}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the page's files, and with its package as if it were installed."""
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    groups = tomllib.loads(FILES["pyproject.toml"])["project"]["entry-points"]
+    points = [f"[{group}]\n" + "".join(f"{n} = {place}\n" for n, place in of.items()) for group, of in groups.items()]
+    info = tmp_path / "own-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("\n".join(points))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    yield tmp_path
+    for name in MODULES & set(sys.modules):
+        del sys.modules[name]
+
+
+def test_the_page_has_what_is_tested_here() -> None:
+    assert set(FILES) == {
+        "mine.py",
+        "mine.toml",
+        "uncertain.py",
+        "families.py",
+        "retry.py",
+        "pyproject.toml",
+        "study.toml",
+        "test_own.py",
+    }
+    assert len(COMMANDS) >= 8
+    assert {shlex.split(line)[1] for line in COMMANDS} == {"methods", "train", "study"}
+
+
+def test_the_promised_lengths() -> None:
+    assert len(FILES["mine.py"].splitlines()) <= 15
+    assert len(FILES["retry.py"].splitlines()) <= 40
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_does_what_it_says(line: str, here: Path, scope: Scope, small: Callable[..., list[str]]) -> None:
+    arguments = shlex.split(line)[1:]
+    trains = arguments[0] == "train"
+    ended = scope(*arguments, *(["--steps", "2", *small()] if trains else []))
+    assert ended.code == 0, ended.err
+    if trains:
+        (run,) = (here / "runs").iterdir()
+        given = [value for flag, value in pairwise(arguments) if flag in ("--set", "--method")]
+        method = load_config(run / "config.toml").method
+        named = " ".join([method.name, *(part.kind for part in method.all_parts)])
+        assert all(place in named for text in given for place in re.findall(r"\w+:\w+|^\w+$|(?<=\")\w+(?=\")", text))
+
+
+def test_the_file_says_the_same_as_the_command(here: Path) -> None:
+    (line,) = [line for line in COMMANDS if "gamma=0.9" in line]
+    override = shlex.split(line)[-1]
+    assert load_config(here / "mine.toml").method == load_config(None, [override], method="grpo").method
+
+
+def test_the_tests_of_the_page_pass(here: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_own.py"]
+    done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
+
+
+# --- its tables -------------------------------------------------------------------------------------------------------
+
+
+def test_the_tables_are_those_of_the_classes() -> None:
+    assert hook_tables.page() == TEXT, "run: python -m tools.hook_tables"
+
+
+def test_a_hook_that_is_not_explained_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hook_tables, "STAGES", {k: v for k, v in hook_tables.STAGES.items() if k != "prepare"})
+    with pytest.raises(ReferenceGap, match="nothing says when prepare is called"):
+        hook_tables.page()
+
+
+def test_the_hooks_are_in_the_order_in_which_a_step_calls_them() -> None:
+    code = "".join(map(inspect.getsource, (step.make_groups, step.give_credit, step.training_step)))
+    called = [name for name in re.findall(r"(?:method|part)\.(\w+)\(", code) if name in hook_tables.STAGES]
+    order = sorted(called, key=list(hook_tables.STAGES).index)
+    assert {"choose", "sample", "edit_groups", "prepare", "credit", "learn"} <= set(called)
+    assert [name for name in called if name != "decoding"] == [name for name in order if name != "decoding"]
