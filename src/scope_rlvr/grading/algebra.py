@@ -16,7 +16,7 @@ from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_la
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from math_verify import verify
 from math_verify.grader import should_treat_as_complex
-from sympy import Derivative, Expr, Float, Integral, Limit, Product, Rational, Sum, Symbol, nan, zoo
+from sympy import Derivative, Expr, Float, I, Integral, Limit, Product, Rational, Sum, Symbol, degree, nan, zoo
 from sympy.core.function import AppliedUndef
 
 from scope_rlvr.grading.units import OF_AN_ANGLE
@@ -42,6 +42,7 @@ _POINTS = tuple(Rational(*pair) for pair in zip(_ABOVE, _BELOW, strict=True))
 """Seven positive ones in a row, since roots and logarithms are real there, then some of either sign."""
 _MOST_VARIABLES = 4
 _FEWEST_POINTS = 3
+_LETTERS_OF_CONSTANTS = frozenset({"e", "i"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +87,17 @@ def _parsed(latex: str, is_real: bool, ignores_case: bool) -> Any | None:
 
 def are_equal(gold: Any, answer: Any) -> bool:
     """Whether two parsed formulas mean the same."""
+    at_points = _agree_at_points(gold, answer)
+    if at_points is False:
+        return False
     if verify(gold, answer, timeout_seconds=None, raise_on_error=True):  # type: ignore[arg-type]
         return not _numbers_differ(gold, answer)
-    return _agree_at_points(gold, answer)
-
-
-def is_known_number(value: Any) -> bool:
-    """Whether a parsed formula is a number that can be worked out at once."""
-    return isinstance(value, Expr) and bool(value.is_number) and not value.has(*UNFINISHED)
+    return bool(at_points) or _are_one_complex_number(gold, answer)
 
 
 def _numbers_differ(gold: Any, answer: Any) -> bool:
     """Two numbers that math-verify calls equal because it rounds to six decimals, and that differ in six digits."""
-    if not all(isinstance(side, Expr) and side.is_number for side in (gold, answer)):
+    if gold == answer or not all(isinstance(side, Expr) and side.is_number for side in (gold, answer)):
         return False
     a, b = (side.doit().evalf(20) for side in (gold, answer))
     if not b:
@@ -107,30 +106,40 @@ def _numbers_differ(gold: Any, answer: Any) -> bool:
     return not abs(complex(a / b) - 1) <= SIX_DIGITS
 
 
-def _agree_at_points(gold: Any, answer: Any) -> bool:
-    """Whether two formulas with the same letters agree wherever both are real: ``simplify`` misses roots and powers.
+def _agree_at_points(gold: Any, answer: Any) -> bool | None:
+    """Whether two formulas with letters agree wherever both are real; ``None`` where too few points show it.
 
-    Letters are put at points of either sign; where too few of them give real values, nothing is shown.
+    One point is enough to tell formulas apart, long before ``simplify`` gives up; several show what it misses about roots and
+    powers. Letters are put at points of either sign.
     """
-    if not all(isinstance(side, Expr) and side.free_symbols and not side.has(*UNFINISHED) for side in (gold, answer)):
-        return False
-    names = sorted({symbol.name for side in (gold, answer) for symbol in side.free_symbols})
-    if (
-        any({s.name for s in side.free_symbols} != set(names) for side in (gold, answer))
-        or len(names) > _MOST_VARIABLES
-    ):
-        return False
+    sides = (gold, answer)
+    if not all(isinstance(side, Expr) and not side.is_Symbol and not side.has(*UNFINISHED) for side in sides):
+        return None
+    names = sorted(symbol_names(gold) | symbol_names(answer))
+    if not names or len(names) > _MOST_VARIABLES or not _LETTERS_OF_CONSTANTS.isdisjoint(names):
+        return None
     tolerance = SIX_DIGITS if gold.has(Float) or answer.has(Float) else _TWELVE_DIGITS
     num_real = 0
     for start in range(len(_POINTS)):
         point = {name: _POINTS[(start + place) % len(_POINTS)] for place, name in enumerate(names)}
-        a, b = (side.subs({s: point[s.name] for s in side.free_symbols}).evalf(20) for side in (gold, answer))
+        a, b = (side.subs({s: point[s.name] for s in side.free_symbols}).evalf(20) for side in sides)
         if not (a.is_Float and b.is_Float):
             continue
         if abs(a - b) > tolerance * max(abs(a), abs(b)):
             return False
         num_real += 1
-    return num_real >= _FEWEST_POINTS
+    return num_real >= _FEWEST_POINTS or None
+
+
+def _are_one_complex_number(gold: Any, answer: Any) -> bool:
+    r"""Whether ``a + b i`` and an answer are equal where the letter i, which the parser takes for a variable, is the unit."""
+    if not all(isinstance(side, Expr) and symbol_names(side) <= {"i"} for side in (gold, answer)):
+        return False
+    units = [s for side in (gold, answer) for s in side.free_symbols]
+    if not units or not all(gold.is_polynomial(s) and degree(gold, s) <= 1 for s in gold.free_symbols):
+        return False
+    difference = (gold - answer).subs(dict.fromkeys(units, I)).expand()
+    return bool(difference.is_zero)
 
 
 def same_number(gold: Fraction, answer: Fraction, *, exactly: bool) -> bool:

@@ -59,8 +59,8 @@ class Claim:
         return f"{self.names[0]}={self.values[0]}" if self.names else self.values[0]
 
 
-def read_claim(latex: str, parse: Parser) -> Claim:
-    r"""What an answer claims.
+def read_claim(latex: str, parse: Parser, *, of_letter: bool = False) -> Claim:
+    r"""What an answer claims; ``of_letter`` says that its value may be a plain letter.
 
     >>> parse = Parser(is_real=True, ignores_case=True)
     >>> read_claim("m + n = 5 + 8 = 13", parse)
@@ -76,16 +76,17 @@ def read_claim(latex: str, parse: Parser) -> Claim:
     if rounded and all(map(is_name, exact)):
         exact, rounded = exact + rounded[0], rounded[1:]
     known = [part for part in exact if is_known(part, parse)]
-    value = known[-1] if known else _stated(exact)
+    value = known[-1] if known else exact[-1] if of_letter else _stated(exact)
     names = tuple(part for part in exact if part not in known and part != value)
     links = [(a, b) for a, b in pairwise(known) if contradict(a, b, parse, modulus)]
     roundings = [(a, b) for a, b in links if is_rounding_of(b, a, parse)]
     also = [a for a, _ in roundings]
+    is_open = not known and not _RELATION.search(value)
     also += [
         part
         for text in rounded
         for part in text
-        if is_rounding_of(part, value, parse) or (not known and is_known(part, parse))
+        if is_rounding_of(part, value, parse) or (is_open and is_known(part, parse))
     ]
     holds = len(links) == len(roundings) and (
         bool(known) or not any(_differ_by_number(part, value, parse) for part in exact)

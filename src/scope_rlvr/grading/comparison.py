@@ -26,7 +26,10 @@ from scope_rlvr.grading.units import split_unit, units_differ
 from scope_rlvr.grading.values import are_congruent, are_same, bases_differ, can_be_read, is_known
 
 _DECIMAL = re.compile(r"[+-]?\d+\.\d+")
+_DOMAIN = re.compile(r"[A-Za-z](?:_\w)?\s*\\in\s*\\mathbb\s*(?:\{[A-Z]\}|[A-Z])[\^_+*{}0-9\s-]*")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_SURE_DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+,\d\d|0,\d\d+)")
+"""A comma between one digit and another may part two answers: ``0,1``."""
 
 
 class AnswerComparison:
@@ -42,8 +45,14 @@ class AnswerComparison:
 
     def of_answers(self, gold: str, answer: str) -> str:
         wanted, given = _entries(without_member(gold)), _entries(conclusion(without_member(answer)))
-        if len(wanted) == 1 and _DECIMAL.fullmatch(gold) and _DECIMAL_COMMA.fullmatch(answer):
+        if _DECIMAL.fullmatch(gold) and _DECIMAL_COMMA.fullmatch(answer):
             given = [answer.replace(",", ".")]
+        elif _SURE_DECIMAL_COMMA.fullmatch(gold) and _DECIMAL.fullmatch(answer):
+            wanted = [gold.replace(",", ".")]
+        domains = _domains(wanted), _domains(given)
+        if all(domains) and domains[0] != domains[1]:
+            return "unequal"
+        wanted, given = ([entry for entry in side if not _DOMAIN.fullmatch(entry)] or side for side in (wanted, given))
         if not all(map(self._is_readable_gold, wanted)):
             return "gold_unparsable"
         return self._of_claims(wanted[0], given[0]) if len(wanted) == len(given) == 1 else self._of_lists(wanted, given)
@@ -102,7 +111,8 @@ class AnswerComparison:
         return names if len(names) == len(set(names)) == len(entries) else []
 
     def _of_claims(self, wanted: str, given: str) -> str:
-        gold, answer = read_claim(wanted, self._parse), read_claim(given, self._parse)
+        gold = read_claim(wanted, self._parse)
+        answer = read_claim(given, self._parse, of_letter=is_name(gold.values[0]))
         if is_relation(gold, self._parse):
             return self._of_equations(gold, answer)
         if not answer.holds:
@@ -178,6 +188,11 @@ def _entries(latex: str) -> list[str]:
         return [f"({','.join(split(part, '=')[-1] for part in sorted(solution))})" for solution in solutions]
     group = group_of(latex)
     return _spread([latex] if group is None or group.brackets or latex.startswith("\\{") else group.entries)
+
+
+def _domains(entries: Sequence[str]) -> set[str]:
+    """What entries such as ``k \\in \\mathbb{Z}`` say of the letters; like a unit, the problem says it where it is left out."""
+    return {re.sub(r"[\s{}]", "", entry) for entry in entries if _DOMAIN.fullmatch(entry)}
 
 
 def _spread(entries: Sequence[str]) -> list[str]:

@@ -16,7 +16,8 @@ from scope_rlvr.grading.normal import Normal, normal, plain_words
 from scope_rlvr.grading.times import seconds_of_day, times_agree
 from scope_rlvr.grading.units import PERCENT, units_differ
 
-_CHOICE = re.compile(r"\(?([A-J])[).:]\)? \S.*|\(([A-J])\) ?\S.*")
+_CHOICE = re.compile(r"(?:([A-J])[).:]|\(([A-J])\)) (?![-+*/^=<>,] )[^\s+*/^=<>,].*")
+"""An option with its letter: ``C. 42``, ``(C) x = 42``; not ``(C) + 1``."""
 _WARM_UP = (
     (r"\frac{3\sqrt{2}}{4}", "0.75"),
     (r"(-\infty, 2) \cup [3, \infty)", "x = 3"),

@@ -226,11 +226,11 @@ def words_of(text: str) -> str | None:
 
 
 def plain_words(text: str) -> str:
-    r"""Small letters, single spaces, no command for upright text around it, no brackets around one letter, no article.
+    r"""Small letters, single spaces, no command for upright text around it, no brackets around them, no article.
 
     >>> plain_words(r"\text{No  solution}."), plain_words("(B)"), plain_words(r"\text{(b)}"), plain_words("The median")
     ('no solution', 'b', 'b', 'median')
     """
     text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\s+", " ", text.lower()).strip(" .'\"")
-    return _ARTICLE.sub("", re.sub(r"^\(\s*([a-z])\s*\)$", r"\1", text))
+    return _ARTICLE.sub("", re.sub(r"^\( ?([a-z ]{1,200}?) ?\)$", r"\1", text))

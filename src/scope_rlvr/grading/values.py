@@ -16,12 +16,16 @@ from scope_rlvr.grading.units import PERCENT, split_unit, units_differ
 _DECIMALS = re.compile(r"[+-]?[\d,]*\.(\d{2,15})")
 _IN_A_BASE = re.compile(r"^(.*\d)_\{?(\d+)\}?$")
 _TWO_NUMBERS = re.compile(r"(?<![_^])(?<![_^]\d)\d \d")
+_REMARK = re.compile(r"\\text\{[^{}]*(?<![A-Za-z])(?:or|and|not|but|if|maybe|either|possibly|otherwise)(?![A-Za-z])")
+"""Words beside a value that leave it open."""
 _LETTER_OF_A_CONSTANT = re.compile("[eEiI]")
 
 
 def can_be_read(latex: str, parse: Parser) -> bool:
     """Whether a value means anything."""
-    return not _TWO_NUMBERS.search(latex) and parse(split_unit(latex)[0]) is not None
+    if _TWO_NUMBERS.search(latex) or _REMARK.search(latex):
+        return False
+    return parse(split_unit(latex)[0]) is not None
 
 
 def is_known(latex: str, parse: Parser) -> bool:
