@@ -20,7 +20,7 @@ _LETTER = re.compile(r"\\?[A-Za-z]+(?:\([a-z\d]\))?")
 _LIST = re.compile(r"[^()\[\]{},;]+(?:, [^()\[\]{},;]+)+")
 _TUPLE = re.compile(r"\((?P<inside>[^()\[\]{},;]+(?:,\s*[^()\[\]{},;]+)+)\)")
 _UNUSUAL = re.compile(
-    r"\\(?:text|mbox|textbf|mathrm|begin|in|le|ge|leq|geq|ne|circ|pm|cup|cap|approx)(?![A-Za-z])|[<>=:%$&,;]|\d_\d|\d[eE][-+\d]|(?<![\\A-Za-z])[A-Za-z]{3}"
+    r"\\(?:text|mbox|textbf|mathrm|begin|in|le|ge|leq|geq|neq?|circ|pm|cup|cap|approx)(?![A-Za-z])|[<>=:%$&,;]|\d_\d|\d[eE][-+\d]|(?<![\\A-Za-z])[A-Za-z]{3}"
 )
 
 

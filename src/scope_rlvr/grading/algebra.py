@@ -92,7 +92,7 @@ def are_equal(gold: Any, answer: Any) -> bool:
         return False
     if verify(gold, answer, timeout_seconds=None, raise_on_error=True):  # type: ignore[arg-type]
         return not _numbers_differ(gold, answer)
-    return bool(at_points) or _are_one_complex_number(gold, answer)
+    return bool(at_points) or _is_one_letter(gold, answer) or _are_one_complex_number(gold, answer)
 
 
 def _numbers_differ(gold: Any, answer: Any) -> bool:
@@ -129,6 +129,13 @@ def _agree_at_points(gold: Any, answer: Any) -> bool | None:
             return False
         num_real += 1
     return num_real >= _FEWEST_POINTS or None
+
+
+def _is_one_letter(gold: Any, answer: Any) -> bool:
+    """Whether a letter is all that is left of two formulas: ``x + 0``."""
+    if not all(isinstance(side, Expr) for side in (gold, answer)) or not (gold.is_Symbol or answer.is_Symbol):
+        return False
+    return bool((gold - answer).expand() == 0)
 
 
 def _are_one_complex_number(gold: Any, answer: Any) -> bool:

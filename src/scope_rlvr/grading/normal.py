@@ -79,14 +79,14 @@ def normal(answer: str) -> Normal:
 def formula_signs(text: str) -> str:
     r"""Without what opens and closes formulas, without dollars of either kind, and without a full stop at the end.
 
-    >>> formula_signs("$\\frac12$."), formula_signs(r"\(x\)"), formula_signs(r"\$36"), formula_signs("a+$ $b")
+    >>> formula_signs("$\\frac12.$"), formula_signs(r"\(x.\)"), formula_signs(r"\$36"), formula_signs("a+$ $b")
     ('\\frac12', 'x', '36', 'a+ b')
     """
     text = text.replace(r"\$", "").replace("$", "").strip()
     text = text.removesuffix(".").strip()
     for opening, closing in ((r"\(", r"\)"), (r"\[", r"\]")):
         if text.startswith(opening) and text.endswith(closing) and text.count(opening) == 1:
-            text = text[2:-2].strip()
+            text = text[2:-2].strip().removesuffix(".").strip()
     return text
 
 
