@@ -28,6 +28,8 @@ from scope_rlvr.grading.pool import Answer, WorkerPool
 
 ROOT = Path(__file__).parent.parent
 CASES = ROOT / "benchmarks" / "data" / "grader_cases.jsonl"
+OWN_CASES = ROOT / "tests" / "data" / "grading_cases.jsonl"
+OWN = "this project's own tests"
 RESULTS = ROOT / "benchmarks" / "results" / "grader_agreement.json"
 PAGE = ROOT / "docs" / "grading.md"
 DATA_SETS = ("math500", "minerva", "gsm8k", "aime24", "amc23")
@@ -58,6 +60,12 @@ class Case:
 def read_cases(files: Iterable[Path]) -> list[Case]:
     """The cases of JSONL files with the fields of :class:`Case`."""
     return [Case(**json.loads(line)) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def own_cases() -> list[Case]:
+    """The cases that this project's tests hold, so that its grader agrees with all of them."""
+    rows = [json.loads(line) for line in OWN_CASES.read_text(encoding="utf-8").splitlines()]
+    return [Case(OWN, row["gold"], row["answer"], row["expected"]) for row in rows]
 
 
 def read_golds(files: Iterable[Path]) -> Iterator[str]:
@@ -149,7 +157,8 @@ def table_of_cases(results: dict[str, Any]) -> str:
     """The cases of others: agreements by origin, and what this project's own rulings explain."""
     ruled = Counter(dispute["origin"] for dispute in results["disputes"] if dispute["ruling"])
     rows = [[origin, counts, ruled[origin]] for origin, counts in results["cases"].items()]
-    rows.append(["all", sum((Counter(counts) for _, counts, _ in rows), Counter()), sum(ruled.values())])
+    total = sum((Counter(counts) for origin, counts, _ in rows if origin != OWN), Counter())
+    rows.insert(len(results["cases"]) - 1, ["all of these", total, sum(ruled.values())])
     names = list(results["graders"])
     lines = [
         f"| origin | cases | {' agrees | '.join(names)} agrees | {OURS} disagrees by a rule |",
@@ -213,7 +222,7 @@ def main() -> int:
         return int(renewed() != PAGE.read_text(encoding="utf-8"))
     folder = Path(os.environ.get("SCOPE_DATA", "nowhere"))
     files = arguments.golds or [folder / f"{name}.jsonl" for name in DATA_SETS]
-    cases = read_cases(arguments.cases or [CASES])
+    cases = read_cases(arguments.cases or [CASES]) + own_cases()
     golds = dict.fromkeys([*(case.gold for case in cases), *read_golds(files)])
     readable = [
         gold

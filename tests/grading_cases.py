@@ -18,12 +18,3 @@ class Case:
 def cases() -> list[Case]:
     file = Path(__file__).parent / "data" / "grading_cases.jsonl"
     return [Case(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
-def bare_math_verify(gold: str, answer: str) -> str:
-    """What math-verify says by itself: gold between dollar signs, answer in a box, default extraction, no timers."""
-    from math_verify import parse, verify
-
-    parsed_gold = parse(f"${gold}$", parsing_timeout=None)
-    parsed_answer = parse(rf"$\boxed{{{answer}}}$", parsing_timeout=None)
-    return "right" if verify(parsed_gold, parsed_answer, timeout_seconds=None) else "wrong"

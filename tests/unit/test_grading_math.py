@@ -23,7 +23,7 @@ from scope_rlvr.grading.math_judge import judge
 from scope_rlvr.grading.normal import normal
 from scope_rlvr.grading.reasons import REASONS
 from tests.benchmark_data import benchmark_file
-from tests.grading_cases import Case, bare_math_verify, cases
+from tests.grading_cases import cases
 from tests.surface.test_docs import doc, rows_of
 
 SOURCES = Path(scope_rlvr.grading.__file__).parent
@@ -48,28 +48,10 @@ def boxed(answer: str) -> str:
 
 def test_every_case_of_the_table_gets_the_verdict_it_deserves(verifier: MathVerifier) -> None:
     table = cases()
-    assert len(table) >= 150
+    assert len(table) >= 500
     verdicts = graded(verifier, *((case.gold, boxed(case.answer)) for case in table))
     found = [(case, v.reason) for case, v in zip(table, verdicts, strict=True) if v.outcome.value != case.expected]
     assert not found
-
-
-def agreement(table: list[Case]) -> dict[str, tuple[int, int, int, int]]:
-    """By group: cases, those where bare math-verify agrees, its false accepts, its false rejects."""
-    rows = {group: [0, 0, 0, 0] for group in dict.fromkeys(case.group for case in table)}
-    for case in table:
-        said = bare_math_verify(case.gold, case.answer)
-        row = rows[case.group]
-        row[0] += 1
-        row[1 if said == case.expected else 2 if said == "right" else 3] += 1
-    return {group: (n, agrees, accepts, rejects) for group, (n, agrees, accepts, rejects) in rows.items()}
-
-
-def test_the_page_says_how_often_bare_math_verify_agrees() -> None:
-    rows = agreement(cases())
-    rows["all"] = tuple(map(sum, zip(*rows.values(), strict=True)))  # type: ignore[assignment]
-    for group, counts in rows.items():
-        assert f"| {group} | {' | '.join(map(str, counts))} |" in doc("grading.md")
 
 
 @pytest.mark.parametrize("part", ["1", "1,", "1 000 ", ".1e", r"\text{a", "²", ",\\! ", "cm "])

@@ -31,6 +31,21 @@ def split(latex: str, sign: str) -> list[str]:
     return [*parts, latex[start:].strip()]
 
 
+def outside_brackets(latex: str) -> str:
+    r"""What of a formula is in no brackets.
+
+    >>> outside_brackets("P(X > 2) + a_{1}")
+    'P + a_'
+    """
+    kept, depth = [], 0
+    for char in latex:
+        depth -= char in _CLOSING
+        if depth <= 0 and char not in _OPENING + _CLOSING:
+            kept.append(char)
+        depth += char in _OPENING
+    return "".join(kept)
+
+
 @dataclass(frozen=True, slots=True)
 class Bracketed:
     """Several values: ``brackets`` around them (``"(]"``), or none for a list or a set, in which order does not matter."""

@@ -15,7 +15,7 @@ from latex2sympy2_extended import is_expr_of_only_symbols
 from sympy import Expr
 
 from scope_rlvr.grading.algebra import Parser, are_equal
-from scope_rlvr.grading.brackets import split
+from scope_rlvr.grading.brackets import outside_brackets, split
 from scope_rlvr.grading.values import contradict, is_known, is_rounding_of
 
 _NAME = re.compile(
@@ -71,27 +71,33 @@ def read_claim(latex: str, parse: Parser, *, of_letter: bool = False) -> Claim:
     ('7', 'x=2')
     """
     latex, modulus = _split_modulus(latex)
-    about = _ABOUT.split(_CONGRUENT.sub("=", latex))
-    exact, *rounded = [part for part in ([p for p in split(text, "=") if p] for text in about) if part] or [[latex]]
-    if rounded and all(map(is_name, exact)):
-        exact, rounded = exact + rounded[0], rounded[1:]
+    exact, rounded = _sections(latex)
     known = [part for part in exact if is_known(part, parse)]
     value = known[-1] if known else exact[-1] if of_letter else _stated(exact)
     names = tuple(part for part in exact if part not in known and part != value)
-    links = [(a, b) for a, b in pairwise(known) if contradict(a, b, parse, modulus)]
-    roundings = [(a, b) for a, b in links if is_rounding_of(b, a, parse)]
-    also = [a for a, _ in roundings]
+    conflicts = [(a, b) for a, b in pairwise(known) if contradict(a, b, parse, modulus)]
+    roundings = [(a, b) for a, b in conflicts if is_rounding_of(b, a, parse)]
+    holds = len(conflicts) == len(roundings) and not _is_impossible(exact, known, value, parse)
+    # ``\pi r^2 \approx 78.5`` says what the letters come to.
     is_open = not known and not _RELATION.search(value)
-    also += [
-        part
-        for text in rounded
-        for part in text
-        if is_rounding_of(part, value, parse) or (is_open and is_known(part, parse))
-    ]
-    holds = len(links) == len(roundings) and (
-        bool(known) or not any(_differ_by_number(part, value, parse) for part in exact)
-    )
-    return Claim((value, *also), names, holds, modulus)
+    also = [part for part in rounded if is_rounding_of(part, value, parse) or (is_open and is_known(part, parse))]
+    return Claim((value, *(a for a, _ in roundings), *also), names, holds, modulus)
+
+
+def _sections(latex: str) -> tuple[list[str], list[str]]:
+    """The parts of a chain before the first ``\\approx``, and those behind it; a mere name before it is no value."""
+    sections = [[p for p in split(text, "=") if p] for text in _ABOUT.split(_CONGRUENT.sub("=", latex))]
+    first, *rest = [section for section in sections if section] or [[latex]]
+    if rest and all(map(is_name, first)):
+        first, rest = first + rest[0], rest[1:]
+    return first, [part for section in rest for part in section]
+
+
+def _is_impossible(parts: list[str], known: list[str], value: str, parse: Parser) -> bool:
+    """Whether a chain equates relations, or formulas with letters that are never equal."""
+    if len(parts) > 1 and any(_RELATION.search(outside_brackets(part)) for part in parts):
+        return True
+    return not known and any(_differ_by_number(part, value, parse) for part in parts)
 
 
 def is_name(latex: str) -> bool:

@@ -25,7 +25,8 @@ def can_be_read(latex: str, parse: Parser) -> bool:
     """Whether a value means anything."""
     if _TWO_NUMBERS.search(latex) or _REMARK.search(latex):
         return False
-    return parse(split_unit(latex)[0]) is not None
+    value = split_unit(latex)[0]
+    return read_number(value) is not None or parse(value) is not None
 
 
 def is_known(latex: str, parse: Parser) -> bool:
@@ -38,6 +39,8 @@ def is_known(latex: str, parse: Parser) -> bool:
     value = split_unit(latex)[0]
     if _LETTER_OF_A_CONSTANT.fullmatch(value) or _IN_A_BASE.search(value):
         return False
+    if read_number(value) is not None:
+        return True
     parsed = parse(value)
     return parsed is not None and not parsed.free_symbols and not parsed.has(*UNFINISHED)
 
