@@ -1,6 +1,6 @@
 """How often graders agree: with the tests of other projects, and with the meaning of rewritten references.
 
-    python benchmarks/grader_agreement.py [--golds FILE ...] [--cases FILE ...] [--only-ours] [--out FILE] [--check]
+    python benchmarks/grader_agreement.py [--golds FILE ...] [--most N] [--cases FILE ...] [--only-ours] [--out FILE] [--check]
 
 First the cases of others (benchmarks/data), then every reference of them and of ``--golds``, written in ways that keep its meaning
 and in ways that change it (benchmarks/rewritings.py). Graders are this project's, ``math-verify`` by itself, and the one of PRM800K
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rewritings import CHANGING, PRESERVING
+from scope_rlvr.grading.gold import spread
 from scope_rlvr.grading.pool import Answer, WorkerPool
 
 ROOT = Path(__file__).parent.parent
@@ -68,14 +69,22 @@ def own_cases() -> list[Case]:
     return [Case(OWN, row["gold"], row["answer"], row["expected"]) for row in rows]
 
 
-def read_golds(files: Iterable[Path]) -> Iterator[str]:
-    """The references of JSONL files, in their column ``answer``; a file that is not there is named and left out."""
+def read_golds(files: Iterable[Path], most: int) -> Iterator[str]:
+    """At most so many references of each JSONL file, evenly spread, from its column ``answer``; a file that is not there is
+    named and left out."""
     for file in files:
         if not file.is_file():
             print(f"left out: {file} is not there", file=sys.stderr)
             continue
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in spread(file.read_text(encoding="utf-8").splitlines(), most):
             yield str(json.loads(line)["answer"]).rpartition("#### ")[2].strip()
+
+
+def readable(golds: Iterable[str]) -> list[str]:
+    """The references that this project's grader can read, each once."""
+    cases = [Case("", gold, "987654321.5", "wrong") for gold in dict.fromkeys(golds)]
+    answers = graded(OURS, cases)
+    return [case.gold for case, answer in zip(cases, answers, strict=True) if answer.outcome.value == "wrong"]
 
 
 def rewritten(golds: Iterable[str]) -> list[Case]:
@@ -212,6 +221,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cases", type=Path, action="append", help="JSONL: origin, gold, answer, expected")
     parser.add_argument("--golds", type=Path, action="append", help="JSONL with references in a column answer")
+    parser.add_argument("--most", type=int, default=60, help="references taken from each file")
     parser.add_argument("--only-ours", action="store_true", help="leave the other graders out")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument(
@@ -222,17 +232,10 @@ def main() -> int:
         return int(renewed() != PAGE.read_text(encoding="utf-8"))
     folder = Path(os.environ.get("SCOPE_DATA", "nowhere"))
     files = arguments.golds or [folder / f"{name}.jsonl" for name in DATA_SETS]
-    cases = read_cases(arguments.cases or [CASES]) + own_cases()
-    golds = dict.fromkeys([*(case.gold for case in cases), *read_golds(files)])
-    readable = [
-        gold
-        for gold, answer in zip(
-            golds, graded(OURS, [Case("", gold, "987654321.5", "wrong") for gold in golds]), strict=True
-        )
-        if answer.outcome.value == "wrong"
-    ]
+    cases = read_cases(arguments.cases or [CASES])
+    golds = readable([*(case.gold for case in cases), *read_golds(files, arguments.most)])
     graders = [name for name in GRADERS if name != "PRM800K" or find_spec("mathruler")]
-    results = measure(cases, rewritten(readable), [OURS] if arguments.only_ours else graders)
+    results = measure([*cases, *own_cases()], rewritten(golds), [OURS] if arguments.only_ours else graders)
     for dispute in results["disputes"]:
         print(json.dumps(dispute, ensure_ascii=False))
     if arguments.only_ours:
