@@ -48,7 +48,7 @@ def last_box(response: str) -> Extraction:
 
 
 def braced(text: str, start: int) -> str | None:
-    r"""What stands in the braces that open at ``start``; ``None`` where none open there, or they never close.
+    r"""The content of the braces that open at ``start``; ``None`` where none open there, or they never close.
 
     >>> braced(r"{a_{1}\}} b", 0), braced("{a", 0), braced("a", 0)
     ('a_{1}\\}', None, None)

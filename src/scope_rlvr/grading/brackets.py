@@ -13,7 +13,7 @@ _MOST_SIGNS = 3
 
 
 def split(latex: str, sign: str) -> list[str]:
-    r"""The parts between signs that stand outside all brackets and are no part of ``\le``, ``<=``, ``!=`` or ``:=``.
+    r"""The parts between signs that are outside all brackets and no part of ``\le``, ``<=``, ``!=`` or ``:=``.
 
     >>> split("x = 2 + 3 = 5", "="), split("a <= b", "="), split("f(x=1)", "="), split("1,234, 5", ",")
     (['x', '2 + 3', '5'], ['a <= b'], ['f(x=1)'], ['1,234', '5'])

@@ -144,7 +144,7 @@ def without_member(latex: str) -> str:
 
 
 def conclusion(latex: str) -> str:
-    r"""What follows the last arrow, where relations stand before it.
+    r"""What follows the last arrow, where relations come before it.
 
     >>> conclusion(r"2x = 4 \implies x = 2"), conclusion(r"p \Rightarrow q")
     ('x = 2', 'p \\Rightarrow q')

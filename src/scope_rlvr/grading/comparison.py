@@ -44,11 +44,9 @@ class AnswerComparison:
         self._parse = parse
 
     def of_answers(self, gold: str, answer: str) -> str:
+        """Whether an answer is the gold."""
+        gold, answer = _with_decimal_points(gold, answer)
         wanted, given = _entries(without_member(gold)), _entries(conclusion(without_member(answer)))
-        if _DECIMAL.fullmatch(gold) and _DECIMAL_COMMA.fullmatch(answer):
-            given = [answer.replace(",", ".")]
-        elif _SURE_DECIMAL_COMMA.fullmatch(gold) and _DECIMAL.fullmatch(answer):
-            wanted = [gold.replace(",", ".")]
         domains = _domains(wanted), _domains(given)
         if all(domains) and domains[0] != domains[1]:
             return "unequal"
@@ -89,7 +87,7 @@ class AnswerComparison:
         return (wanted, given) if names and not any(read_claim(entry, self._parse).names for entry in given) else None
 
     def _opened(self, entries: Sequence[str]) -> Sequence[str]:
-        """The entries of a set that stands alone: ``A = \\{1, 2\\}`` is a list of two."""
+        """The entries of a set that is the only entry: ``A = \\{1, 2\\}`` is a list of two."""
         group = group_of(read_claim(entries[0], self._parse).values[0]) if len(entries) == 1 else None
         return _spread(group.entries) if group is not None and not group.brackets else entries
 
@@ -188,6 +186,15 @@ def _entries(latex: str) -> list[str]:
         return [f"({','.join(split(part, '=')[-1] for part in sorted(solution))})" for solution in solutions]
     group = group_of(latex)
     return _spread([latex] if group is None or group.brackets or latex.startswith("\\{") else group.entries)
+
+
+def _with_decimal_points(gold: str, answer: str) -> tuple[str, str]:
+    """A decimal comma on one side as a point, where the other side is a decimal number."""
+    if _DECIMAL.fullmatch(gold) and _DECIMAL_COMMA.fullmatch(answer):
+        return gold, answer.replace(",", ".")
+    if _SURE_DECIMAL_COMMA.fullmatch(gold) and _DECIMAL.fullmatch(answer):
+        return gold.replace(",", "."), answer
+    return gold, answer
 
 
 def _domains(entries: Sequence[str]) -> set[str]:

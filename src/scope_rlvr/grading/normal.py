@@ -77,7 +77,8 @@ def normal(answer: str) -> Normal:
 
 
 def formula_signs(text: str) -> str:
-    r"""Without what opens and closes formulas, without dollars of either kind, and without a full stop at the end.
+    r"""Without what opens and closes formulas, without dollars of either kind, what is left of one (``\15``), and a full
+    stop at the end.
 
     >>> formula_signs("$\\frac12.$"), formula_signs(r"\(x.\)"), formula_signs(r"\$36"), formula_signs("a+$ $b")
     ('\\frac12', 'x', '36', 'a+ b')
@@ -87,7 +88,7 @@ def formula_signs(text: str) -> str:
     for opening, closing in ((r"\(", r"\)"), (r"\[", r"\]")):
         if text.startswith(opening) and text.endswith(closing) and text.count(opening) == 1:
             text = text[2:-2].strip().removesuffix(".").strip()
-    return text
+    return re.sub(r"^\\(?=\d)", "", text)
 
 
 def spacing(text: str) -> str:
@@ -163,7 +164,7 @@ def repeating_decimals(text: str) -> str:
 
 
 def number_words(text: str) -> str:
-    r"""Per cent, thousands and millions that stand behind a number, as signs; anything upright that begins with a digit
+    r"""Per cent, thousands and millions behind a number, as signs; anything upright that begins with a digit
     is no word.
 
     >>> number_words(r"2.5\text{ million dollars}"), number_words("12 thousand"), number_words(r"10\text{ percent}")

@@ -141,7 +141,7 @@ def _argument(text: str, start: int) -> tuple[str, int] | None:
 
 
 def _parenthesised(text: str, start: int) -> str | None:
-    """What stands between the bracket at ``start`` and the one that closes it."""
+    """What is between the bracket at ``start`` and the one that closes it."""
     if not text.startswith("(", start):
         return None
     depth = 0

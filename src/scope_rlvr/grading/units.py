@@ -1,4 +1,4 @@
-r"""Units and what was counted: what stands behind a value and is no part of it.
+r"""Units and what was counted: what follows a value and is no part of it.
 
 A unit has a key, one for all its spellings: ``m``, ``m/s``. Bare and squared units share one, so areas are not told from
 lengths, and no unit is converted into another.
@@ -74,7 +74,7 @@ _PLAIN_QUOTIENT = re.compile(rf"(?<=[\d}}\s])\s*(?<![A-Za-z\\])(?P<above>{_ANY})
 
 
 def split_unit(text: str) -> tuple[str, str]:
-    r"""The value, and the key of the unit that stands behind it.
+    r"""The value, and the key of the unit behind it.
 
     Upright text behind a value is a unit where it is made of letters and powers alone and lists no alternative. Plain
     letters are one where they spell a unit of more than one letter, a quotient of two units, or, after a number and a
