@@ -54,7 +54,10 @@ def test_every_case_of_the_table_gets_the_verdict_it_deserves(verifier: MathVeri
     assert not found
 
 
-@pytest.mark.parametrize("part", ["1", "1,", "1 000 ", ".1e", r"\text{a", "²", ",\\! ", "cm "])
+@pytest.mark.parametrize(
+    "part",
+    ["1", "1,", "1 000 ", ".1e", r"\text{a", "²", ",\\! ", "cm ", "sqrt(", r"\frac{", "^(", "1 1/2 ", "(1, ", "12:30 "],
+)
 def test_a_long_text_is_brought_into_its_form_in_time_that_grows_with_its_length(part: str) -> None:
     # In the training process itself, so that nothing would end it.
     def seconds(num_chars: int) -> float:
