@@ -8,6 +8,7 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.types import Problem
 from scope_rlvr.methods import Scope
 from scope_rlvr.models.resolve import resolve_model
+from scope_rlvr.problems.sources import is_family
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.data import RunData, read_data
 from scope_rlvr.run.verifier import family_of
@@ -46,14 +47,15 @@ _NOT_MODELS = {("teacher.model", THE_POLICY), ("teacher.model", EXACT), ("teache
 def _check_exact_helpers(config: RunConfig) -> None:
     """The exact checker and the exact solver know the problems of their own family alone."""
     family_of(config)
+    source = config.problems.source
     for is_needed, key, model in (
         (config.method.needs_step_scorer, "scorer.model", config.scorer.model),
         (config.method.needs_teacher, "teacher.model", config.teacher.model),
     ):
-        if is_needed and model == EXACT and config.problems.source is not None:
+        if is_needed and model == EXACT and source is not None and not is_family(source):
             raise UserError(
                 f"{key} = {EXACT!r} knows the problems of the family {config.problems.family!r}, not those of "
-                f"{config.problems.source}; name a model folder"
+                f"{source}; name a model folder"
             )
 
 

@@ -27,7 +27,7 @@ from scope_rlvr.grading.settings import (
 )
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.problems.family import Split
-from scope_rlvr.problems.sources import is_family
+from scope_rlvr.problems.sources import family_name, is_family
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.context import ContextFit, MeasuredPrompts
 from scope_rlvr.run.data import evaluation_set, evaluation_sets, rows_left_out
@@ -176,11 +176,15 @@ def _resolved(request: EvaluationRequest, base: RunConfig | None) -> RunConfig:
         "temperature": request.temperature,
         "max_response_tokens": request.max_tokens,
     }
+    problems = _given({"folder": request.data})
+    if families := [family_name(spec) for spec in request.problems if is_family(spec)]:
+        # Their answers are read as this family writes them, whatever was trained on.
+        problems |= {"family": families[0], "source": None}
     return config.model_copy(
         update={
             "model": config.model.model_copy(update={"policy": request.model}),
             "evaluation": config.evaluation.model_copy(update=_given(evaluation)),
-            "problems": config.problems.model_copy(update=_given({"folder": request.data})),
+            "problems": config.problems.model_copy(update=problems),
             "run": config.run.model_copy(update=_given({"seed": request.seed, "num_threads": request.threads})),
             "verifier": _verifier(request, config.verifier),
         }

@@ -107,9 +107,14 @@ def name_of(source: str) -> str:
     return Path(last).stem if Path(last).suffix in SUFFIXES else last
 
 
+def family_name(source: str) -> str:
+    """The part of ``<family>:<level>`` before the colon."""
+    return source.partition(":")[0]
+
+
 def is_family(source: str) -> bool:
     """Whether a source is a level of an embedded family."""
-    return source.partition(":")[0] in families.names()
+    return family_name(source) in families.names()
 
 
 def makes_problems(source: str | None) -> bool:
@@ -129,7 +134,7 @@ def _generated(source: str, wanted: Wanted) -> list[Problem] | None:
     """Problems of a source that makes as many as are wanted, ``None`` for any other source."""
     num_problems = wanted.start + wanted.count
     if is_family(source):
-        family = families.get(source.partition(":")[0])
+        family = families.get(family_name(source))
         try:
             problems = family.sample(level_of(source), num_problems, wanted.seed, split=wanted.split)
         except ValueError as error:

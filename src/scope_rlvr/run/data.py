@@ -22,7 +22,7 @@ from scope_rlvr.problems.sources import (
 )
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.sections import EvaluationSetSection
-from scope_rlvr.run.verifier import family_of
+from scope_rlvr.run.verifier import family_of, require_readable
 from scope_rlvr.store.digests import value_digest
 
 _HELD_OUT_SEED = 0
@@ -125,6 +125,7 @@ def evaluation_set(config: RunConfig, section: EvaluationSetSection, num_problem
         settings = section.model_copy(update={"source": f"{config.problems.family}:{level}"})
     elif section.source is not None and is_family(section.source):
         level = level_of(section.source)
+    require_readable(config, settings.source)
     start = config.evaluation.problems_block * config.evaluation.num_problems if makes_problems(settings.source) else 0
     wanted = Wanted(split, num_problems, start, _HELD_OUT_SEED)
     table = load_problems(settings, wanted, config.problems.folder)
