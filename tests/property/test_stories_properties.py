@@ -7,7 +7,7 @@ from fractions import Fraction
 from itertools import combinations
 from random import Random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scope_rlvr.core.types import Problem
@@ -21,6 +21,7 @@ FAMILIES = {name: Stories(name) for name in VARIANTS}
 NUMBER_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
 NUMBER_WORDS |= {"twice": 2, "half": 2, "third": 3, "quarter": 4}
 RANDOM = st.integers(0, 2**32).map(Random)
+MODERATE = settings(max_examples=100, deadline=None)
 
 
 @st.composite
@@ -35,6 +36,7 @@ def steps_of(family: Stories, solution: str) -> list[str]:
     return solution.split(family.separator)
 
 
+@MODERATE
 @given(problems(), RANDOM)
 def test_every_solution_is_right_at_every_step(drawn, rng):
     family, problem = drawn
@@ -47,6 +49,7 @@ def test_every_solution_is_right_at_every_step(drawn, rng):
         assert verifier.verify([(problem, solution)])[0].is_right
 
 
+@MODERATE
 @given(problems(), RANDOM)
 def test_any_order_of_right_steps_is_right(drawn, rng):
     """Even one that goes against the plan: a number may be used before the step that calculates it."""
@@ -56,6 +59,7 @@ def test_any_order_of_right_steps_is_right(drawn, rng):
     assert family.first_wrong_step(problem, [*steps, answer]) is None
 
 
+@MODERATE
 @given(problems(), RANDOM, st.integers(1, 9))
 def test_one_altered_number_is_found_in_its_step(drawn, rng, shift):
     family, problem = drawn
@@ -66,6 +70,7 @@ def test_one_altered_number_is_found_in_its_step(drawn, rng, shift):
     assert family.first_wrong_step(problem, steps) == at
 
 
+@MODERATE
 @given(problems(), RANDOM)
 def test_another_operation_is_found_unless_its_result_is_some_number_of_the_story(drawn, rng):
     family, problem = drawn
@@ -107,6 +112,7 @@ def value(coefficient: Fraction, monomial: Monomial, plan: Plan) -> Fraction:
     return total
 
 
+@MODERATE
 @given(problems(), RANDOM)
 def test_a_wrong_answer_is_wrong_and_nothing_follows_the_answer(drawn, rng):
     family, problem = drawn
@@ -115,6 +121,7 @@ def test_a_wrong_answer_is_wrong_and_nothing_follows_the_answer(drawn, rng):
     assert family.first_wrong_step(problem, [*steps, answer, steps[0]]) == len(steps) + 1
 
 
+@MODERATE
 @given(problems(), RANDOM, st.floats(0, 1))
 def test_every_beginning_of_a_right_solution_is_finished_rightly(drawn, rng, share):
     family, problem = drawn
@@ -127,6 +134,7 @@ def test_every_beginning_of_a_right_solution_is_finished_rightly(drawn, rng, sha
         assert steps[-1] == f"Answer: {problem.reference}"
 
 
+@MODERATE
 @given(problems(), RANDOM)
 def test_after_a_wrong_step_there_is_no_rest(drawn, rng):
     family, problem = drawn
@@ -137,6 +145,7 @@ def test_after_a_wrong_step_there_is_no_rest(drawn, rng):
     assert family.canonical_rest(problem, family.separator.join([*steps[:at], wrong, ""])) is None
 
 
+@MODERATE
 @given(problems(), st.lists(st.text(), max_size=4), st.text(alphabet="0123456789+-*/x=(). \n$%,ofA:nswer", max_size=60))
 def test_no_text_breaks_checker_and_solver(drawn, steps, formula):
     family, problem = drawn
@@ -148,6 +157,7 @@ def test_no_text_breaks_checker_and_solver(drawn, steps, formula):
         assert family.first_wrong_step(problem, whole) is None
 
 
+@MODERATE
 @given(problems())
 def test_a_story_follows_from_the_id_of_its_problem(drawn):
     family, problem = drawn
@@ -157,6 +167,7 @@ def test_a_story_follows_from_the_id_of_its_problem(drawn):
     assert len(story.plan.operations) == problem.level
 
 
+@MODERATE
 @given(problems())
 def test_the_numbers_of_the_text_are_those_of_the_plan(drawn):
     family, problem = drawn
@@ -176,6 +187,7 @@ def _without(numbers: list[int], taken: list[int]) -> list[int]:
     return left
 
 
+@MODERATE
 @given(problems("stories-percent"))
 def test_percentages_are_in_every_story_of_their_set(drawn):
     family, problem = drawn
