@@ -44,13 +44,14 @@ class StepTree(Method):
 
     def advantages(
         self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
-    ):
-        return [
-            [
-                [m.extras["trunk"] - mean if t < m.extras["branched_at"] else (r or 0.0) - m.extras["trunk"] for t in range(len(m.rollout))]
-                for m, r in zip(group.members, rewards_G, strict=True)
-            ]
-            for group, rewards_G in zip(groups, rewards_PG, strict=True)
-            for known in [[r for r in rewards_G if r is not None]]
-            for mean in [sum(known) / max(1, len(known))]
-        ]  # fmt: skip
+    ) -> list[list[list[float]]]:
+        return [self._of_group(group, rewards_G) for group, rewards_G in zip(groups, rewards_PG, strict=True)]
+
+    def _of_group(self, group: Group, rewards_G: Sequence[float | None]) -> list[list[float]]:
+        known = [reward for reward in rewards_G if reward is not None]
+        mean = sum(known) / max(1, len(known))
+        found = []
+        for member, reward in zip(group.members, rewards_G, strict=True):
+            trunk, start = member.extras["trunk"], int(member.extras["branched_at"])
+            found.append([trunk - mean] * start + [(reward or 0.0) - trunk] * (len(member.rollout) - start))
+        return found
