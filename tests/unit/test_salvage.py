@@ -10,10 +10,10 @@ from threading import Barrier
 
 import pytest
 
+from scope_rlvr.core.accounting import Stopwatch
 from scope_rlvr.core.groups import Group, GroupClass, Member, Role, SalvageOutcome, SalvageRecord
 from scope_rlvr.core.ports import TeacherReply
 from scope_rlvr.core.processes import Processes
-from scope_rlvr.core.toolbox import Stopwatch
 from scope_rlvr.core.types import Origin, Outcome, Verdict
 from scope_rlvr.salvage.settings import SalvageSettings
 from tests.doubles import (

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
+from scope_rlvr.core.accounting import TeacherLog
 from scope_rlvr.core.ports import Effort, Fault, TeacherReply
-from scope_rlvr.core.toolbox import TeacherLog
 from scope_rlvr.report.live import LiveDisplay
 from scope_rlvr.teachers.failures import TeacherFailureMonitor
 from tests.doubles import PROBLEM, ScriptedTeacher, group, salvaged, toolbox

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from scope_rlvr.core.accounting import Stopwatch, TeacherLog
 from scope_rlvr.core.groups import Group, Member, StepScores
 from scope_rlvr.core.ports import (
     Continuation,
     DecisionRule,
-    Effort,
     Fault,
     Judge,
     JudgeReply,
@@ -42,21 +40,6 @@ from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment, Ve
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-
-
-@dataclass(slots=True)
-class Stopwatch:
-    """Seconds spent by phase."""
-
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - started
 
 
 def trusted_scores(
@@ -93,42 +76,6 @@ def trusted_token_scores(replies: Sequence[ScoreReply], num_tokens: Sequence[int
         )
         for reply, count in zip(replies, num_tokens, strict=True)
     ]
-
-
-@dataclass(slots=True)
-class TeacherLog:
-    """What became of the questions to a teacher: counts by their names in the metrics, and the latest message of each kind
-    of fault.
-
-    >>> log = TeacherLog()
-    >>> log.add([TeacherReply(text="3"), TeacherReply(error="no reply within 60 s", fault=Fault.TIMEOUT)])
-    >>> dict(log.counts), log.messages
-    ({'teacher/asked': 2, 'teacher/errors': 1, 'teacher/errors/timeout': 1}, {'timeout': 'no reply within 60 s'})
-    """
-
-    counts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(int))
-    messages: dict[str, str] = field(default_factory=dict)
-
-    def add(self, replies: Sequence[TeacherReply | ScoreReply]) -> None:
-        failures = [reply for reply in replies if reply.error is not None]
-        self.counts["teacher/asked"] += len(replies)
-        self.counts["teacher/errors"] += len(failures)
-        for reply in failures:
-            fault = (reply.fault or Fault.OTHER).value
-            self.counts[f"teacher/errors/{fault}"] += 1
-            self.messages[fault] = reply.error or ""
-        for reply in replies:
-            if reply.effort is not None:
-                self._add_effort(reply.effort, is_known=reply.error is None and not reply.effort.num_requests)
-
-    def _add_effort(self, effort: Effort, *, is_known: bool) -> None:
-        self.counts["teacher/requests"] += effort.num_requests
-        self.counts["teacher/retries"] += max(0, effort.num_requests - 1)
-        self.counts["teacher/cache_hits"] += is_known
-        self.counts["teacher/request_seconds"] += effort.seconds
-        self.counts["teacher/prompt_tokens"] += effort.num_prompt_tokens
-        self.counts["teacher/reply_tokens"] += effort.num_reply_tokens
-        self.counts["teacher/money"] += effort.money
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from scope_rlvr.core.accounting import TeacherLog
 from scope_rlvr.core.groups import Group, Streams
-from scope_rlvr.core.toolbox import TeacherLog, Toolbox
+from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.method import Method, SideUpdate
 from scope_rlvr.methods.metrics import why_no_gradient

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
+from scope_rlvr.core.accounting import TeacherLog
 from scope_rlvr.core.groups import Group, Member, SalvageOutcome
 from scope_rlvr.core.ports import Continuation, Sampling
 from scope_rlvr.core.seeds import derive_seed
-from scope_rlvr.core.toolbox import TeacherLog, Toolbox
+from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Outcome, Problem
 from scope_rlvr.models.loading import inference_dtype, require_reader
 from scope_rlvr.offline.dataset import (

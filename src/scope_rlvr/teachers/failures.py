@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from scope_rlvr.core.toolbox import TeacherLog
+from scope_rlvr.core.accounting import TeacherLog
 
 
 @dataclass

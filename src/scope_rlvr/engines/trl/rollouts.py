@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scope_rlvr.core.accounting import Stopwatch, TeacherLog
 from scope_rlvr.core.groups import Group, Member, Streams
 from scope_rlvr.core.ports import Policy, ReadableModel, Sampling
 from scope_rlvr.core.seeds import derive_seed
-from scope_rlvr.core.toolbox import Stopwatch, TeacherLog, Toolbox
+from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Problem
 from scope_rlvr.engines.trl.problems import messages_of, problems_of_rows
 from scope_rlvr.engines.trl.vllm import VllmPolicy
