@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from enum import StrEnum
-from statistics import fmean, stdev
+from statistics import fmean, pstdev, stdev
 
 from scope_rlvr.core.steps import Step
 
@@ -99,6 +99,26 @@ def deviations(rewards_PG: Sequence[Sequence[float | None]], normalisation: Norm
     if normalisation is Normalisation.BATCH_STD:
         return [_deviation([reward for rewards_G in rewards_PG for reward in rewards_G])] * len(rewards_PG)
     return [_deviation(rewards_G) for rewards_G in rewards_PG]
+
+
+def whitened(advantage_PGT: Sequence[Sequence[Sequence[float]]]) -> list[list[list[float]]]:
+    """Token advantages less their mean over the batch, divided by their deviation: ``(a − mean) / max(std, 1e-4)``.
+
+    The deviation is that of the population (n). A token of advantage 0 keeps it and counts in neither. Source: Cheng et al.
+    2025 (PURE), released code, github.com/CJReinforce/PURE at 41f9363: ``openrlhf/trainer/ppo_utils/replay_buffer.py``
+    213-253, whose deviation also adds mean² up for every such token, of which it counts none.
+
+    >>> whitened([[[3.0, 3.0, 0.0], [1.0, 1.0, 0.0]]])
+    [[[1.0, 1.0, 0.0], [-1.0, -1.0, 0.0]]]
+    """
+    counted = [a for advantage_GT in advantage_PGT for advantage_T in advantage_GT for a in advantage_T if a]
+    if not counted:
+        return [[list(advantage_T) for advantage_T in advantage_GT] for advantage_GT in advantage_PGT]
+    mean, scale = fmean(counted), max(pstdev(counted), STD_FLOOR)
+    return [
+        [[(a - mean) / scale if a else 0.0 for a in advantage_T] for advantage_T in advantage_GT]
+        for advantage_GT in advantage_PGT
+    ]
 
 
 def returns_to_go(step_rewards_S: Sequence[float], steps: Sequence[Step]) -> list[float]:

@@ -102,7 +102,7 @@ class SideUpdates(TrainerCallback):
             sampler_logp_BT=inputs["behaviour_logps"],
         )
         found.loss.backward()
-        return float(found.loss)
+        return found.loss.item()
 
     # --- optimisers -----------------------------------------------------------------------------------------------
 

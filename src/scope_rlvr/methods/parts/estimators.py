@@ -18,7 +18,14 @@ from pydantic import Field
 from scope_rlvr.core.groups import Group, Member, StepScores
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Outcome
-from scope_rlvr.formulas.advantages import Baseline, Normalisation, centred_rewards, deviations, normalise
+from scope_rlvr.formulas.advantages import (
+    Baseline,
+    Normalisation,
+    centred_rewards,
+    deviations,
+    normalise,
+    whitened,
+)
 from scope_rlvr.methods.parts.base import Estimator, Need, Rewards, Status, TokenAdvantages
 from scope_rlvr.methods.streams import paid_from_here, sampled_rewards
 
@@ -188,8 +195,11 @@ class MinForm(StepPayment):
 
     With ``r_s = 2p_s − 1`` for the score p of a step: ``r*_s = r_s · softmax(−r/T)_s``, nearly all of it on the worst step.
     ``Â_t = Σ_{s ≥ s(t)} (r*_s − b_i·|s|) + outcome_weight · (r_i − mean of the others)``, where ``|s|`` counts tokens and
-    ``b_i`` is what the other rollouts' steps are worth a token: ``Σ_{j≠i} Σ_s r*_{j,s} / Σ_{j≠i} |y_j|``. The token
-    that ends a step, the last step excepted, has advantage 0 unless ``train_step_ends``. Source: Cheng et al. 2025 (PURE).
+    ``b_i`` is what the other rollouts' steps are worth a token: ``Σ_{j≠i} Σ_s r*_{j,s} / Σ_{j≠i} |y_j|``. The token that
+    ends a step, the last of the response among them, has advantage 0 unless ``train_step_ends``. Then all other advantages of
+    the batch are whitened. Source: Cheng et al. 2025 (PURE), and its released code, github.com/CJReinforce/PURE at 41f9363:
+    ``openrlhf/trainer/ppo_utils/experience_maker.py`` 244-248 (step ends) and 608-728 (baselines),
+    ``openrlhf/trainer/pure_trainer.py`` 230 (whitening).
 
     >>> [round(reward, 4) for reward in min_form([1.0, 0.0, 1.0], temperature=0.1)]
     [0.0, -1.0, 0.0]
@@ -200,14 +210,22 @@ class MinForm(StepPayment):
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "step scores by their minimum, added to the reward"
     formula: ClassVar[str] = (
-        "`Â_t = Σ_{s ≥ s(t)} (r*_s − b·|s|) + (r − mean of the others' r)`, `r* = (2p−1)·softmax((1−2p)/T)`"
+        "`Â_t = Σ_{s ≥ s(t)} (r*_s − b·|s|) + (r − mean of the others' r)`, `r* = (2p−1)·softmax((1−2p)/T)`, 0 where a step "
+        "ends, whitened over the batch"
     )
 
     kind: Literal["min_form"] = "min_form"
     temperature: float = Field(0.1, gt=0, description="of the softmax; the lower, the nearer to the minimum")
     outcome_weight: float = Field(1.0, ge=0, description="factor on the advantage from the outcome")
-    train_step_ends: bool = Field(False, description="train the tokens that separate steps, too")
+    train_step_ends: bool = Field(False, description="train the tokens that end steps, too")
+    whiten: bool = Field(
+        True, description="take the mean of the batch's token advantages off them, and divide by their deviation"
+    )
     baseline: Baseline = Baseline.LEAVE_ONE_OUT
+
+    def advantages(self, groups: Sequence[Group], rewards_PG: Rewards, normalisation: Normalisation) -> TokenAdvantages:
+        advantage_PGT = super().advantages(groups, rewards_PG, normalisation)
+        return whitened(advantage_PGT) if self.whiten else advantage_PGT
 
     def group_advantages(self, group: Group, rewards_G: Sequence[float | None]) -> list[list[float]]:
         scored = {i: scores for i, scores in enumerate(self.paid_scores(group)) if scores is not None}
@@ -224,7 +242,7 @@ class MinForm(StepPayment):
                 process_T = self._process(scored[i], rewards[i], per_token, len(member.rollout))
             advantage_T = [process + self.outcome_weight * outcome for process in process_T]
             if member.step_scores is not None and not self.train_step_ends:
-                for step in member.step_scores.steps[:-1]:
+                for step in member.step_scores.steps:
                     advantage_T[step.end - 1] = 0.0
             advantage_GT.append(advantage_T)
         return advantage_GT
