@@ -47,9 +47,9 @@ def tokens(prob: float, *, old: float | None = None, teacher: float = 1.0, advan
     )
 
 
-def loss_and_weight(term, batch: Tokens) -> tuple[float, float]:
+def loss_and_weight(term, batch: Tokens, clip: Clip = CLIP) -> tuple[float, float]:
     """The loss, and what multiplies the gradient of log π in the ascent direction."""
-    loss = term.loss(batch, CLIP)
+    loss = term.loss(batch, clip)
     weight = -torch.autograd.grad(loss.sum(), batch.logp_BT)[0] if loss.requires_grad else torch.zeros(1, 1)
     return loss.item(), weight.item()
 
@@ -177,6 +177,20 @@ def test_a_bare_name_stands_for_a_term_with_its_defaults():
 def test_the_clip_stops_what_has_moved_far_enough(ratio, advantage, loss, weight):
     batch = tokens(0.2 * ratio, old=0.2, advantage=advantage)
     assert loss_and_weight(Clipped(), batch) == pytest.approx((loss, weight))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "weight"),
+    [
+        (9.9, -2.0, 19.8, -19.8),  # below the dual clip a bad token pushes with its ratio
+        (10.1, -2.0, 20.0, 0.0),  # over it, it stops
+        (10.1, 2.0, -2.6, 0.0),  # a good one has stopped at the upper bound
+        (0.5, -2.0, 1.6, 0.0),
+    ],
+)
+def test_a_dual_clip_bounds_what_a_bad_token_may_push(ratio, advantage, loss, weight):
+    batch, clip = tokens(0.05 * ratio, old=0.05, advantage=advantage), Clip(low=0.2, high=0.3, dual=10)
+    assert loss_and_weight(Clipped(), batch, clip) == pytest.approx((loss, weight))
 
 
 @pytest.mark.parametrize("advantage", [1.0, -1.0])

@@ -43,24 +43,47 @@ class Tokens:
 
 
 class Clip(Settings):
-    """How far the ratio π/π_old may move before a token stops pulling: ``[1 − low, 1 + high]``."""
+    """How far the ratio π/π_old may move before a token stops pulling: ``[1 − low, 1 + high]``.
+
+    That lets a token of negative advantage push without bound as its ratio grows; ``dual`` is the ratio at which it stops.
+    """
 
     low: float = Field(0.2, ge=0, lt=1)
     high: float = Field(0.2, ge=0)
+    dual: float | None = Field(
+        None,
+        gt=1,
+        description="ratio at which a token of negative advantage stops pushing (dual clip); never, without it",
+    )
+
+    def __str__(self) -> str:
+        """The bounds in a few characters.
+
+        >>> str(Clip(high=0.28)), str(Clip(dual=10))
+        ('0.2/0.28', '0.2/0.2 (dual 10)')
+        """
+        return f"{self.low}/{self.high}" + ("" if self.dual is None else f" (dual {self.dual:g})")
 
 
 def clipped_policy_loss(logp_BT: Tensor, old_logp_BT: Tensor, advantage_BT: Tensor, clip: Clip) -> Tensor:
-    """The clipped surrogate of PPO: ``−min(w·Â, clip(w, 1−ε_low, 1+ε_high)·Â)`` with ``w = π/π_old``.
+    """The clipped surrogate of PPO: ``−min(w·Â, clip(w, 1−ε_low, 1+ε_high)·Â)`` with ``w = π/π_old``; with a dual clip c, at
+    most ``−c·Â`` where ``Â < 0``.
 
-    Source: Schulman et al. 2017, equation 7; separate bounds as in DAPO (Yu et al. 2025).
+    Source: Schulman et al. 2017, equation 7; separate bounds as in DAPO (Yu et al. 2025); dual clip: Ye et al. 2020
+    (arXiv 1912.09729).
 
     >>> logp, old = torch.log(torch.tensor([[0.6, 0.1]])), torch.log(torch.tensor([[0.4, 0.2]]))
     >>> clipped_policy_loss(logp, old, torch.tensor([[1.0, 1.0]]), Clip(low=0.2, high=0.2))
     tensor([[-1.2000, -0.5000]])
+    >>> clipped_policy_loss(logp, torch.log(torch.tensor([[0.05, 0.2]])), torch.tensor([[-1.0, -1.0]]), Clip(dual=10))
+    tensor([[10.0000,  0.8000]])
     """
     ratio_BT = torch.exp(logp_BT - old_logp_BT)
     clipped_BT = ratio_BT.clamp(1 - clip.low, 1 + clip.high)
-    return -torch.minimum(ratio_BT * advantage_BT, clipped_BT * advantage_BT)
+    loss_BT = -torch.minimum(ratio_BT * advantage_BT, clipped_BT * advantage_BT)
+    if clip.dual is None:
+        return loss_BT
+    return torch.where(advantage_BT < 0, torch.minimum(loss_BT, -clip.dual * advantage_BT), loss_BT)
 
 
 def example_tokens(prob: float, *, teacher: float = 1.0, advantage: float = 1.0) -> Tokens:

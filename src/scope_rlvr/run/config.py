@@ -161,7 +161,7 @@ class RunConfig(Settings):
             f"at most {self.evaluation.num_problems} problems x {self.evaluation.samples_per_problem} samples each"
             f"{self._evaluations_during()}",
             f"objective normalisation {objective.normalisation.value}, aggregation {objective.aggregation.value}, "
-            f"clip {objective.clip.low}/{objective.clip.high}, kl {objective.kl}, entropy {objective.entropy}, learning rate "
+            f"clip {objective.clip}, kl {objective.kl}, entropy {objective.entropy}, learning rate "
             f"{self.optimizer.learning_rate}, seed {run.seed}",
         ]
 

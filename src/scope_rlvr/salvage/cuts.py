@@ -87,14 +87,19 @@ Cut = Annotated[FirstWrong | RandomStep | HighEntropy, BY_KIND, BARE_NAME]
 """Every rule for the place of the cut, told apart by ``kind``."""
 
 
-def uncertain_token(entropy_T: Sequence[float], num_tokens: int, rng: random.Random) -> int:
+def uncertain_token(
+    entropy_T: Sequence[float], num_tokens: int, rng: random.Random, among: Sequence[int] | None = None
+) -> int:
     """One of the ``num_tokens`` tokens with the highest entropy before them, each equally likely.
 
-    The first token is never chosen: there is nothing to keep before it. Of equal entropies the earlier comes first.
-    0 where there is no other token.
+    ``among`` are the indices of those that can be chosen, in order; without it, all but the first, before which there is
+    nothing to keep. Of equal entropies the earlier comes first. 0 where there is no token to choose.
 
     >>> sorted({uncertain_token([9.0, 0.1, 2.0, 0.1, 3.0], 2, random.Random(seed)) for seed in range(9)})
     [2, 4]
+    >>> uncertain_token([9.0, 0.1, 2.0, 0.1, 3.0], 1, random.Random(0), among=[1, 2, 3])
+    2
     """
-    ranked = sorted(range(1, len(entropy_T)), key=lambda t: -entropy_T[t])[:num_tokens]
+    tokens = range(1, len(entropy_T)) if among is None else among
+    ranked = sorted(tokens, key=lambda t: -entropy_T[t])[:num_tokens]
     return rng.choice(ranked) if ranked else 0

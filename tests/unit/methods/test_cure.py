@@ -11,7 +11,7 @@ from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.formulas.advantages import STD_FLOOR, Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods.exploration.cure import Cure
-from tests.doubles import END, PROBLEM, PROMPT_IDS, ScriptedPolicy, credited, plain, sampled, toolbox
+from tests.doubles import END, PROBLEM, PROMPT_IDS, CharCodec, ScriptedPolicy, credited, plain, sampled, toolbox
 
 
 @dataclass
@@ -32,7 +32,9 @@ class UncertainPolicy(ScriptedPolicy):
 
 def sampled_group(policy: ScriptedPolicy, num_rollouts: int = 4, step: int = 1, **settings) -> Group:
     tools = toolbox(policy=policy, step=step, num_steps=10, max_response_tokens=40)
-    return Cure(**settings).sample([Group(PROBLEM, (), prompt_ids=PROMPT_IDS)], num_rollouts, tools)[0]
+    return Cure(**({"min_key_chars": 1} | settings)).sample(
+        [Group(PROBLEM, (), prompt_ids=PROMPT_IDS)], num_rollouts, tools
+    )[0]
 
 
 def test_branches_keep_the_ids_before_the_key_token():
@@ -67,10 +69,39 @@ def test_the_key_token_is_drawn_among_the_most_uncertain():
     policy_text, cuts = "a?b?c?d|", set()
     for seed in range(60):
         tools = toolbox(policy=UncertainPolicy([policy_text, "|"]), seed=seed)
-        group = Cure(num_key_tokens=2).sample([Group(PROBLEM, (), prompt_ids=PROMPT_IDS)], 4, tools)[0]
+        group = Cure(num_key_tokens=2, min_key_chars=1).sample([Group(PROBLEM, (), prompt_ids=PROMPT_IDS)], 4, tools)[0]
         cuts.add(group.members[1].num_shared_tokens)
         assert len({m.num_shared_tokens for m in group.members[1:]}) == 1
     assert cuts == {1, 3}
+
+
+@dataclass
+class WordCodec(CharCodec):
+    """Shows some characters as longer texts, and ``%`` as a token without text."""
+
+    words: tuple[tuple[str, str], ...] = (("?", "so"), ("!", "+ "), ("%", ""))
+
+    def pieces(self, token_ids: Sequence[int]) -> tuple[str, ...]:
+        return tuple(dict(self.words).get(piece, piece) for piece in super().pieces(token_ids))
+
+
+class UncertainOfMarks(ScriptedPolicy):
+    """Uncertain of every ``?``, ``!`` and ``%``, and of nothing else."""
+
+    def entropies(
+        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float
+    ) -> list[tuple[float, ...]]:
+        return [tuple(float(chr(i % (1 << 21)) in "?!%") for i in ids) for ids in responses]
+
+
+def test_signs_digits_and_tokens_without_text_are_no_key_tokens():
+    cuts = set()
+    for seed in range(30):
+        tools = toolbox(policy=UncertainOfMarks(["a%b!c?d7e?f|", "|"]), seed=seed, codec=WordCodec())
+        group = Cure(num_key_tokens=2).sample([Group(PROBLEM, (), prompt_ids=PROMPT_IDS)], 4, tools)[0]
+        cuts.add(group.members[1].num_shared_tokens)
+    # Of the texts "", "+ " and twice "so" only the last two have two characters.
+    assert cuts == {5, 9}
 
 
 @pytest.mark.parametrize("text", ["|", "a|"])
@@ -99,23 +130,32 @@ def test_tokens_are_accounted_for_and_groups_are_as_large_as_asked():
 
 def test_the_second_stage_is_plain_sampling():
     policy = UncertainPolicy(["answer 7|"])
-    group = sampled_group(policy, step=6, branching_share=0.5)
+    group = sampled_group(policy, step=6, branching_steps=5)
     assert [m.role for m in group.members] == [Role.SAMPLED] * 4
     assert policy.num_looks == 0
-    assert [Cure(branching_share=0.5).stage(step, 10) for step in (1, 5, 6, 10)] == [0, 0, 1, 1]
-    assert {Cure().stage(step, 10) for step in range(1, 11)} == {0}
+    assert [Cure(branching_steps=5).stage(step, 10) for step in (1, 5, 6, 10)] == [0, 0, 1, 1]
+    assert [Cure().stage(step, 1000) for step in (1, 300, 301)] == [0, 0, 1]
 
 
 def test_the_objective_is_that_of_dapo():
     cure = Cure()
-    assert (cure.clip, cure.aggregation, cure.normalisation) == (
-        Clip(low=0.2, high=0.28),
-        Aggregation.TOKEN_MEAN,
-        Normalisation.GROUP_STD,
-    )
+    assert cure.fixed == {
+        "normalisation": Normalisation.GROUP_STD,
+        "aggregation": Aggregation.TOKEN_MEAN,
+        "clip": Clip(low=0.2, high=0.28, dual=10),
+        "kl": 0.0,
+        "entropy": 0.0,
+    }
     group = sampled_group(UncertainPolicy(["so? answer 1|", "\nanswer 7|", "\nanswer 2|"]), num_key_tokens=1)
     rewards = [[m.verdict.pay for m in group.members]]
     streams = cure.credit([group], rewards, Normalisation.GROUP_STD)[0]
     assert streams[1].advantage_T[-1] == pytest.approx(0.75 / (0.5 + STD_FLOOR))
     flat = sampled_group(UncertainPolicy(["bad?|"]))
     assert all(set(s.weight_T) == {0.0} for s in credited(cure, [flat])[0])
+
+
+def test_long_responses_are_charged():
+    group = sampled_group(UncertainPolicy(["answer 7" + " " * 31 + "|", "|"]), num_key_tokens=1)
+    assert len(group.members[0].rollout) == 40
+    paid = Cure().prepare([group], toolbox(max_response_tokens=40))[0]
+    assert paid.members[0].verdict.pay == pytest.approx(group.members[0].verdict.is_right - 0.5)

@@ -10,7 +10,8 @@ import torch
 
 from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.types import Origin
-from scope_rlvr.formulas.losses import Clip, ShapedRatio, Tokens, clipped_policy_loss
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.losses import Aggregation, Clip, ShapedRatio, Tokens, clipped_policy_loss
 from scope_rlvr.methods.guided.guide import Guide
 from tests.doubles import LOGPROB, PROMPT_IDS, ScriptedPolicy, ScriptedTeacher, credited, group, plain, sampled, toolbox
 
@@ -50,6 +51,20 @@ def test_the_hint_does_not_train():
     streams = credited(Guide(), [edited("a|", "b|", policy=ScriptedPolicy([WRONG, RIGHT]))])[0]
     assert [s.advantage_T for s in streams] == [(0.0,) * 11 + (-0.5,) * 10, (0.0,) * 11 + (0.5,) * 10]
     assert [s.weight_T for s in streams] == [(0.0,) * 11 + (1.0,) * 10] * 2
+
+
+def test_the_objective_is_that_of_the_released_code():
+    assert Guide().fixed == {
+        "normalisation": Normalisation.GROUP_STD,
+        "aggregation": Aggregation.TOKEN_MEAN,
+        "clip": Clip(low=0.2, high=0.2),
+        "kl": 0.0,
+        "entropy": 0.0,
+    }
+    after = edited("a|", "b|", policy=ScriptedPolicy([WRONG, RIGHT]))
+    streams = Guide().credit([after], [[0.0, 1.0]], Normalisation.GROUP_STD)[0]
+    # 0.5 over the deviation of 0 and 1, the square root of a half.
+    assert [s.advantage_T[-1] for s in streams] == pytest.approx([-0.5 / (0.5**0.5 + 1e-4), 0.5 / (0.5**0.5 + 1e-4)])
 
 
 def test_wrong_hinted_rollouts_are_pushed_away():

@@ -53,7 +53,8 @@ def tally_loss(
         ratio_BT, clip = torch.exp(tokens.logp_BT - tokens.old_logp_BT), objective.clip
         low = (ratio_BT < 1 - clip.low) & (tokens.advantage_BT < 0)
         high = (ratio_BT > 1 + clip.high) & (tokens.advantage_BT > 0)
-        is_clipped_BT = (low | high) & ~is_teacher_BT
+        dual = torch.zeros_like(low) if clip.dual is None else (ratio_BT > clip.dual) & (tokens.advantage_BT < 0)
+        is_clipped_BT = (low | high | dual) & ~is_teacher_BT
         tally.ratio("clip_ratio/region_mean", (is_clipped_BT * weight_BT).sum(), weight_BT.sum())
         gap_BT = (tokens.old_logp_BT - behaviour_BT).abs().nan_to_num(0.0) * weight_BT * ~is_teacher_BT
         tally.largest("sampler/logp_gap", gap_BT.max())

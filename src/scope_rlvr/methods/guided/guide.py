@@ -11,7 +11,8 @@ from pydantic import Field
 from scope_rlvr.core.groups import Group, Member
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Origin, Rollout
-from scope_rlvr.formulas.losses import ShapedRatio, TeacherTerm
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.losses import Aggregation, Clip, ShapedRatio, TeacherTerm
 from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import (
     PROMPT_THEN_HINT,
@@ -29,15 +30,20 @@ class Guide(GuidedMethod):
 
     If a hinted rollout is right, the hinted group takes the place of the plain one. Its tokens are off-policy with known
     probabilities: with ``ρ = π(y|x) / π_old(y|x, hint)`` each has the loss ``−Â · ρ/(ρ+γ)``, γ the 0.9-quantile of ρ
-    without gradient, at least 1e-4, no clip; ``Â_i = r_i − mean(r)`` of either sign. All other tokens have the clipped
-    surrogate. Flat groups count nowhere. Source: Nath et al. 2025 (Guide-GRPO), and its released code.
+    without gradient, at least 1e-4, no clip; ``Â_i = (r_i − mean r) / std r`` of either sign. All other tokens have the
+    clipped surrogate. Mean over all tokens, neither KL penalty nor entropy bonus; flat groups count nowhere.
+    Source: Nath et al. 2025 (Guide-GRPO), and its released code, github.com/vaskar-open-source-research/guide_rl at 2f27715:
+    ``verl/verl/trainer/config/ppo_trainer.yaml`` 37 (mean over tokens) and 208 (deviation),
+    ``verl/verl/trainer/ppo/core_algos.py`` 279-394 (the loss),
+    ``verl/experiments/math_reasoning/configs/guide_paper_experiments/guide_grpo_qwen.sh``.
 
     Left open, or different here: the hint is the first ``hint_share`` of a verified teacher trace instead of advice written
     beforehand. By default its ids follow the prompt's and the policy goes on from there. Alone, what it writes would begin
     in the middle; so the hint stays at the head of the response, which with it is a whole solution, and does not train. What
     follows it was sampled from the very ids that it is trained after, so that ρ is 1 on fresh rollouts and the shaping is a
     factor of ¼. A ``template`` that offers the hint as advice is the paper's case: the hint stays in the prompt alone, and ρ
-    says what it did. γ is taken over the trained tokens of a response. ``mixin``, an option of the released code, keeps the
+    says what it did. γ is taken over the trained tokens of a response, where the released code takes those of a micro-batch. The
+    released run makes two updates of a step's rollouts, and its reward wants a format. ``mixin``, an option of the released code, keeps the
     plain failure wherever the hinted rollout is not right; its tokens are then on-policy. Journals call hinted tokens
     ``teacher``, and count them as the policy's.
 
@@ -52,14 +58,20 @@ class Guide(GuidedMethod):
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "hinted rollouts where all fail, trained under the plain prompt"
     formula: ClassVar[str] = (
-        "`Â = r − mean(r)`; `S(Â)`, hinted tokens, of either sign, `−Â·ρ/(ρ+γ)` with `ρ = π(y|x) / π_old(y|x, hint)`"
+        "`Â = (r − mean(r)) / std(r)`; `S(Â)`, hinted tokens, of either sign, `−Â·ρ/(ρ+γ)` with "
+        "`ρ = π(y|x) / π_old(y|x, hint)`; mean over tokens"
     )
     departures: ClassVar[str] = (
-        "the hint is the start of a teacher's trace; no division by the deviation, no mean over tokens"
+        "the hint is the start of a teacher's trace; γ is that of a response; one update a batch"
     )
 
     name: Literal["guide"] = "guide"
     drop_flat_groups: bool = True
+    normalisation: Normalisation | None = Normalisation.GROUP_STD
+    aggregation: Aggregation | None = Aggregation.TOKEN_MEAN
+    clip: Clip | None = Clip(low=0.2, high=0.2)
+    kl: float | None = 0.0
+    entropy: float | None = 0.0
     teacher_term: TeacherTerm = ShapedRatio()
     hint_share: float = Field(0.5, gt=0, lt=1, description="share of a teacher trace that is the hint")
     template: str = Field(
