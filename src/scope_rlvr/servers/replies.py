@@ -53,8 +53,9 @@ def parsed(body: bytes) -> Any:
 
 
 def _int(text: str) -> int:
-    if len(text) > _MAX_DIGITS:
-        raise ValueError(f"an integer of {len(text.lstrip('-'))} digits")
+    num_digits = len(text.removeprefix("-"))
+    if num_digits > _MAX_DIGITS:
+        raise ValueError(f"an integer of {num_digits} digits")
     return int(text)
 
 
