@@ -36,7 +36,7 @@ SECTIONS = {
     "run": "How long, how much, how often.",
     "model": "The policy that is trained.",
     "problems": "What the policy trains on. `docs/problems.md` describes every kind of source.",
-    "prompt": "How a problem is put to the policy, while it trains and while it is measured.",
+    "prompt": "How the policy is shown a problem, while it trains and while it is measured.",
     "sampling": "How the policy samples while it trains. Evaluation uses the same temperature and no cut-offs.",
     "steps": "How a response is split into steps, the units that are scored and corrected.",
     "method": "What is done with the groups of rollouts. The name chooses the method; the other keys are its options.",
@@ -67,7 +67,7 @@ configuration written out.
 * The resolved configuration of a run, with every key that has a value, is the `config.toml` in its run folder.
 * Numbers must be finite. A key without a default value ("none" below) is left out of the file where it is not wanted;
   TOML has no null.
-* Some keys are a choice between *rules*, which may have fields of their own. A bare name stands for a rule with its
+* Some keys are a choice between *rules*, which may have fields of their own. A bare name means a rule with its
   defaults: `mode = "step"` is `mode = {kind = "step"}`, and `mode = {kind = "step", max_tokens = 50}` sets a field.
 
 A step trains on `run.problems_per_step` x (`run.rollouts_per_problem` + reserved rows) rows. Reserved rows are

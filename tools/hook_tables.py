@@ -53,6 +53,7 @@ STAGES = {
 DERIVED = {
     "Method": (
         "parts_of",
+        "refuse_without",
         "all_parts",
         "fixed",
         "needs",
@@ -109,7 +110,8 @@ def _families_table() -> Iterator[str]:
         for name, hook in hooks_of(kinds[family]).items():
             yield f"| {shown} | `{signature(name, hook)}` | {when(name)} | {told(hook, name)} |"
         for name, value in properties_of(kinds[family]).items():
-            yield f"| {shown} | `{name}`, a property | before the run | {told(value, name)} |"
+            if not hasattr(Part, name):
+                yield f"| {shown} | `{name}`, a property | before the run | {told(value, name)} |"
 
 
 def _properties_table() -> Iterator[str]:

@@ -53,7 +53,7 @@ MEANINGS = {
     "judge.server": "How patiently, how often and for how much a server is asked.",
     "judge.temperature": "Temperature of a served judge; 0 is greedy.",
     "evaluation.sets": "The held-out sets.",
-    "evaluation.sets.role": "What the set stands for.",
+    "evaluation.sets.role": "What the set measures.",
     "evaluation.sets.level": "A level of the problem family; either this or `source`.",
     "evaluation.num_problems": "Problems of each set; of a file or a data set, the first ones.",
     "evaluation.samples_per_problem": "Samples for each problem.",

@@ -164,6 +164,16 @@ def test_parts_are_given_as_names_or_tables(here: Path) -> None:
     assert [part.kind for part in both.all_parts] == ["overlong_penalty", "own:FirstHalf"]
 
 
+def test_an_option_of_a_part_is_set_by_its_number(here: Path) -> None:
+    listed = 'method.parts=["overlong_penalty", "own:FirstHalf"]'
+    method = load_config(None, [listed, "method.parts.1.share=0.75", "method.parts.0.overlong_share=0.1"]).method
+    assert (method.parts[0].overlong_share, method.parts[1].share) == (0.1, 0.75)
+    with pytest.raises(UserError, match="'2' is no entry of a list of 2, which are numbered from 0"):
+        load_config(None, [listed, "method.parts.2.share=0.75"])
+    with pytest.raises(UserError, match="'share' is no entry of a list of 2"):
+        load_config(None, [listed, "method.parts.share=0.75"])
+
+
 def test_a_class_of_ones_own_trains_and_its_run_is_read_back(
     here: Path, scope: Scope, small: Callable[..., Any]
 ) -> None:
@@ -215,6 +225,16 @@ def test_every_mistake_in_a_study_s_arms_is_told(here: Path) -> None:
         load_study(here / "own.toml")
     assert "arm 'halved' has 1 mistake(s):\n  method: the method 'own:Halfed' cannot be imported" in str(error.value)
     assert "method.parts.1.shar: unknown key; did you mean 'share'?" in str(error.value)
+
+
+def test_a_sweep_varies_the_option_of_a_part(here: Path) -> None:
+    sweep = '[sweep]\nkey = "method.parts.1.share"\nvalues = [0.25, 1.0]\narms = ["grpo_first_half"]\n'
+    (here / "own.toml").write_text(STUDY + sweep)
+    runs = [run for run in load_study(here / "own.toml").runs if run.cell.arm == "grpo_first_half"]
+    assert [(run.id, run.config.method.parts[1].share) for run in runs] == [
+        ("grpo_first_half-0.25-seed1", 0.25),
+        ("grpo_first_half-1.0-seed1", 1.0),
+    ]
 
 
 def test_a_sweep_varies_the_option_of_ones_own_method(here: Path) -> None:

@@ -31,7 +31,7 @@ class PromptSection(Settings):
     ['system', 'user']
     """
 
-    template: str = Field(PLACE, description="the text that is shown; `{problem}` stands for the problem")
+    template: str = Field(PLACE, description="the text that is shown; `{problem}` is replaced by the problem")
     system: str | None = Field(None, description="system prompt of the conversation")
     format: PromptFormat = Field(
         PromptFormat.AUTO,

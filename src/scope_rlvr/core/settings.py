@@ -1,7 +1,7 @@
 """Typed settings: every option is a small immutable value that checks itself.
 
 An option that is a choice between rules is a union of classes told apart by ``kind``; in TOML and on the command
-line a bare name stands for the rule with its defaults (``"shaped"`` for ``{kind = "shaped"}``).
+line a bare name means the rule with its defaults (``"shaped"`` for ``{kind = "shaped"}``).
 """
 
 from __future__ import annotations

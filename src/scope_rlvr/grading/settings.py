@@ -26,7 +26,7 @@ def _checked_pattern(pattern: str | None) -> str | None:
 
 
 _Pattern = Annotated[str | None, AfterValidator(_checked_pattern)]
-_WHERE = "regular expression with one group, the answer, of which the last match counts; the last box by default"
+_WHERE = "regular expression with one group, the answer; its last match counts; the last box by default"
 
 
 class PatternKind(Settings):

@@ -1,7 +1,7 @@
 """A method: settings of a paper, parts of its own, and the hooks that are its own.
 
 A method is an immutable value: its options are its fields. GRPO is the method without parts. The steps of a training step
-call the hooks in the order in which they stand here; :mod:`scope_rlvr.methods.step` shows them together. What a method has
+call the hooks in the order in which they are written here; :mod:`scope_rlvr.methods.step` shows them together. What a method has
 to remember between steps lies in ``Toolbox.memory``.
 """
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 AnyPart = Annotated[SerializeAsAny[Part], PlainValidator(part_of)]
-"""A part as it stands in a configuration: its ``kind``, or a table with ``kind`` and options."""
+"""A part as a configuration says it: its ``kind``, or a table with ``kind`` and options."""
 
 _Part = TypeVar("_Part", bound=Part)
 
@@ -328,4 +328,4 @@ class SideUpdate:
 
 
 AnyMethod = Annotated[SerializeAsAny[Method], PlainValidator(method_of)]
-"""A method as it stands in a run's configuration: its ``name``, or a table with ``name`` and options."""
+"""A method as a run's configuration says it: its ``name``, or a table with ``name`` and options."""

@@ -35,7 +35,7 @@ _LEVEL_COLUMN = ("level",)
 class Columns(Settings):
     """Which columns are read; a full stop leads into a nested one. Without a name, the first usual one that is there."""
 
-    problem: str | None = Field(None, description="text, or a conversation, of which the last message counts")
+    problem: str | None = Field(None, description="text, or a conversation whose last message counts")
     answer: str | None = Field(None, description="the right answer; of a list with one entry, that entry")
     solution: str | None = Field(None, description="a worked solution, or a conversation that ends in one")
     id: str | None = Field(None, description="what a problem is called; its place in the source otherwise")

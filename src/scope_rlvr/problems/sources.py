@@ -48,7 +48,7 @@ class SourceSettings(Settings):
     columns: Columns = Field(Columns(), description="which columns are read")
     answer_form: AnswerForm = Field(
         AnswerForm.WHOLE,
-        description="where the answer stands in its column: it is the whole text, what follows `####`, or the last box",
+        description="where the answer is in its column: it is the whole text, what follows `####`, or the last box",
     )
     bad_rows: BadRows = Field(
         BadRows.REFUSE, description="what becomes of rows that are no problems: refuse the source, or leave them out"

@@ -241,15 +241,27 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys):
         raise UserError(f"--set {override!r} is not of the form section.key=value, e.g. --set run.steps=100")
-    table = values
+    table: Any = values
     for key in keys[:-1]:
+        place = _place(table, key, override)
+        inner = table[place] if isinstance(table, list) else table.setdefault(key, {})
         # A bare name means a rule with its defaults; setting one of its fields keeps the rule.
-        if isinstance(table.get(key), str):
-            table[key] = {"name" if table is values and key == "method" else "kind": table[key]}
-        table = table.setdefault(key, {})
-        if not isinstance(table, dict):
+        if isinstance(inner, str):
+            inner = {"name" if table is values and key == "method" else "kind": inner}
+            table[place] = inner
+        if not isinstance(inner, dict | list):
             raise UserError(f"--set {override!r}: {key!r} is not a section")
-    table[keys[-1]] = _parse_value(text.strip())
+        table = inner
+    table[_place(table, keys[-1], override)] = _parse_value(text.strip())
+
+
+def _place(table: dict[str, Any] | list[Any], key: str, override: str) -> Any:
+    """Where a key leads to in a table, or in a list whose entries are numbered from 0."""
+    if isinstance(table, dict):
+        return key
+    if not key.isdigit() or int(key) >= len(table):
+        raise UserError(f"--set {override!r}: {key!r} is no entry of a list of {len(table)}, which are numbered from 0")
+    return int(key)
 
 
 def _parse_value(text: str) -> Any:

@@ -62,7 +62,7 @@ class TokenClassifier(LocalFamily):
 
     kind: Literal["token_classifier"] = "token_classifier"
     separator: str = Field("\n\n", min_length=1, description="text between steps; a step is scored at its last token")
-    after_prompt: bool = Field(False, description="the separator also stands between the problem and the first step")
+    after_prompt: bool = Field(False, description="write the separator between the problem and the first step, too")
     bos: bool = Field(False, description="begin with the tokenizer's begin-of-sequence token, where it has one")
     rule_source: ClassVar[str] = "the likelier label decides, as in TRL's process reward models"
 

@@ -50,7 +50,7 @@ class ServerSettings(Settings):
 
     api_key_env: str | None = Field(
         None,
-        description="name of the environment variable that holds the server's API key; the key itself stands nowhere",
+        description="name of the environment variable that holds the server's API key; the key itself is written nowhere",
     )
     cache: Path = Field(
         Path("runs/teacher-cache"), description="folder that keeps every reply by its question; `none` keeps nothing"

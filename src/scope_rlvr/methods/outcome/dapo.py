@@ -23,7 +23,7 @@ class Dapo(Method):
        the longest allowed response, ``C = overlong_share · L``. An unknown verdict stays unknown.
     3. ``(r − mean) / std`` in the group; ratio clipped to ``[0.8, 1.28]``; mean over all tokens of the batch.
 
-    The paper's outcome rewards are ±1 and its penalty goes to −1; rewards here are 1 and 0, hence the penalty of ½.
+    The paper's outcome rewards are ±1 and its penalty goes to −1; rewards here are 1 and 0, so the penalty is ½.
     Its sampling has no bound. Redrawn problems come from all training problems; figures of a step, its accuracy too, are
     those of the groups that were kept, and the tokens of the others are counted.
     Source: Yu et al. 2025, equations 8 to 13; ``C`` is 4096 of 20480 tokens there.

@@ -23,7 +23,7 @@ class OverlongPenalty(Reward):
 
     ``r + overlong_penalty · R(|y|)`` with ``R = 0`` up to ``L − C`` tokens, ``−1`` at ``L``, linear between: ``L`` the longest
     allowed response, ``C = overlong_share · L``. Source: Yu et al. 2025 (DAPO), equation 13, where rewards are ±1 and the
-    penalty goes to −1; rewards here are 1 and 0, hence the penalty of ½.
+    penalty goes to −1; rewards here are 1 and 0, so the penalty is ½.
 
     >>> [OverlongPenalty().charge(num_tokens, max_tokens=100) for num_tokens in (80, 90, 100)]
     [0.0, -0.25, -0.5]

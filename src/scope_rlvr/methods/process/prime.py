@@ -20,7 +20,7 @@ class Prime(Method):
 
     Not here: the implicit reward model ``β · log(π_φ/π_ref)`` of every token, its training on the outcomes of each batch,
     the filter on a problem's accuracy, and the whitening of the released code, which without that filter would move
-    groups that teach nothing. What stands for the first is the step scorer, which never learns.
+    groups that teach nothing. The step scorer takes the place of the first; it never learns.
     Source: Cui et al. 2025 (PRIME), section on advantage estimation.
 
     >>> from scope_rlvr.core.steps import Step

@@ -15,7 +15,7 @@ class ScorerTraining(Settings):
         "\n\n", min_length=1, description="text after each step; the step is scored at its last token"
     )
     bos: bool = Field(False, description="begin with the tokenizer's begin-of-sequence token")
-    after_prompt: bool = Field(False, description="the separator also stands between the problem and the first step")
+    after_prompt: bool = Field(False, description="write the separator between the problem and the first step, too")
     epochs: float = Field(1.0, gt=0, description="passes over the training rows")
     steps: int | None = Field(None, ge=1, description="optimiser steps, instead of epochs")
     batch_rows: int = Field(16, ge=1, description="solutions for each optimiser step")
