@@ -11,9 +11,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
-from scope_rlvr.problems.stories.family import VARIANTS, Stories
+from scope_rlvr.problems.stories.family import MAX_LEVEL, MIN_LEVEL, VARIANTS, Stories
+from scope_rlvr.problems.stories.plan import Plan
 from scope_rlvr.problems.stories.tables import tables
 from tools.story_diversity import SPLITS, measured
 
@@ -25,6 +27,7 @@ _SHOWN = (
     *((name, 4, "test") for name in VARIANTS if name != "stories"),
 )
 _COUNTED = 1000
+_ORDERED = 200
 
 
 def examples() -> str:
@@ -44,7 +47,31 @@ def counts() -> str:
     return f"| split | forms of sentences | skeletons in {_COUNTED} stories |\n|---|---|---|\n{''.join(rows)}"
 
 
-BLOCKS: Mapping[str, Callable[[], str]] = {"examples": examples, "counts": counts}
+def orders() -> str:
+    """How many stories of each level have several orders of the plan's steps."""
+    family = Stories("stories")
+    rows = []
+    for level in range(MIN_LEVEL, MAX_LEVEL + 1):
+        found = sorted(num_orders(family.story_of(problem).plan) for problem in family.sample(level, _ORDERED, seed=1))
+        several = sum(number > 1 for number in found)
+        rows.append(f"| {level} | {several / _ORDERED:.0%} | {found[_ORDERED // 2]} | {found[-1]} |\n")
+    return f"| level | several orders | median | most |\n|---|---|---|---|\n{''.join(rows)}"
+
+
+def num_orders(plan: Plan) -> int:
+    """In how many orders the operations of a plan can be done."""
+    operations = frozenset(plan.operations)
+    before = {index: plan.needed(index) & operations - {index} for index in operations}
+
+    @cache
+    def counted(done: frozenset[int]) -> int:
+        ready = [index for index in operations - done if before[index] <= done]
+        return sum(counted(done | {index}) for index in ready) if ready else 1
+
+    return counted(frozenset())
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = {"examples": examples, "counts": counts, "orders": orders}
 
 
 def renewed(names: tuple[str, ...] = tuple(BLOCKS)) -> str:

@@ -80,6 +80,11 @@ def test_impossible_levels_are_refused(level):
         FAMILY.sample(level, 1, 0)
 
 
+def test_seeds_may_be_negative():
+    problem = FAMILY.sample(3, 1, seed=-5)[0]
+    assert FAMILY.first_wrong_step(problem, problem.solution.split("\n\n")) is None
+
+
 def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match="train, dev, test"):
         FAMILY.sample(4, 1, 0, split="validation")  # type: ignore[arg-type]
@@ -91,6 +96,8 @@ def test_an_unknown_split_is_refused():
         Problem("reduction-3.5", "reduce 3 5\n\n", "8"),
         Problem("stories.train.4.0", "What is 1 + 1?", "2"),
         Problem("stories.train.4.0.0", "What is 1 + 1?", "2"),
+        Problem("stories.train.99.0.0", "What is 1 + 1?", "2"),
+        Problem("stories.valid.4.0.0", "What is 1 + 1?", "2"),
         Stories("stories-big").sample(3, 1, 0)[0],
     ],
 )

@@ -16,9 +16,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from random import Random
+from typing import cast
 
 from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.family import Split, check_split
@@ -28,7 +30,8 @@ from scope_rlvr.problems.stories.solver import SEPARATOR, Solver
 from scope_rlvr.problems.stories.story import Story, Variant, make_story
 
 MIN_LEVEL, MAX_LEVEL = 2, 10
-_REMEMBERED = 4096
+_REMEMBERED = 512
+_ID = re.compile(r"(?P<family>[\w-]+)\.(?P<split>train|dev|test)\.(?P<level>\d{1,2})\.-?\d{1,20}\.\d{1,12}")
 _REPEATS_BEFORE_STARTING_OVER = 1000
 
 VARIANTS = {
@@ -139,7 +142,8 @@ class Stories:
         )
 
     def _solver(self, problem: Problem) -> Solver:
-        if problem.id.split(".")[0] == self.name and problem.id.count(".") == 4:
+        parts = _ID.fullmatch(problem.id)
+        if parts and parts["family"] == self.name and MIN_LEVEL <= int(parts["level"]) <= MAX_LEVEL:
             solver = _solver(problem.id)
             if problem.prompt.strip() == solver.story.text:
                 return solver
@@ -153,4 +157,4 @@ class Stories:
 def _solver(name: str) -> Solver:
     """The solver of the story with this id; everything about a story follows from its id."""
     family, split, level, _, _ = name.split(".")
-    return Solver(make_story(int(level), split, VARIANTS[family], Random(name)))  # type: ignore[arg-type]
+    return Solver(make_story(int(level), cast(Split, split), VARIANTS[family], Random(name)))
