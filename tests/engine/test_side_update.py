@@ -11,15 +11,19 @@ from peft import LoraConfig
 from safetensors.torch import load_file
 from torch.nn.functional import log_softmax
 
+from scope_rlvr.check.longest_step import run_longest_step
 from scope_rlvr.core.groups import Group
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.engines.trl.options import refuse_unsupported_model
-from scope_rlvr.engines.trl.side_update import OPTIMIZERS_FILE
+from scope_rlvr.engines.trl.side_update import OPTIMIZERS_FILE, SideUpdates
 from scope_rlvr.engines.trl.trainer import NonFiniteLoss, ScopeTrainer, UnsupportedOption
 from scope_rlvr.formulas.losses import Aggregation
 from scope_rlvr.methods import Grpo, ReLift, Sft
 from scope_rlvr.methods.method import SideUpdate
 from scope_rlvr.methods.step import StepResult
+from scope_rlvr.run.components import load_policy as load_run_policy
+from scope_rlvr.run.config import load_config
+from scope_rlvr.run.data import training_problems
 from tests.engine.conftest import MakeTrainer, load_policy
 
 RATE, STEP_RATE = 0.5, 1e-3
@@ -153,3 +157,22 @@ def test_fp16_is_refused(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(trainer.args, "fp16", True)
     with pytest.raises(UnsupportedOption, match="method ReLIFT makes beside the step's"):
         refuse_unsupported_model(trainer)
+
+
+def test_the_longest_step_holds_their_optimiser_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    original = SideUpdates._make
+
+    def make(self: SideUpdates, update: SideUpdate) -> None:
+        original(self, update)
+        made.append(sum(bool(state) for o in self._optimizers.values() for state in o.state.values()))
+
+    monkeypatch.setattr(SideUpdates, "_make", make)
+    small = ["run.problems_per_step=2", "run.rollouts_per_problem=2", "sampling.max_response_tokens=24"]
+    for name, expected in (("relift", [20]), ("grpo", [])):
+        config = load_config(overrides=[*small, f"method.name={name}"])
+        problems = training_problems(config).problems
+        policy = load_run_policy(config, problems)
+        made.clear()
+        run_longest_step(config, policy, problems[:2])
+        assert made == expected

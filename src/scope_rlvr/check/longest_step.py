@@ -15,10 +15,13 @@ import torch
 from transformers import PrinterCallback
 
 from scope_rlvr.core.errors import first_line
+from scope_rlvr.core.groups import Group
+from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Problem
 from scope_rlvr.engines.trl.trainer import ScopeTrainer
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.methods import Grpo
+from scope_rlvr.methods.method import SideUpdate
 from scope_rlvr.models.lora import adapter_config
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.trainer import starting, trl_config
@@ -26,6 +29,13 @@ from scope_rlvr.store.folder import RunFolder
 
 if TYPE_CHECKING:
     from scope_rlvr.models.local import LocalModel
+
+
+class _WithSideUpdate(Grpo):
+    """GRPO, and an update beside it on the same rollouts: as much memory as any that a method could ask for."""
+
+    def side_updates(self, groups: Sequence[Group], tools: Toolbox) -> list[SideUpdate]:
+        return [SideUpdate(Grpo(), tuple(groups))]
 
 
 class OutOfMemory(RuntimeError):
@@ -75,7 +85,7 @@ def _trainer(config: RunConfig, policy: LocalModel, problems: Sequence[Problem],
     lora = config.model.lora
     trainer = ScopeTrainer(
         model=policy.model,
-        method=Grpo(),
+        method=_WithSideUpdate() if config.method.has_side_updates else Grpo(),
         verifier=FinalAnswerVerifier(),
         args=args,
         problems=problems,

@@ -39,7 +39,7 @@ class Cure(Method):
     ``recipe/CURE_Second_Stage/run_cure_stage_2.sh`` (from step 300).
 
     Different here: flat groups are left out of the loss but not sampled again; one update of a step's rollouts, where the
-    released run makes sixteen.
+    released run makes sixteen (``objective.mini_batches = 16``).
 
     >>> [(Cure().num_fresh(G), G - Cure().num_fresh(G)) for G in (4, 8, 10, 16)]
     [(1, 3), (2, 6), (3, 7), (4, 12)]

@@ -27,7 +27,8 @@ class Ampo(GuidedMethod):
     The paper asks several teachers and ranks their traces by how probable they make the reference answer to the policy.
     Here one teacher is asked k times: equal traces count once, so that a greedy teacher replaces one failure, and there
     is no ranking. Left out, too: the dual clip of the policy's own tokens, a reward of 0.1 for the format, the penalty on
-    repetitions, a bonus of 0.001 on the entropy, and the second update of each batch.
+    repetitions, a bonus of 0.001 on the entropy, and the second update of each batch
+    (``objective.mini_batches = 2``).
 
     >>> from fractions import Fraction
     >>> rewards = [1, 1, 0, 0, 0, 0, 0, 0]  # eight failures, two of them replaced

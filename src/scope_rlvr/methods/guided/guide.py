@@ -43,7 +43,7 @@ class Guide(GuidedMethod):
     follows it was sampled from the very ids that it is trained after, so that ρ is 1 on fresh rollouts and the shaping is a
     factor of ¼. A ``template`` that offers the hint as advice is the paper's case: the hint stays in the prompt alone, and ρ
     says what it did. γ is taken over the trained tokens of a response, where the released code takes those of a micro-batch. The
-    released run makes two updates of a step's rollouts, and its reward wants a format. ``mixin``, an option of the released code, keeps the
+    released run makes two updates of a step's rollouts (``objective.mini_batches = 2``), and its reward wants a format. ``mixin``, an option of the released code, keeps the
     plain failure wherever the hinted rollout is not right; its tokens are then on-policy. Journals call hinted tokens
     ``teacher``, and count them as the policy's.
 

@@ -47,7 +47,7 @@ class Luffy(WholeTraces):
     Source: Yan et al. 2025 (LUFFY), section 3; ``teacher_term`` other than ``shaped`` are its ablations.
 
     Different here: the released run has no clip, adds a bonus of 0.001 on the entropy, makes two updates of each batch, of
-    64 problems of 128, and adds losses up over rows, where others take the mean.
+    64 problems of 128 (``objective.mini_batches = 2``), and adds losses up over rows, where others take the mean.
 
     >>> luffy = Luffy()
     >>> luffy.num_traces, luffy.teacher_term.gamma

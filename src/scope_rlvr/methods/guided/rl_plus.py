@@ -20,7 +20,7 @@ class RlPlus(WholeTraces):
     Source: Dong et al. 2025 (RL-PLUS), multiple importance sampling and exploration-based advantage function.
 
     Different here: the released run has no clip, adds a bonus of 0.001 on the entropy, makes two updates of each batch, of
-    64 problems of 128, and adds losses up over rows, where others take the mean.
+    64 problems of 128 (``objective.mini_batches = 2``), and adds losses up over rows, where others take the mean.
 
     >>> import torch
     >>> from scope_rlvr.formulas.losses import Clip, example_tokens

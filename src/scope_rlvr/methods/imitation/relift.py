@@ -32,7 +32,7 @@ class ReLift(Method):
     a step, 128 imitated, one learning rate for both.
 
     Different here: the policy's own tokens keep their clip, which the released run leaves out; one update of a step's
-    rollouts, where it makes two; losses are a mean over rows, not a sum; one largest norm of gradients for both updates
+    rollouts, where it makes two (``objective.mini_batches = 2``); losses are a mean over rows, not a sum; one largest norm of gradients for both updates
     (0.7 and 1.0 there); a trace that the verifier does not call right is not imitated.
 
     >>> ReLift().fixed["entropy"], ReLift().sft_rate

@@ -31,7 +31,7 @@ class Pure(Method):
 
     Different here: the penalty is a term of the loss, and not taken off the rewards; ``|s|`` includes the separator, so that
     the steps' baselines add up to the response's; step ends do not enter the deviation, into which the released code adds
-    mean² for each; one update of a step's rollouts, where the released run makes two; an update
+    mean² for each; one update of a step's rollouts, where the released run makes two (``objective.mini_batches = 2``); an update
     whose ratios are above 10 is made. The authors' second release, on verl, has the mean over all tokens instead.
 
     >>> Pure().own_parts[0].kind, Pure().fixed["kl"]
