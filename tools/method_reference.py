@@ -185,7 +185,8 @@ def _paper(entry: Entry) -> str:
 
 
 def _markdown(text: str) -> str:
-    return text.replace("``", "`")
+    """A docstring's text as Markdown."""
+    return re.sub(r":\w+:`", "`", text.replace("``", "`"))
 
 
 def _cell(text: str) -> str:

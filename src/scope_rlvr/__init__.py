@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from scope_rlvr.grading.reward import RewardVerifier as RewardVerifier
     from scope_rlvr.methods import *  # noqa: F403
     from scope_rlvr.methods.parts.base import Advantage as Advantage
+    from scope_rlvr.methods.parts.base import Decoding as Decoding
     from scope_rlvr.methods.parts.base import Estimator as Estimator
     from scope_rlvr.methods.parts.base import GroupEdit as GroupEdit
     from scope_rlvr.methods.parts.base import Loss as Loss
@@ -67,6 +68,7 @@ _PLACES = {
     "grading.reward": ("RewardVerifier",),
     "methods.parts.base": (
         "Advantage",
+        "Decoding",
         "Estimator",
         "GroupEdit",
         "Loss",

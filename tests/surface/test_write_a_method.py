@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from scope_rlvr.methods import step
+from scope_rlvr.methods.parts.base import Family, Part
 from scope_rlvr.run.config import load_config
 from tools import hook_tables
 from tools.settings_tables import ReferenceGap
@@ -68,6 +69,12 @@ def test_the_page_has_what_is_tested_here() -> None:
 def test_the_promised_lengths() -> None:
     assert len(FILES["mine.py"].splitlines()) <= 15
     assert len(FILES["retry.py"].splitlines()) <= 40
+
+
+def test_every_family_has_an_example(here: Path) -> None:
+    kinds = [kind for name in MODULES - {"test_own"} for kind in vars(importlib.import_module(name)).values()]
+    shown = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Part) and kind.__module__ in MODULES]
+    assert {kind.family for kind in shown} == set(Family)
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -181,7 +181,7 @@ class ProblemSource(Part):
 
 
 class Decoding(Part):
-    """Changes how the policy samples: see :meth:`Part.decoding`."""
+    """Changes how the policy samples, token by token."""
 
     family = Family.DECODING
 

@@ -22,8 +22,8 @@ _MEMORY = "bandit"
 class Bandit(ProblemSource):
     """A bandit over kinds of problems: those whose advantages are large are drawn more often.
 
-    ``score_d = mean |Â| over the last ``window`` rollouts of kind d + √(2·ln(N + 1)/(n_d + 1))``, problems drawn with weights
-    ``softmax(score / temperature)``, N and n_d rollouts seen in all and of the kind. A kind is a problem's level, or its source
+    ``score_d = mean |Â| + √(2·ln(N + 1)/(n_d + 1))``, the mean over the last ``window`` rollouts of kind d, problems drawn with
+    weights ``softmax(score / temperature)``, N and n_d rollouts seen in all and of the kind. A kind is a problem's level, or its source
     where it has none. Source: DUMP (2504.09710); its released code feeds validation rewards instead of advantages, and this
     follows the paper.
 
