@@ -9,21 +9,24 @@ import pytest
 from scope_rlvr.core.steps import StepRule
 from scope_rlvr.engines.local import LocalEngine
 from scope_rlvr.engines.trl.problems import problem_of_row
-from scope_rlvr.methods import Grpo, Luffy, Method, Prime, Scope
+from scope_rlvr.methods import Grpo, Luffy, Method, Prime, Pure, Scope
 from scope_rlvr.methods.loss import Objective
 from scope_rlvr.methods.step import StepResult
 from scope_rlvr.models.local import TokenizerCodec
 from tests.engine.conftest import MakeTrainer, load_policy
+from tests.engine.test_side_update import Beside
 
 STEPS = 3
 
 
-@pytest.mark.parametrize("method", [Grpo(), Scope(), Luffy(), Prime()], ids=lambda method: method.name)
+@pytest.mark.parametrize(
+    "method", [Grpo(), Scope(), Luffy(), Prime(), Beside()], ids=lambda method: type(method).__name__
+)
 def test_three_steps_by_both_engines(make_trainer: MakeTrainer, rows: list[dict[str, Any]], method: Method) -> None:
     results: list[StepResult] = []
     trainer = make_trainer(method, args={"max_steps": STEPS, "shuffle_dataset": False}, on_groups=results.append)
     trainer.train()
-    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    logs = [log for log in trainer.state.log_history if "loss" in log]
 
     model, tokenizer = load_policy()
     engine = LocalEngine(
@@ -41,7 +44,7 @@ def test_three_steps_by_both_engines(make_trainer: MakeTrainer, rows: list[dict[
     )
     problems = [problem_of_row(row) for row in rows]
     own = list(engine.train(problems, steps=STEPS, problems_per_step=4, rollouts_per_problem=4))
-    for (result, figures), trls, loss in zip(own, results, losses, strict=True):
+    for (result, figures), trls, log in zip(own, results, logs, strict=True):
         for group, expected, streams_G, expected_G in zip(
             result.groups, trls.groups, result.streams_PG, trls.streams_PG, strict=True
         ):
@@ -51,7 +54,10 @@ def test_three_steps_by_both_engines(make_trainer: MakeTrainer, rows: list[dict[
                 assert (streams.origin_T, streams.weight_T) == (others.origin_T, others.weight_T)
                 assert streams.advantage_T == pytest.approx(others.advantage_T, abs=1e-5)
                 assert streams.behaviour_logprob_T == pytest.approx(others.behaviour_logprob_T, abs=1e-3)
-        assert figures["loss"] == pytest.approx(loss, abs=1e-6)
+        assert figures["loss"] == pytest.approx(log["loss"], abs=1e-6)
+        aside = {name: value for name, value in figures.items() if name.startswith("side/")}
+        assert {name: log[name] for name in aside} == pytest.approx(aside, rel=1e-4)
+        assert bool(aside) == isinstance(method, Beside)
     differences = [
         (ours - theirs).abs().detach()
         for ours, theirs in zip(model.parameters(), trainer.model.parameters(), strict=True)
@@ -65,3 +71,5 @@ def test_a_kl_penalty_is_refused() -> None:
     model, tokenizer = load_policy()
     with pytest.raises(ValueError, match="no reference model"):
         LocalEngine(model, TokenizerCodec(tokenizer), Grpo(), None, Objective(80, kl=0.1))
+    with pytest.raises(ValueError, match=r"method.kl = 0.001"):
+        LocalEngine(model, TokenizerCodec(tokenizer), Pure(), None, Objective(80))

@@ -151,10 +151,10 @@ class LocalEngine:
     readers: Mapping[str, ReadableModel] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.objective.kl != 0.0:
-            raise ValueError(
-                f"the local engine has no reference model for objective.kl = {self.objective.kl}; set it to 0"
-            )
+        kl = self.objective.of(self.method).kl
+        if kl != 0.0:
+            key = "objective.kl" if self.method.kl is None else "method.kl"
+            raise ValueError(f"the local engine has no reference model for {key} = {kl}; set it to 0")
         given = {Need(f"{name} model") for name in self.readers if name == ReadBy.REFERENCE.value}
         self.method.refuse_without(
             {*_HELPERS, Need.LOGITS, Need.DECODING, Need.PROBLEM_POOL, *given}, "the local engine"
