@@ -37,7 +37,9 @@ _ARROW = re.compile(
 _RELATION = re.compile(r"[=<>]|\\(?:le|ge|leq|geq|ne|neq|equiv|lt|gt)(?![A-Za-z])")
 _ABOUT = re.compile(r"\\(?:approx|simeq|doteq)(?![A-Za-z])")
 _CONGRUENT = re.compile(r"\\equiv(?![A-Za-z])")
-_MODULUS = re.compile(r"\s*\(?\s*(?:\\[pb]?mod|\\text\{\s*mod\s*\}|mod)(?![A-Za-z])\s*(\{[^{}]*\}|[^\s{}()]+)\s*\)?$")
+_MODULUS = re.compile(
+    r"\s*\(?\s*(?:\\[pb]?mod|\\text\{\s*\(?\s*mod\s*\}|mod)(?![A-Za-z])\s*(\{[^{}]*\}|[^\s{}()]+)\s*\)?$"
+)
 
 
 @dataclass(frozen=True, slots=True)

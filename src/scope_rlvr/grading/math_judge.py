@@ -12,11 +12,11 @@ from collections.abc import Callable
 from scope_rlvr.grading.algebra import Parser
 from scope_rlvr.grading.brackets import split, without_outer_brackets
 from scope_rlvr.grading.comparison import AnswerComparison
-from scope_rlvr.grading.normal import Normal, normal, plain_words
+from scope_rlvr.grading.normal import Normal, normal, plain_words, without_introduction
 from scope_rlvr.grading.times import seconds_of_day, times_agree
-from scope_rlvr.grading.units import PERCENT, units_differ
+from scope_rlvr.grading.units import DEGREE, PERCENT, units_differ
 
-_CHOICE = re.compile(r"(?:([A-J])[).:]|\(([A-J])\)) (?![-+*/^=<>,] )[^\s+*/^=<>,].*")
+_OPTION = re.compile(r"(?:([A-J])[).:]|\(([A-J])\)) (?![-+*/^=<>,] )[^\s+*/^=<>,].*")
 """An option with its letter: ``C. 42``, ``(C) x = 42``; not ``(C) + 1``."""
 _WARM_UP = (
     (r"\frac{3\sqrt{2}}{4}", "0.75"),
@@ -45,7 +45,7 @@ def judge(gold: str, answer: str) -> Verdict:
     >>> judge("1e-8", "2e-8"), judge("\\frac{", "1"), judge("74", r"\angle APC = 74^\circ")
     (('wrong', 'unequal'), ('unknown', 'gold_unparsable'), ('right', 'equal'))
     """
-    wanted, given = normal(gold), normal(answer)
+    wanted, given = normal(gold), normal(without_introduction(answer))
     if wanted.key == given.key:
         return ("wrong", "other_unit") if units_differ(wanted.unit, given.unit) else ("right", "same_text")
     by_text = _compare_text(wanted, given)
@@ -59,16 +59,25 @@ def judge(gold: str, answer: str) -> Verdict:
 
 
 def _bare(side: Normal) -> str:
-    return without_outer_brackets(side.latex) + (r"\%" if side.unit == PERCENT else "")
+    """The formula of a side, with a unit that is part of its value."""
+    return without_outer_brackets(side.latex) + {PERCENT: r"\%", DEGREE: r"^{\circ}"}.get(side.unit, "")
+
+
+def _option(latex: str) -> str | None:
+    """The letter of an option that is written out."""
+    found = _OPTION.fullmatch(re.sub(r"\s+", " ", re.sub(r"\\text\{([^{}]*)\}", r"\1", latex)))
+    return None if found is None else found[1] or found[2]
 
 
 def _compare_text(wanted: Normal, given: Normal) -> Verdict | None:
     """The verdict where the gold is a word, the letter of a choice or a time of day; ``None`` for anything else."""
-    letters = [found and (found[1] or found[2]) for found in map(_CHOICE.fullmatch, (wanted.latex, given.latex))]
-    if any(letters):
-        wanted_letter, letter = letters[0] or wanted.latex, letters[1] or plain_words(given.latex).upper()
-        if re.fullmatch("[A-J]", wanted_letter):
-            return ("right", "same_letter") if letter == wanted_letter else ("wrong", "other_letter")
+    options = _option(wanted.latex), _option(given.latex)
+    if any(options):
+        letters = [
+            found or plain_words(side.latex).upper() for found, side in zip(options, (wanted, given), strict=True)
+        ]
+        if re.fullmatch("[A-J]", letters[0]):
+            return ("right", "same_letter") if letters[0] == letters[1] else ("wrong", "other_letter")
     if wanted.words is not None:
         stated = plain_words(split(given.latex, "=")[-1])
         return ("right", "same_words") if stated == wanted.words else ("wrong", "other_words")

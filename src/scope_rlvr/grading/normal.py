@@ -34,6 +34,11 @@ _REPEATING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar)\s*(?:\{(\d{1,
 _PLAIN_WORDS = re.compile(r"(?:the )?(?:[A-Za-z]{4,}|yes|no|odd)(?: [A-Za-z]{2,})*", re.IGNORECASE)
 """Three letters may be a product; more are a word."""
 _FOR_ALL = re.compile(r"(?<=[^\s,]),? ?\\text\{ ?for (?:any|all|every|each)[^{}]{0,60}\} ?[A-Za-z]?$")
+_INTRODUCTION = re.compile(
+    r"^\s*(?:(?:\\text\{\s*)?(?:(?:so|thus|therefore),? )?(?:the )?(?:final )?answer(?: is:?|:)\s*\}?"
+    r"|\\text\{[A-Za-z ]{1,40}:\s*\})\s*(?=[^\s}])",
+    re.IGNORECASE,
+)
 _ARTICLE = re.compile(r"^(?:the|an?) (?=[a-z]{3})")
 
 
@@ -77,12 +82,13 @@ def normal(answer: str) -> Normal:
 
 
 def formula_signs(text: str) -> str:
-    r"""Without what opens and closes formulas, without dollars of either kind, what is left of one (``\15``), and a full
+    r"""Without what opens and closes formulas or bold text, without dollars of either kind, what is left of one (``\15``), and a full
     stop at the end.
 
     >>> formula_signs("$\\frac12.$"), formula_signs(r"\(x.\)"), formula_signs(r"\$36"), formula_signs("a+$ $b")
     ('\\frac12', 'x', '36', 'a+ b')
     """
+    text = re.sub(r"^\s*\*\*([^*]+)\*\*\.?\s*$", r"\1", text)
     text = text.replace(r"\$", "").replace("$", "").strip()
     text = text.removesuffix(".").strip()
     for opening, closing in ((r"\(", r"\)"), (r"\[", r"\]")):
@@ -164,8 +170,8 @@ def repeating_decimals(text: str) -> str:
 
 
 def number_words(text: str) -> str:
-    r"""Per cent, thousands and millions behind a number, as signs; anything upright that begins with a digit
-    is no word.
+    r"""Per cent, thousands and millions behind a number, and the "to" of a ratio, as signs; upright text that
+    begins with a digit, or lists capitals, is no word.
 
     >>> number_words(r"2.5\text{ million dollars}"), number_words("12 thousand"), number_words(r"10\text{ percent}")
     ('2.5\\times 10^{6}\\text{dollars}', '12\\times 10^{3}', '10\\%')
@@ -173,6 +179,8 @@ def number_words(text: str) -> str:
     ('10 apples', 'millions')
     """
     text = re.sub(r"^\\text\{\s*([+-]?\.?\d[^{}]*)\}$", r"\1", text)
+    text = re.sub(r"^\\text\{ ?([A-J](?:(?:, ?| and |, and | or )[A-J]){1,9}) ?\}$", r"\1", text)
+    text = re.sub(r"(?<=\d) ?(?:\\text\{ ?to ?\}|(?<= )to(?= )) ?(?=\d)", ":", text)
     text = _PER_CENT.sub(r"\\%", text)
     return _MAGNITUDE.sub(_power_of_ten, text)
 
@@ -189,6 +197,15 @@ def qualifiers(text: str) -> str:
     ('2x^3', '5 \\text{ for } x > 0')
     """
     return _FOR_ALL.sub("", text)
+
+
+def without_introduction(answer: str) -> str:
+    r"""An answer without words that introduce it.
+
+    >>> without_introduction("The answer is 5"), without_introduction(r"\text{Area: } 5"), without_introduction("answer = 5")
+    ('5', '5', 'answer = 5')
+    """
+    return _INTRODUCTION.sub("", answer)
 
 
 _RULES = (

@@ -10,6 +10,7 @@ from scope_rlvr.core.types import Outcome, Problem, Verdict
 from scope_rlvr.grading.normal import normal, plain_words
 from scope_rlvr.grading.numbers import are_close, read_number
 from scope_rlvr.grading.reading import Reader
+from scope_rlvr.grading.units import units_differ
 
 
 class _ReadAndCompare(ABC):
@@ -79,8 +80,7 @@ class NumericVerifier(_ReadAndCompare):
             return Verdict(Outcome.UNKNOWN, answer, "gold_unparsable")
         if given is None:
             return Verdict(Outcome.WRONG, answer, "answer_unparsable")
-        units = {unit for unit in (normal(gold).unit, normal(answer).unit) if unit}
-        if len(units) > 1:
+        if units_differ(normal(gold).unit, normal(answer).unit):
             return Verdict(Outcome.WRONG, answer, "other_unit")
         if are_close(wanted, given, self._relative, self._absolute):
             return Verdict(Outcome.RIGHT, answer, "equal")

@@ -40,7 +40,7 @@ _UNITS = {
 }
 """By key; units that are called units have none."""
 _KEY_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings.split()}
-PERCENT = "percent"
+PERCENT, DEGREE = "percent", "degree"
 
 _POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
 _UPRIGHT = rf"\\text\{{[^{{}}]{{0,40}}\}}{_POWER}"

@@ -11,7 +11,7 @@ from sympy import Add, Expr, Integer, Mul, Pow, Rational
 
 from scope_rlvr.grading.algebra import UNFINISHED, Parser, are_equal, same_number
 from scope_rlvr.grading.numbers import read_number
-from scope_rlvr.grading.units import PERCENT, split_unit, units_differ
+from scope_rlvr.grading.units import DEGREE, PERCENT, split_unit, units_differ
 
 _DECIMALS = re.compile(r"[+-]?[\d,]*\.(\d{2,15})")
 _IN_A_BASE = re.compile(r"^(.*\d)_\{?(\d+)\}?$")
@@ -57,7 +57,8 @@ def contradict(one: str, other: str, parse: Parser, modulus: str = "") -> bool:
 
 
 def are_same(gold: str, answer: str, parse: Parser) -> bool:
-    r"""Whether two values are equal. A percentage may be written with or without its sign, or as a fraction.
+    r"""Whether two values are equal. A percentage may be written with or without its sign, or as a fraction, and an angle in
+    degrees or as a multiple of pi.
 
     >>> parse = Parser(is_real=True, ignores_case=True)
     >>> are_same(r"\frac{200}{3}\%", r"\frac{2}{3}", parse), are_same("5", "5\\%", parse), are_same("50\\%", "0.5\\%", parse)
@@ -68,9 +69,15 @@ def are_same(gold: str, answer: str, parse: Parser) -> bool:
         return False
     if _equal(a, b, parse, Fraction(1)):
         return True
+    if {unit_a, unit_b} == {DEGREE, ""}:
+        return r"\pi" in a + b and _equal(_in_radians(a, unit_a), _in_radians(b, unit_b), parse, Fraction(1))
     if (unit_a == PERCENT) == (unit_b == PERCENT):
         return False
     return _equal(a, b, parse, Fraction(1, 100) if unit_b == PERCENT else Fraction(100))
+
+
+def _in_radians(angle: str, unit: str) -> str:
+    return rf"({angle}) \cdot \frac{{\pi}}{{180}}" if unit == DEGREE else angle
 
 
 def are_congruent(gold: str, answer: str, modulus: str, parse: Parser) -> bool:
