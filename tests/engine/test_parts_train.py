@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from scope_rlvr.core.ports import JudgeReply, JudgeRequest
-from scope_rlvr.methods import Grpo, Method, Scope
+from scope_rlvr.methods import Grpo, Method, Rft, Scope
 from scope_rlvr.methods.registry import PARTS
 from tests.engine.conftest import MakeTrainer
 
@@ -63,3 +63,13 @@ def test_a_method_with_memory_goes_on_from_the_checkpoint_that_it_is_given(
         assert torch.equal(tensor, resumed.tensors[name]), name
     for ours, theirs in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_a_checkpoint_of_another_method_is_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    saving = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1, "output_dir": str(tmp_path / "run")}
+    trained(make_trainer, Grpo(), **saving)
+    other = make_trainer(Rft(), args=saving | {"output_dir": str(tmp_path / "other")})
+    before = [parameter.clone() for parameter in other.model.parameters()]
+    with pytest.raises(ValueError, match="is a checkpoint of method 'grpo', and training goes on with 'rft'"):
+        other.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-1"))
+    assert all(torch.equal(a, b) for a, b in zip(before, other.model.parameters(), strict=True))

@@ -21,6 +21,24 @@ TENSORS_FILE = "method.safetensors"
 
 FIGURES_FILE = "figures.json"
 
+WRITER_FILE = "writer.json"
+"""Which method wrote a checkpoint."""
+
+
+class ForeignCheckpoint(ValueError):
+    """A checkpoint that another method wrote."""
+
+
+def require_own_checkpoint(folder: Path, method: str) -> None:
+    """Raise :class:`ForeignCheckpoint` where another method wrote the checkpoint: what it remembers means nothing here."""
+    file = folder / WRITER_FILE
+    writer = json.loads(file.read_text())["method"] if file.is_file() else method
+    if writer != method:
+        raise ForeignCheckpoint(
+            f"{folder} is a checkpoint of method {writer!r}, and training goes on with {method!r}; give that method, or begin a "
+            "new run from the weights alone"
+        )
+
 
 class MethodState(TrainerCallback):
     """Keeps what the method remembers in the checkpoints, sets its learning rate, and starts the optimiser anew where a
@@ -54,6 +72,7 @@ class MethodState(TrainerCallback):
             return
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (checkpoint / MEMORY_FILE).write_text(json.dumps(self.trainer.memory, sort_keys=True) + "\n")
+        (checkpoint / WRITER_FILE).write_text(json.dumps({"method": self.trainer.method.name}) + "\n")
         (checkpoint / FIGURES_FILE).write_text(json.dumps(self.trainer.last_figures, sort_keys=True) + "\n")
         if self.trainer.tensors:
             tensors = {name: tensor.contiguous() for name, tensor in self.trainer.tensors.items()}

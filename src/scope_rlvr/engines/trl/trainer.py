@@ -27,7 +27,7 @@ from scope_rlvr.core.steps import StepRule
 from scope_rlvr.core.types import Problem
 from scope_rlvr.engines.pool import Pool
 from scope_rlvr.engines.processes import meet
-from scope_rlvr.engines.trl.callbacks import GradientGuard, MethodState
+from scope_rlvr.engines.trl.callbacks import GradientGuard, MethodState, require_own_checkpoint
 from scope_rlvr.engines.trl.loss import counts_of, tally_loss
 from scope_rlvr.engines.trl.options import (
     UnsupportedOption,
@@ -174,6 +174,8 @@ class ScopeTrainer(GRPOTrainer):
         if folder is True:
             folder = get_last_checkpoint(self.args.output_dir)
         self.method_state.begins_from = Path(folder) if folder else None
+        if folder:
+            require_own_checkpoint(Path(folder), self.method.name)
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     # --- from rows to streams -------------------------------------------------------------------------------------
