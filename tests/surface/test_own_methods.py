@@ -12,6 +12,8 @@ import pytest
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.run.config import load_config
+from scope_rlvr.run.resume import environment_changes
+from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.study.plan import load_study
 
 Scope = Callable[..., Any]
@@ -186,6 +188,14 @@ def test_a_class_of_ones_own_trains_and_its_run_is_read_back(
     assert method.name == "own:Halved"
     assert (method.factor, method.parts[1].share) == (0.25, 0.75)
     assert json.loads((run / "summary.json").read_text())["method"] == "own:Halved"
+    assert set(json.loads((run / "start.json").read_text())["own_code"]) == {"own:Halved", "own:FirstHalf"}
+    config = load_config(run / "config.toml")
+    assert environment_changes(RunFolder(run), config) == []
+    (here / "own.py").write_text(MODULE.replace("0.5", "0.6"))
+    assert [line.split(" was ")[0] for line in environment_changes(RunFolder(run), config)] == [
+        "the digest of the source file of own:FirstHalf",
+        "the digest of the source file of own:Halved",
+    ]
 
 
 STUDY = """

@@ -115,7 +115,7 @@ def _resumed_config(folder: RunFolder, request: ConfigRequest) -> tuple[RunConfi
             raise
         raise UserError(f"{_AS_CONFIGURED}: {error}") from error
     lines = [f"changed   {change}" for change in resumed.changes]
-    return resumed.config, [*lines, *(f"warning   {change}" for change in environment_changes(folder))]
+    return resumed.config, [*lines, *(f"warning   {change}" for change in environment_changes(folder, resumed.config))]
 
 
 def _inputs(config: RunConfig, processes: Processes) -> RunData:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scope_rlvr.core.errors import UserError
+from scope_rlvr.methods import Method
 from scope_rlvr.run.config import RunConfig, load_config, validate_config
 from scope_rlvr.run.data import RunData
+from scope_rlvr.store.digests import file_digest
 from scope_rlvr.store.folder import RunFolder, environment
 
 START_SCHEMA = 1
@@ -61,8 +64,20 @@ class ResumedConfig:
 
 def write_start(folder: RunFolder, config: RunConfig, data: RunData) -> None:
     """Write down what a run begins with."""
-    start = {"schema": START_SCHEMA, "config": config.model_dump(mode="json"), "problems": data.digest}
+    start = {
+        "schema": START_SCHEMA,
+        "config": config.model_dump(mode="json"),
+        "problems": data.digest,
+        "own_code": own_code(config.method),
+    }
     folder.write_json(START_FILE, start)
+
+
+def own_code(method: Method) -> dict[str, str]:
+    """12 digits of the source file of each class of a method that is not of this package, by its place."""
+    named = {method.name: method, **{part.kind: part for part in method.parts}}
+    own = {place: type(made) for place, made in named.items() if not type(made).__module__.startswith("scope_rlvr.")}
+    return {place: file_digest(Path(inspect.getfile(kind)))[:12] for place, kind in own.items()}
 
 
 def resumed_config(
@@ -101,9 +116,13 @@ def require_same_problems(folder: RunFolder, data: RunData) -> None:
 _NAMES = {"code": "the digest of this package's source files"}
 
 
-def environment_changes(folder: RunFolder) -> list[str]:
-    """What of versions and machine is not as it was when the run began; on other versions, bits may differ."""
+def environment_changes(folder: RunFolder, config: RunConfig) -> list[str]:
+    """What of versions, machine and code is not as it was when the run began; on other versions, bits may differ."""
     before, now = folder.read_json("environment.json") or {}, environment()
+    start = folder.read_json(START_FILE) or {}
+    began = {f"the digest of the source file of {place}": code for place, code in start.get("own_code", {}).items()}
+    found = {f"the digest of the source file of {place}": code for place, code in own_code(config.method).items()}
+    before, now = {**before, **began}, {**now, **found}
     return [
         f"{_NAMES.get(name, name)} was {before[name]} when the run began and is {now[name]} now"
         for name in sorted(before.keys() & now.keys())
