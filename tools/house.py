@@ -13,7 +13,7 @@ import ast
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 PACKAGE = "scope_rlvr"
@@ -113,7 +113,7 @@ class House:
         """Every public name that two classes have, with the files that define them."""
         found: dict[str, list[str]] = {}
         for file in self.files:
-            for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            for node in _parsed(file).body:
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                     found.setdefault(node.name, []).append(str(file.relative_to(self.source)))
         return [f"{name} in {', '.join(files)}" for name, files in found.items() if len(files) > 1]
@@ -123,7 +123,7 @@ class House:
         return [
             f"{file.relative_to(self.source)}:{node.lineno} {node.name} ({node.end_lineno - node.lineno + 1} lines)"
             for file in self.files
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            for node in ast.walk(_parsed(file))
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             and node.end_lineno is not None
             and node.end_lineno - node.lineno + 1 > MAX_FUNCTION_LINES
@@ -135,8 +135,13 @@ class House:
         return [f"{f.relative_to(self.source)} ({n} lines)" for f, n in lengths.items() if n > MAX_FILE_LINES]
 
 
+@cache
+def _parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def _imported_rooms(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(_parsed(file)):
         names: list[str] = []
         if isinstance(node, ast.ImportFrom) and node.module is not None:
             names = [f"{node.module}.{alias.name}" for alias in node.names]

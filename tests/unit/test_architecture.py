@@ -101,27 +101,31 @@ def test_every_folder_is_a_room():
     assert folders == set(ROOMS), "name the room in tools/house.py, where it stands among the others and what it is for"
 
 
+HOUSE = House()
+"""Reads each file once."""
+
+
 def test_no_room_is_in_a_circle():
-    assert not House().circles
+    assert not HOUSE.circles
 
 
 def test_every_import_goes_down():
-    assert not House().upward
+    assert not HOUSE.upward
 
 
 def test_a_class_name_means_one_thing():
-    assert not House().repeated_classes
+    assert not HOUSE.repeated_classes
 
 
 def test_there_are_few_floors():
-    assert max(House().floors.values()) <= 12
+    assert max(HOUSE.floors.values()) <= 12
 
 
 def test_the_drawing_shows_the_rooms_as_they_are():
-    assert DRAWING.read_text(encoding="utf-8") == drawing(House()), "run: python -m tools.house_drawing"
+    assert DRAWING.read_text(encoding="utf-8") == drawing(HOUSE), "run: python -m tools.house_drawing"
 
 
 def test_a_room_is_drawn_above_those_that_it_imports():
-    height = {name: -int(y) for y, name in re.findall(r'y="(\d+)">(\w+)/</text>', drawing(House()))}
+    height = {name: -int(y) for y, name in re.findall(r'y="(\d+)">(\w+)/</text>', drawing(HOUSE))}
     assert set(height) == set(ROOMS)
-    assert all(height[room] > height[other] for room, others in House().imports.items() for other in others)
+    assert all(height[room] > height[other] for room, others in HOUSE.imports.items() for other in others)
