@@ -45,7 +45,7 @@ def judge(gold: str, answer: str) -> Verdict:
     >>> judge("1e-8", "2e-8"), judge("\\frac{", "1"), judge("74", r"\angle APC = 74^\circ")
     (('wrong', 'unequal'), ('unknown', 'gold_unparsable'), ('right', 'equal'))
     """
-    wanted, given = normal(gold), normal(without_introduction(answer))
+    wanted, given = normal(without_introduction(gold)), normal(without_introduction(answer))
     if wanted.key == given.key:
         return ("wrong", "other_unit") if units_differ(wanted.unit, given.unit) else ("right", "same_text")
     by_text = _compare_text(wanted, given)
