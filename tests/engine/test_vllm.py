@@ -92,7 +92,7 @@ def test_our_defaults_are_trls(tmp_path: Path) -> None:
         ("{kind='vllm_server', url='localhost:8000'}", "is not the address of a server"),
         ("{kind='vllm_server', url='http://here/v1'}", "is not the address of a server"),
         ("{kind='vllm_server', correction='half'}", "correction: Input should be 'none', 'token_truncate'"),
-        ("sglang", "'local', 'vllm', 'vllm_server'"),
+        ("sglang", "there is no 'sglang'; known here: local, vllm, vllm_server"),
     ],
 )
 def test_what_is_no_sampler_is_refused(override: str, match: str) -> None:
