@@ -157,8 +157,7 @@ def estimate(
 ) -> Memory:
     """What each process of a run needs on its device, in bytes, with ``P`` parameters and rows of ``T`` tokens:
 
-    * weights, gradients and the two moments of AdamW: ``4·P + 4·P + 8·P``; a KL penalty adds ``4·P``, and a method that
-      makes updates beside the step's ``8·P``;
+    * weights, gradients and the two moments of AdamW: ``4·P + 4·P + 8·P``; a KL penalty adds ``4·P``, side updates ``8·P``;
     * on a GPU, the copies that autocast makes: ``2·P``;
     * with adapters of ``A`` parameters, gradients, moments and copies of the adapters alone: ``4·A + 8·A + 2·A``. Their
       weights, ``4·A``, come on top of the policy's, which a GPU holds as they are stored. A KL penalty adds nothing;
