@@ -68,7 +68,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "wrong type": (["--set", "run.steps=many"], ["run.steps", "'many'"]),
     "out of range": (["--steps", "0"], ["run.steps", "greater than or equal to 1", "got 0"]),
     "negative interval": (["--eval-every", "-1"], ["evaluation.every", "got -1"]),
-    "unknown method": (["--method", "ppo"], ["ppo", "grpo", "scope"]),
+    "unknown method": (["--method", "ppo"], ["ppo", "vppo", "scope methods"]),
     "no assignment": (["--set", "run.steps"], ["'run.steps'", "section.key=value"]),
     "no such file": (["missing.toml"], ["missing.toml cannot be read"]),
     "a folder as configuration": (["nothing"], ["nothing cannot be read"]),
