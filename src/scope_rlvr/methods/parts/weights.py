@@ -18,18 +18,18 @@ from scope_rlvr.methods.reading import Reading
 class ForkingTokens(TokenWeight):
     """Only the tokens at which the policy is least certain train.
 
-    ``w_t ← w_t · 1[H_t > q]`` with ``q`` the ``1 − share`` quantile of the entropies of all tokens of the batch that count;
+    ``w_t ← w_t · 1[H_t ≥ q]`` with ``q`` the ``1 − share`` quantile of the entropies of all tokens of the batch that count;
     the mean of the loss then runs over the tokens that are left. Source: Wang et al. 2025, "Beyond the 80/20 Rule".
 
     >>> quantile([0.1, 0.2, 0.3, 0.4, 0.9], 0.8)
-    0.4
+    0.9
     """
 
     title: ClassVar[str] = "80/20 forking tokens"
     source: ClassVar[str] = "arXiv 2506.01939"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "only the fifth of tokens with the highest entropy trains"
-    formula: ClassVar[str] = "`w_t · 1[H_t > q₈₀]`, `q₈₀` over the tokens of the batch"
+    formula: ClassVar[str] = "`w_t · 1[H_t ≥ q₈₀]`, `q₈₀` over the tokens of the batch"
     departures: ClassVar[str] = "none; its base is DAPO, here whatever method it is added to"
 
     kind: Literal["forking_tokens"] = "forking_tokens"
@@ -50,15 +50,18 @@ class ForkingTokens(TokenWeight):
             for member, streams in zip(group.members, streams_G, strict=True)
         ]
         counted = [h for entropy_T, s in pairs for h, w in zip(entropy_T, s.weight_T, strict=True) if w > 0]
-        # A share of 1 leaves everything; the largest value below which nothing lies is none of them.
-        least = quantile(counted, 1 - self.share) if counted and self.share < 1 else -math.inf
+        least = quantile(counted, 1 - self.share) if counted else 0.0
         kept = iter(
-            replace(s, weight_T=tuple(w * (h > least) for h, w in zip(entropy_T, s.weight_T, strict=True)))
+            replace(s, weight_T=tuple(w * (h >= least) for h, w in zip(entropy_T, s.weight_T, strict=True)))
             for entropy_T, s in pairs
         )
         return [tuple(next(kept) for _ in streams_G) for streams_G in streams_PG]
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest of the values that a ``share`` of them does not exceed."""
-    return sorted(values)[max(0, math.ceil(share * len(values) - 1e-9) - 1)]
+    """The smallest of the values that lies at or above their quantile, the linear one of ``torch.quantile``.
+
+    >>> quantile([0.7], 0.8), quantile([0.3, 0.3, 0.3], 0.5), quantile([0.1, 0.2, 0.3], 0.0)
+    (0.7, 0.3, 0.1)
+    """
+    return sorted(values)[math.ceil(share * (len(values) - 1) - 1e-9)]
