@@ -120,6 +120,8 @@ def test_a_hook_that_is_not_explained_is_noticed(monkeypatch: pytest.MonkeyPatch
 
 def test_the_hooks_are_in_the_order_in_which_a_step_calls_them() -> None:
     code = "".join(map(inspect.getsource, (step.make_groups, step.give_credit, step.training_step)))
+    for inner in (step.sample_groups, step.edit_groups):
+        code = code.replace(f" {inner.__name__}(", inspect.getsource(inner))
     called = [name for name in re.findall(r"(?:method|part)\.(\w+)\(", code) if name in hook_tables.STAGES]
     order = sorted(called, key=list(hook_tables.STAGES).index)
     assert {"choose", "sample", "edit_groups", "prepare", "credit", "learn"} <= set(called)

@@ -60,3 +60,10 @@ def test_division_by_the_deviation_of_the_group_or_the_batch():
 def test_a_group_without_differences_stays_at_zero(normalisation):
     assert normalise([[0.0, 0.0]], [[1.0, 1.0]], normalisation) == [(0.0, 0.0)]
     assert normalise([[0.0]], [[None]], normalisation) == [(0.0,)]
+
+
+@pytest.mark.parametrize("baseline", list(Baseline))
+@pytest.mark.parametrize("reward", [0.1, 0.7, 0.9, -0.3])
+@pytest.mark.parametrize("count", [2, 3, 6, 9, 12])
+def test_equal_rewards_of_any_size_have_no_advantage_at_all(baseline, reward, count):
+    assert centred_rewards([reward] * count, baseline, [reward] * count) == (0.0,) * count

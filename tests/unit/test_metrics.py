@@ -12,6 +12,7 @@ from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment, Ve
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods import Grpo, Method, Scope
 from scope_rlvr.methods.metrics import Tally, group_tally, why_no_gradient
+from scope_rlvr.methods.step import edit_groups
 from tests.doubles import ScriptedPolicy, ScriptedTeacher, group, toolbox
 
 FAILURE = "good 1\n\nbad 2\n\nanswer 3|"
@@ -21,7 +22,7 @@ RIGHT = "answer 7|"
 def step(
     method: Method, groups: list[Group], tools: Toolbox | None = None
 ) -> tuple[list[Group], list[tuple[Streams, ...]]]:
-    edited = method.edit_groups(groups, tools or toolbox())
+    edited = edit_groups(method, groups, tools or toolbox())
     value = {Outcome.RIGHT: 1.0, Outcome.WRONG: 0.0, Outcome.UNKNOWN: None}
     rewards_PG = [[value[m.verdict.outcome] for m in g.members] for g in edited]
     return edited, method.credit(edited, rewards_PG, Normalisation.NONE)

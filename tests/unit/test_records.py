@@ -7,6 +7,7 @@ import json
 import pytest
 
 from scope_rlvr.methods import Method, ProcessReward, Prof, Scope
+from scope_rlvr.methods.step import edit_groups
 from scope_rlvr.store.records import group_records
 from tests.doubles import CharCodec, TableScorer, group, toolbox
 
@@ -15,7 +16,7 @@ FAILURE, RIGHT = "good 1\n\nbad 2\n\nanswer 3|", "answer 7|"
 
 def records_of(method: Method, *texts: str, **parts) -> list[dict]:
     tools = toolbox(**parts)
-    groups = method.prepare(method.edit_groups([group(*texts)], tools), tools)
+    groups = method.prepare(edit_groups(method, [group(*texts)], tools), tools)
     rewards = [[member.verdict.pay for member in g.members] for g in groups]
     return [json.loads(json.dumps(record)) for record in group_records(1, groups, rewards, CharCodec())]
 

@@ -51,21 +51,23 @@ def centred_rewards(
     (1.0, -0.5, -0.5)
     >>> centred_rewards([1.0, 0.0], Baseline.SAMPLED_ONLY, sampled_rewards=[0.0, 0.0])
     (1.0, 0.0)
+    >>> centred_rewards([0.7, 0.7, 0.7], Baseline.GROUP_MEAN)
+    (0.0, 0.0, 0.0)
     """
     known = [reward for reward in rewards_G if reward is not None]
     if baseline is Baseline.SAMPLED_ONLY:
         if sampled_rewards is None:
             raise ValueError("the baseline sampled_only needs the rewards of the sampled rollouts")
         company = [reward for reward in sampled_rewards if reward is not None]
-        mean = fmean(company) if company else None
+        mean = _mean(company) if company else None
         return tuple(0.0 if reward is None or mean is None else reward - mean for reward in rewards_G)
-    if len(known) < 2:
+    # The mean of equal numbers may round to another one, and a flat group would not be flat.
+    if len(set(known)) < 2:
         return tuple(0.0 for _ in rewards_G)
     total, count = math.fsum(known), len(known)
     if baseline is Baseline.LEAVE_ONE_OUT:
         return tuple(0.0 if r is None else r - (total - r) / (count - 1) for r in rewards_G)
-    mean = total / count
-    return tuple(0.0 if reward is None else reward - mean for reward in rewards_G)
+    return tuple(0.0 if reward is None else reward - total / count for reward in rewards_G)
 
 
 def normalise(
@@ -133,6 +135,10 @@ def returns_to_go(step_rewards_S: Sequence[float], steps: Sequence[Step]) -> lis
     for s, step in enumerate(steps):
         return_T += [math.fsum(step_rewards_S[s:])] * (step.end - step.start)
     return return_T
+
+
+def _mean(values: Sequence[float]) -> float:
+    return values[0] if len(set(values)) == 1 else fmean(values)
 
 
 def _deviation(rewards: Sequence[float | None]) -> float:

@@ -7,7 +7,7 @@ to remember between steps lies in ``Toolbox.memory``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
@@ -124,7 +124,20 @@ class Method(Described):
                         f"parts: {part.kind!r} and {other.kind!r}{whose} both take the place of the {part.family.value}; "
                         f"{'take another method' if whose else 'leave one out'}"
                     )
+        self._require_one_meaning("readings", ((r.name, r) for r in self.readings))
+        self._require_one_meaning(
+            "reducers", ((f"{r.reducer.name} by the {r.by.value}", r.reducer) for r in self.readings)
+        )
+        self._require_one_meaning("reducers", ((r.name, r) for term in self.parts_of(Term) for r in term.reducers))
         return self
+
+    @staticmethod
+    def _require_one_meaning(what: str, named: Iterable[tuple[str, object]]) -> None:
+        """Refuse two things of one name: the results of one would stand in the place of the other's."""
+        known: dict[str, object] = {}
+        for name, thing in named:
+            if known.setdefault(name, thing) != thing:
+                raise ValueError(f"parts: two {what} are called {name!r} and differ; give one of them another name")
 
     # --- needs ------------------------------------------------------------------------------------------------
 
@@ -205,17 +218,11 @@ class Method(Described):
 
     def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
         """The verified rollouts of each group, at most ``num_rollouts``; the groups given have no members yet."""
-        sampled = tools.sample(groups, num_rollouts)
-        for part in self.parts_of(GroupEdit):
-            sampled = part.resample(sampled, num_rollouts, tools)
-        return sampled
+        return tools.sample(groups, num_rollouts)
 
     def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
-        """The groups that train, made from the groups that were sampled."""
-        edited = list(groups)
-        for part in self.parts_of(GroupEdit):
-            edited = part.edit(edited, tools)
-        return edited
+        """The groups that train, made from the groups that were sampled; parts edit them further."""
+        return list(groups)
 
     def prepare(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
         """The groups after the reading pass, with what credit will want, and paid."""

@@ -12,8 +12,9 @@ from enum import StrEnum
 from typing import Any
 
 from scope_rlvr.core.groups import Group, Member
+from scope_rlvr.core.lazy import torch
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.formulas.readings import HiddenReducer, LogitReducer, LogProb
+from scope_rlvr.formulas.readings import HiddenReducer, LogitReducer, LogProb, TopK
 
 Text = tuple[tuple[int, ...], tuple[int, ...]]
 """Prompt ids and response ids."""
@@ -21,7 +22,8 @@ Text = tuple[tuple[int, ...], tuple[int, ...]]
 
 class ReadBy(StrEnum):
     """Who reads. ``REFERENCE`` is the policy as it was before training, or the model that ``model.reference`` names.
-    ``AVERAGE`` is the exponential moving average of the policies so far. A ``TEACHER`` gives log-probabilities only."""
+    ``AVERAGE`` is the exponential moving average of the policies so far. A ``TEACHER`` gives log-probabilities and its
+    likeliest tokens, at temperature 1."""
 
     POLICY = "policy"
     REFERENCE = "reference"
@@ -43,7 +45,8 @@ class Reading:
 
     ``text`` gives the prompt and the response that are read, by default the rollout as it was written; ``None`` leaves a
     member out. The result has one entry for each token of that response and lies in ``member.extras[name]``: a tuple of
-    numbers, or a tensor where the reducer keeps more than one number a token.
+    numbers, or a tensor on the CPU where the reducer keeps more than one number a token. Raises ``ValueError`` for what a
+    teacher cannot say.
 
     >>> Reading("ref_logprob", by=ReadBy.REFERENCE).reducer.name
     'logprob'
@@ -53,6 +56,13 @@ class Reading:
     reducer: LogitReducer | HiddenReducer = field(default_factory=LogProb)
     by: ReadBy = ReadBy.POLICY
     text: Place = as_written
+
+    def __post_init__(self) -> None:
+        if self.by is ReadBy.TEACHER and not isinstance(self.reducer, LogProb | TopK):
+            raise ValueError(
+                f"the reading {self.name!r} wants {self.reducer.name!r} of the teacher, which gives log-probabilities and its "
+                "likeliest tokens alone; take the reducer LogProb or TopK, or another model"
+            )
 
 
 def read(groups: Sequence[Group], readings: Sequence[Reading], tools: Toolbox) -> list[Group]:
@@ -70,7 +80,8 @@ def _read_by(
     reducers = list({reading.reducer.name: reading.reducer for reading in readings}.values())
     if by is ReadBy.TEACHER:
         asked = [(groups[g].problem, *found) for (g, _), found in texts.items()]
-        kept = tools.score_tokens(asked, top_k=max(getattr(reducer, "k", 0) for reducer in reducers))
+        top_k = max(reducer.k if isinstance(reducer, TopK) else 0 for reducer in reducers)
+        kept = [_as_reduced(said) for said in tools.score_tokens(asked, top_k=top_k)]
     else:
         kept = tools.read(by.value, list(texts.values()), reducers)
     kept_of = dict(zip(texts, kept, strict=True))
@@ -83,6 +94,14 @@ def _read_by(
     ]
 
 
+def _as_reduced(said: dict[str, Any]) -> dict[str, Any]:
+    """A teacher's words under the names, and in the shapes, of the reducers."""
+    if said.get("top_ids") is None:
+        return said
+    top_2TK = torch.tensor([said["top_logprobs"], said["top_ids"]])
+    return {**said, TopK.title: top_2TK.transpose(0, 1)}
+
+
 def _with(member: Member, kept: dict[str, Any] | None, readings: Sequence[Reading]) -> Member:
     """The member with what was read; nothing where nobody could read it."""
     if kept is None:
@@ -91,5 +110,5 @@ def _with(member: Member, kept: dict[str, Any] | None, readings: Sequence[Readin
 
 
 def _plain(value: Any) -> Any:
-    """One number a token as a tuple of numbers; anything else as it is."""
+    """One number for each token as a tuple of numbers; anything else as it is."""
     return tuple(value.tolist()) if getattr(value, "ndim", 1) == 1 and hasattr(value, "tolist") else value

@@ -22,10 +22,12 @@ from typing import Protocol
 
 from scope_rlvr.core.accounting import TeacherLog
 from scope_rlvr.core.groups import Group, Streams
+from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.method import Method, SideUpdate
 from scope_rlvr.methods.metrics import why_no_gradient
+from scope_rlvr.methods.parts.base import GroupEdit
 from scope_rlvr.methods.reading import read
 
 
@@ -88,10 +90,31 @@ def make_groups(method: Method, offered: Sequence[Group], num_rollouts: int, too
     for part in method.all_parts:
         sampling = part.decoding(sampling, tools)
     groups = method.choose(offered, tools)
-    groups = method.sample(groups, num_rollouts, replace(tools, sampling=sampling))
-    groups = method.edit_groups(groups, tools)
+    groups = sample_groups(method, groups, num_rollouts, replace(tools, sampling=sampling))
+    groups = edit_groups(method, groups, tools)
     groups = read(groups, method.readings, tools)
     return method.prepare(groups, tools)
+
+
+def sample_groups(method: Method, bare: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
+    """Each group with its rollouts, as the method samples them, or another one that a part put in its place."""
+
+    def sample(groups: Sequence[Group], *names: int | str) -> list[Group]:
+        seed = derive_seed(tools.seed, *names) if names else tools.seed
+        return method.sample(groups, num_rollouts, replace(tools, seed=seed))
+
+    sampled = sample(bare)
+    for part in method.parts_of(GroupEdit):
+        sampled = part.resample(sampled, sample, tools)
+    return sampled
+
+
+def edit_groups(method: Method, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
+    """The groups that train, edited by the method and then by its parts."""
+    edited = method.edit_groups(groups, tools)
+    for part in method.parts_of(GroupEdit):
+        edited = part.edit(edited, tools)
+    return edited
 
 
 def give_credit(

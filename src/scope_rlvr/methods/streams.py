@@ -31,7 +31,7 @@ def paid_from_here(paid_S: Sequence[float], steps: Sequence[Step], num_tokens: i
 def sampled_rewards(group: Group, rewards_G: Sequence[float | None]) -> list[float | None]:
     """Rewards of what the policy wrote unaided; a replaced failure has the verifier's alone."""
     own = [reward for member, reward in zip(group.members, rewards_G, strict=True) if member.role is Role.SAMPLED]
-    return own + [member.verdict.pay for member in group.replaced]
+    return own + [member.verdict.pay for member in group.replaced if member.role is Role.SAMPLED]
 
 
 def carrying(streams: Streams, member: Member, names: Iterable[str]) -> Streams:

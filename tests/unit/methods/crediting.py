@@ -6,6 +6,7 @@ from scope_rlvr.core.groups import Group, Streams
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods import Method
+from scope_rlvr.methods.step import edit_groups
 from tests.doubles import group, toolbox
 
 
@@ -18,7 +19,7 @@ def credited(
 ) -> tuple[Group, tuple[Streams, ...]]:
     """The edited group of some responses, and its streams."""
     tools = tools or toolbox()
-    groups = method.prepare(method.edit_groups([group(*texts)], tools), tools)
+    groups = method.prepare(edit_groups(method, [group(*texts)], tools), tools)
     return groups[0], method.credit(groups, pays(groups), normalisation)[0]
 
 

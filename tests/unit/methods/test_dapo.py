@@ -12,6 +12,7 @@ from scope_rlvr.core.types import Outcome, Problem
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods import Dapo
+from scope_rlvr.methods.step import sample_groups
 from tests.doubles import PROBLEM, ScriptedPolicy, group, toolbox
 from tests.unit.methods.crediting import credited, is_silent, pays
 
@@ -33,7 +34,7 @@ def sampled(script: list[str], num_groups: int = 2, **settings: Any) -> tuple[li
     policy, source = ScriptedPolicy(script), Source()
     tools = toolbox(policy=policy, problem_source=source)
     empty = [Group(replace(PROBLEM, id=f"old {i}"), (), prompt_ids=(1, 2)) for i in range(num_groups)]
-    return Dapo(**settings).sample(empty, 2, tools), policy, source
+    return sample_groups(Dapo(**settings), empty, 2, tools), policy, source
 
 
 def ids(groups: list[Group]) -> list[str]:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scope_rlvr.core.groups import Group, Member, Role
+from scope_rlvr.core.groups import Group, GroupClass, Member, Role
 from scope_rlvr.core.ports import JudgeReply, JudgeRequest, Sampling, ScoreReply, ScoreRequest
 from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment, Verdict
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Clip, example_tokens
+from scope_rlvr.formulas.readings import Entropy, LogProb, TopK
 from scope_rlvr.methods import Dapo, Grpo, Gspo, Opd, Scope
 from scope_rlvr.methods.exploration.dars import Dars
-from scope_rlvr.methods.parts.base import Family, Need
+from scope_rlvr.methods.parts.base import Family, Need, TokenWeight
 from scope_rlvr.methods.parts.sources import Bandit
 from scope_rlvr.methods.parts.tournament import Bracket
 from scope_rlvr.methods.reading import ReadBy, Reading, read
 from scope_rlvr.methods.registry import METHODS, PARTS, part_of
-from tests.doubles import END, PROBLEM, PROMPT_IDS, group, sampled, toolbox
+from scope_rlvr.methods.step import edit_groups
+from scope_rlvr.methods.streams import sampled_rewards
+from tests.doubles import PROBLEM, PROMPT_IDS, ScriptedPolicy, group, sampled, toolbox
 from tests.unit.methods.crediting import credited
 
 RIGHT, WRONG = "answer 7|", "answer 3|"
@@ -75,6 +79,63 @@ def test_what_is_not_to_be_read_is_not_read():
 def test_a_model_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="'reference' is to be read here, and there is none"):
         read([group(RIGHT)], [Reading("before", by=ReadBy.REFERENCE)], toolbox())
+
+
+class ListingTeacher:
+    """Finds the token that was written likely, and token 9 a little less so."""
+
+    scoring_refusal = None
+
+    def score(self, requests: list[ScoreRequest]) -> list[ScoreReply]:
+        return [
+            ScoreReply(
+                (-0.1,) * len(r.response_ids),
+                top_ids=tuple((token, 9)[: r.top_k] for token in r.response_ids),
+                top_logprobs=((-0.1, -2.5)[: r.top_k],) * len(r.response_ids),
+            )
+            for r in requests
+        ]
+
+
+def test_a_teachers_likeliest_tokens_have_the_shape_of_the_policys():
+    tools = toolbox(teacher=ListingTeacher())
+    (found,) = read([group(RIGHT)], [Reading("likely", TopK(k=2), by=ReadBy.TEACHER)], tools)
+    (one,) = found.members
+    assert one.extras["likely"].shape == (len(one.rollout), 2, 2)
+    assert one.extras["likely"][0, 0].tolist() == pytest.approx([-0.1, -2.5])
+    assert one.extras["likely"][:, 1].tolist() == [[token, 9] for token in one.rollout.token_ids]
+
+
+def test_a_teacher_is_not_asked_for_what_it_cannot_say():
+    with pytest.raises(ValueError, match="wants 'entropy' of the teacher, which gives log-probabilities"):
+        Reading("sure", Entropy(), by=ReadBy.TEACHER)
+
+
+class Peek(TokenWeight):
+    """Reads under a name of its own choice."""
+
+    kind: str = "peek"
+    title: ClassVar[str] = "Peek"
+    called: str = "entropy"
+    reducer: Any = None
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        return (Reading(self.called, self.reducer),)
+
+
+@pytest.mark.parametrize(
+    ("one", "said"),
+    [
+        (Peek(reducer=LogProb()), "two readings are called 'entropy' and differ"),
+        (Peek(called="first", reducer=TopK(k=2)), "two reducers are called 'top_k by the policy' and differ"),
+    ],
+)
+def test_two_things_of_one_name_are_refused(one, said):
+    same = Peek(kind="other", called="second", reducer=TopK(k=3))
+    with pytest.raises(ValueError, match=said):
+        Grpo(parts=["forking_tokens", one, same])
+    assert Grpo(parts=["forking_tokens", "entropy_smoothing", same]).parts, "equal readings are shared"
 
 
 # --- families and combinations ----------------------------------------------------------------------------------------
@@ -149,6 +210,19 @@ def test_forking_tokens_keeps_the_top_fifth_of_the_whole_batch():
     everything = Grpo(parts=[{"kind": "forking_tokens", "share": 1}])
     plain = Grpo().credit([Group(PROBLEM, (first, second))], [[1.0, 0.0]], Normalisation.NONE)
     assert everything.credit([Group(PROBLEM, (first, second))], [[1.0, 0.0]], Normalisation.NONE) == plain
+
+
+def test_ties_and_tiny_batches_keep_the_tokens_that_are_at_the_quantile():
+    def kept(*entropies: float) -> tuple[float, ...]:
+        one = member(Outcome.RIGHT, len(entropies), entropy=entropies)
+        return (
+            Grpo(parts=["forking_tokens"]).credit([Group(PROBLEM, (one,))], [[1.0]], Normalisation.NONE)[0][0].weight_T
+        )
+
+    assert kept(0.3) == (1,)
+    assert kept(0.1, 0.2, 0.3) == (0, 0, 1)
+    assert kept(*[0.0] * 10) == (1,) * 10, "of equal ones, all are"
+    assert kept(0.1, 0.1, 0.1, 0.1, 0.1, 0.9, 0.9, 0.9) == (0,) * 5 + (1,) * 3
 
 
 # --- advantages -------------------------------------------------------------------------------------------------------
@@ -341,18 +415,46 @@ def test_annealing_changes_the_draw_and_not_what_is_written_down():
 def test_an_earlier_success_returns_where_all_fail():
     method, tools = Grpo(parts=["replay"]), toolbox(step=1)
     before = group(RIGHT, WRONG)
-    assert method.edit_groups([before], tools)[0] == before
-    method.learn([before], tools)
+    assert edit_groups(method, [before], tools)[0] == before
     later = replace(tools, step=5)
-    (edited,) = method.edit_groups([group(WRONG, WRONG)], later)
+    (edited,) = edit_groups(method, [group(WRONG, WRONG)], later)
     returned = edited.members[-1]
     assert (returned.role, returned.verdict.outcome) == (Role.GUIDED, Outcome.RIGHT)
     assert returned.rollout.token_ids == sampled(RIGHT)
     assert set(returned.rollout.origin_T) == {Origin.TEACHER}
-    assert len(method.edit_groups([group(RIGHT, WRONG)], later)[0].members) == 2
-    too_late = replace(tools, step=999)
-    assert len(method.edit_groups([group(WRONG, WRONG)], too_late)[0].members) == 2
+    assert len(edit_groups(method, [group(RIGHT, WRONG)], later)[0].members) == 2
+    too_late = replace(later, step=999)
+    assert len(edit_groups(method, [group(WRONG, WRONG)], too_late)[0].members) == 2
     assert method.num_reserved_rows == 1
+
+
+def test_what_returns_pays_what_the_verifier_paid_and_not_what_rewards_made_of_it():
+    method, tools = Grpo(parts=["replay", {"kind": "overlong_penalty", "overlong_share": 1}]), toolbox(step=1)
+    before = group(RIGHT, WRONG)
+    rich = replace(before.members[0], verdict=replace(before.members[0].verdict, reward=5.0))
+    for _ in range(2):  # a problem that was remembered is remembered anew
+        edited = edit_groups(method, [replace(before, members=(rich, before.members[1]))], tools)
+        method.learn(method.prepare(edited, tools), tools)
+    (returned,) = edit_groups(method, [group(WRONG, WRONG)], replace(tools, step=2))
+    assert returned.members[-1].verdict.pay == 5.0
+
+
+def test_what_was_solved_longest_ago_is_forgotten_first_in_a_resumed_run_too():
+    method, tools = Grpo(parts=[{"kind": "replay", "capacity": 2}]), toolbox(step=1)
+    for step, name in enumerate(("z", "a", "z", "m"), start=1):
+        solved = group(RIGHT, problem=replace(PROBLEM, id=name))
+        # What a checkpoint keeps is all that the method remembers.
+        tools = replace(tools, step=step, memory=json.loads(json.dumps(tools.memory)))
+        edit_groups(method, [solved], tools)
+    assert list(tools.memory["replay"]) == ["z", "m"]
+
+
+def test_a_salvaged_group_is_not_flat():
+    texts = ("good 1\n\nbad 2\n\nanswer 3|", WRONG)
+    edited, streams = credited(Scope(parts=["redraw_flat_groups"]), *texts)
+    assert edited.group_class is GroupClass.SALVAGED
+    assert streams == credited(Scope(), *texts)[1]
+    assert any(any(s.weight_T) for s in streams)
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=12), st.integers(0, 60))
@@ -363,14 +465,22 @@ def test_a_budget_is_never_overdrawn(wanted, room):
 
 
 def test_hard_problems_get_more_rollouts():
-    from tests.doubles import ScriptedPolicy
-
     script = [RIGHT] * 4 + [RIGHT, WRONG, WRONG, WRONG] + [RIGHT]
     tools = toolbox(policy=ScriptedPolicy(script))
     empty = [Group(PROBLEM, (), prompt_ids=PROMPT_IDS), Group(replace(PROBLEM, id="q"), (), prompt_ids=PROMPT_IDS)]
     easy, hard = Dars(extra_rows=1).sample(empty, 4, tools)
     assert (len(easy.members), len(hard.members)) == (4, 6)
-    assert END == 0
+    assert tools.policy.num_calls == 2, "whatever is wanted is sampled at once"
+
+
+def test_unknown_verdicts_make_no_problem_hard():
+    dars = Dars()
+    assert dars.wanted(0, 0, 8) == 0
+    assert dars.wanted(1, 2, 8) == 0
+    assert dars.wanted(1, 4, 8) == dars.wanted(2, 8, 8)
+    tools = toolbox(policy=ScriptedPolicy([RIGHT, "answer ?|", "answer ?|", "answer ?|", WRONG]))
+    (known,) = dars.sample([Group(PROBLEM, (), prompt_ids=PROMPT_IDS)], 4, tools)
+    assert len(known.members) == 4
 
 
 # --- the loss ---------------------------------------------------------------------------------------------------------
@@ -381,3 +491,9 @@ def test_every_method_and_part_has_a_loss_for_plain_tokens():
     for name in METHODS:
         loss_BT = METHODS[name]().token_loss(replace(tokens, is_teacher_BT=torch.tensor([[False]])), Clip())
         assert torch.isfinite(loss_BT).all(), name
+
+
+def test_the_sampled_baseline_knows_only_what_the_policy_wrote_unaided():
+    guided = replace(member(Outcome.RIGHT), role=Role.GUIDED)
+    one = Group(PROBLEM, (member(Outcome.WRONG), guided), replaced=(member(Outcome.WRONG), guided))
+    assert sampled_rewards(one, [0.0, 1.0]) == [0.0, 0.0]

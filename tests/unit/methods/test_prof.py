@@ -14,6 +14,7 @@ from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.methods import Grpo, Prof
 from scope_rlvr.methods.metrics import group_tally
 from scope_rlvr.methods.parts.edits import ConsistencyFilter
+from scope_rlvr.methods.step import edit_groups
 from tests.doubles import TableScorer, group, plain, toolbox
 from tests.unit.methods.crediting import credited, pays, runs
 
@@ -113,7 +114,7 @@ texts = st.lists(
 def test_no_rollout_is_lost_and_no_class_that_was_there_dies_out(texts, share):
     method = Prof(kept_share=share)
     before = group(*texts)
-    (edited,) = method.edit_groups([before], toolbox(**TOOLS))
+    (edited,) = edit_groups(method, [before], toolbox(**TOOLS))
     both = (*edited.members, *edited.replaced)
     assert sorted(m.rollout.token_ids for m in both) == sorted(m.rollout.token_ids for m in before.members)
     count = {o: (number(before, o), number(edited, o)) for o in (Outcome.RIGHT, Outcome.WRONG)}

@@ -113,7 +113,7 @@ class Scope(SalvageSettings, GuidedMethod):
         return super().num_reserved_rows + (0 if self.insertion is Insertion.REPLACE else self.max_salvages)
 
     def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
-        return super().edit_groups(salvage(groups, self, tools), tools)
+        return salvage(groups, self, tools)
 
     def credit_tokens(self, member: Member, advantage_T: Sequence[float]) -> Streams:
         """The advantages over kept prefix, teacher step and continuation, as the options say."""

@@ -25,9 +25,10 @@ class Arpo(Method):
 
     Of G rollouts ``⌈first_share · G⌉`` begin at the prompt and grow step by step. After each step, ``ΔH`` is the mean entropy of
     its tokens less that of the rollout's first step, over ``log V``; where ``u − slope·ΔH ≤ threshold``, ``u`` uniform in [0, 1), a
-    second continuation branches off, as long as there are fewer than G. What is left is sampled from the prompt. All tokens of
-    every rollout have its advantage, so that shared tokens have the mean of theirs. Source: ARPO (2507.19849), read in its
-    code, where branching follows tool calls; here it follows steps.
+    second continuation branches off, as long as there are fewer than G. What is left is sampled from the prompt. After
+    ``steps.max_steps`` steps a rollout goes on to its end without branches. All tokens of every rollout have its advantage, so
+    that shared tokens have the mean of theirs. Source: ARPO (2507.19849), read in its code, where branching follows tool calls;
+    here it follows steps.
 
     >>> Arpo().num_first(16), Arpo().branches(0.6, entropy_rise=0.5), Arpo().branches(0.6, entropy_rise=0.0)
     (8, True, False)
@@ -72,9 +73,9 @@ class Arpo(Method):
                 self._branch(tree, num_rollouts, rng, tools)
         for tree, group in zip(trees, groups, strict=True):
             tree += [Node(group.problem, Rollout(group.prompt_ids, ())) for _ in range(num_rollouts - len(tree))]
-        fresh = [node for tree in trees for node in tree if not node.rollout.segments]
-        written = tools.extend([node.rollout for node in fresh], "sampling", "rest")
-        for node, rollout in zip(fresh, written, strict=True):
+        unfinished = [node for tree in trees for node in tree if has_room(node, tools)]
+        written = tools.extend([node.rollout for node in unfinished], "sampling", "rest")
+        for node, rollout in zip(unfinished, written, strict=True):
             node.rollout = rollout
         members = iter(leaves_to_members([node for tree in trees for node in tree], tools))
         return [replace(g, members=tuple(next(members) for _ in tree)) for g, tree in zip(groups, trees, strict=True)]

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from scope_rlvr.core.groups import Group
 from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Rollout
 from scope_rlvr.methods.method import Method
 from scope_rlvr.methods.parts.base import Status
 
@@ -18,13 +19,13 @@ from scope_rlvr.methods.parts.base import Status
 class Dars(Method):
     """Difficulty-adaptive rollouts, with equal treatment.
 
-    After N rollouts of each problem, with accuracy ``a`` (0 counts as ``0.5/N``): none more where ``a ≥ ½``; else, with
-    ``S = 2a(1 − a)`` and ``peak = N/2``, ``⌈(peak − N·S) / S⌉`` more, at most ``most`` in all. The batch has room for
-    ``extra_rows`` more a problem; where more is wanted, each problem gets its share of the room, rounded down. Flat groups count
-    nowhere. Source: DARS (2508.13755), read in its code, schedule ET.
+    After N rollouts of each problem, with accuracy ``a`` among the known verdicts (0 counts as ``0.5/N``): none more where
+    ``a ≥ ½``; else, with ``S = 2a(1 − a)`` and ``peak = N/2``, ``⌈(peak − N·S) / S⌉`` more, at most ``most`` in all. The batch has
+    room for ``extra_rows`` more a problem; where more is wanted, each problem gets its share of the room, rounded down. Flat
+    groups count nowhere. Source: DARS (2508.13755), read in its code, schedule ET.
 
     >>> dars = Dars()
-    >>> [dars.wanted(num_right, 8) for num_right in (0, 1, 2, 4)]
+    >>> [dars.wanted(num_right, 8, 8) for num_right in (0, 1, 2, 4)]
     [24, 11, 3, 0]
     >>> dars.allotted([25, 11, 0, 0], room=12)
     [8, 3, 0, 0]
@@ -50,9 +51,9 @@ class Dars(Method):
     def has_variable_rows(self) -> bool:
         return True
 
-    def wanted(self, num_right: int, num_rollouts: int) -> int:
+    def wanted(self, num_right: int, num_known: int, num_rollouts: int) -> int:
         """How many more rollouts a problem would get if there were room."""
-        accuracy = (num_right or 0.5) / num_rollouts
+        accuracy = (num_right or 0.5) / num_known if num_known else math.inf
         if accuracy >= 0.5:
             return 0
         spread = 2 * accuracy * (1 - accuracy)
@@ -66,17 +67,20 @@ class Dars(Method):
 
     def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
         sampled = super().sample(groups, num_rollouts, tools)
-        wanted_P = [self.wanted(sum(m.verdict.is_right for m in g.members), num_rollouts) for g in sampled]
-        extra_P = self.allotted(wanted_P, self.extra_rows * len(sampled))
-        rounds = [
-            [group for group, extra in zip(sampled, extra_P, strict=True) if extra > n] for n in range(max(extra_P))
+        extra_P = self.allotted([self._wanted_for(g, num_rollouts) for g in sampled], self.extra_rows * len(sampled))
+        starts = [
+            (g.problem, Rollout(g.prompt_ids, ()))
+            for g, extra in zip(sampled, extra_P, strict=True)
+            for _ in range(extra)
         ]
-        found: dict[int, list[Group]] = {}
-        for number, hard in enumerate(rounds):
-            empty = [replace(group, members=()) for group in hard]
-            for group, more in zip(hard, tools.sample(empty, 1, "more", number), strict=True):
-                found.setdefault(id(group), []).append(more)
+        written = tools.extend([start for _, start in starts], "sampling", "more")
+        problems = [problem for problem, _ in starts]
+        more = iter(tools.verified(list(zip(problems, written, strict=True))))
         return [
-            replace(g, members=(*g.members, *(m for more in found.get(id(g), ()) for m in more.members)))
-            for g in sampled
+            replace(g, members=(*g.members, *(next(more) for _ in range(extra))))
+            for g, extra in zip(sampled, extra_P, strict=True)
         ]
+
+    def _wanted_for(self, group: Group, num_rollouts: int) -> int:
+        known = [m.verdict.is_right for m in group.members if m.verdict.is_known]
+        return self.wanted(sum(known), len(known), num_rollouts)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
 
-from scope_rlvr.core.groups import Group, Role, Streams
+from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import NegativeLogLikelihood, TeacherTerm
 from scope_rlvr.methods.guided.guided import GuidedMethod
 from scope_rlvr.methods.guided.traces import teacher_traces
-from scope_rlvr.methods.parts.base import Status
+from scope_rlvr.methods.parts.base import Status, TokenAdvantages
 
 
 class Imitation(GuidedMethod):
@@ -28,13 +28,13 @@ class Imitation(GuidedMethod):
             for i, group in enumerate(groups)
         ]
 
-    def credit(
+    def advantages(
         self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
-    ) -> list[tuple[Streams, ...]]:
-        credited = super().credit(groups, rewards_PG, normalisation)
+    ) -> TokenAdvantages:
+        credited = super().advantages(groups, rewards_PG, normalisation)
         return [
-            tuple(self.credit_member(member, 1.0) for member in group.members) if _is_imitated(group) else streams_G
-            for group, streams_G in zip(groups, credited, strict=True)
+            [[1.0] * len(member.rollout) for member in group.members] if _is_imitated(group) else advantage_GT
+            for group, advantage_GT in zip(groups, credited, strict=True)
         ]
 
 

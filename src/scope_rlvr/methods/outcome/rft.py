@@ -9,8 +9,7 @@ from scope_rlvr.core.groups import Group, Streams
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Clip, Tokens
 from scope_rlvr.methods.method import Method
-from scope_rlvr.methods.parts.base import Status
-from scope_rlvr.methods.streams import silent
+from scope_rlvr.methods.parts.base import Estimator, Status, TokenAdvantages
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,16 +44,25 @@ class Rft(Method):
     def credit(
         self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
     ) -> list[tuple[Streams, ...]]:
-        return [tuple(self._successes(group)) for group in groups]
+        """Each distinct success trains; nothing else does."""
+        return super().credit(groups, [_successes(group) for group in groups], normalisation)
 
-    def _successes(self, group: Group) -> list[Streams]:
-        seen: set[tuple[int, ...]] = set()
-        streams = []
-        for member in group.members:
-            is_new_success = member.verdict.is_right and member.rollout.token_ids not in seen
-            seen.add(member.rollout.token_ids)
-            streams.append(self.credit_member(member, 1.0) if is_new_success else silent(member))
-        return streams
+    def advantages(
+        self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
+    ) -> TokenAdvantages:
+        if self.parts_of(Estimator):
+            return super().advantages(groups, rewards_PG, normalisation)
+        return [[[1.0] * len(member.rollout) for member in group.members] for group in groups]
 
     def token_loss(self, tokens: Tokens, clip: Clip) -> Tensor:
         return -tokens.advantage_BT * tokens.logp_BT
+
+
+def _successes(group: Group) -> list[float | None]:
+    """1 for the first of equal right rollouts, ``None`` for any other rollout."""
+    seen: set[tuple[int, ...]] = set()
+    found: list[float | None] = []
+    for member in group.members:
+        found.append(1.0 if member.verdict.is_right and member.rollout.token_ids not in seen else None)
+        seen.add(member.rollout.token_ids)
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from pydantic import Field
 
@@ -30,6 +30,14 @@ Rewards = Sequence[Sequence[float | None]]
 
 TokenAdvantages = list[list[list[float]]]
 """``(P, G, T)``: one advantage for each token of each rollout."""
+
+
+class Sampler(Protocol):
+    """Samples as the method does: groups without members come back with their rollouts."""
+
+    def __call__(self, groups: Sequence[Group], *names: int | str) -> list[Group]:
+        """``names`` seed the draw; take names of their own for each."""
+        ...
 
 
 class Family(StrEnum):
@@ -200,8 +208,8 @@ class GroupEdit(Part):
         """Whether ``resample`` may give groups of other problems than it is given."""
         return False
 
-    def resample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
-        """The sampled groups, or others in their place."""
+    def resample(self, groups: Sequence[Group], sample: Sampler, tools: Toolbox) -> list[Group]:
+        """The sampled groups, or others in their place, which ``sample`` fills with rollouts."""
         return list(groups)
 
     def edit(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:

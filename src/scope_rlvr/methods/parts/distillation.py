@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.core.groups import Group
+from scope_rlvr.core.groups import Group, Member
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods.parts.base import Estimator, Rewards, Status, TokenAdvantages
 from scope_rlvr.methods.reading import ReadBy, Reading
@@ -17,8 +17,8 @@ class ReverseKl(Estimator):
     """On-policy distillation: each token is worth how much likelier the teacher finds it than the policy did.
 
     ``Â_t = coefficient · (log π_T(y_t) − log π_old(y_t))``, a one-sample estimate of ``−∂KL(π‖π_T)``; nothing is divided and there
-    is no baseline. The policy's own log-probability is what it sampled with. A rollout that the teacher could not score does
-    not train. Source: Lu 2025, "On-Policy Distillation"; Gu et al. 2024 (MiniLLM).
+    is no baseline. The policy's own log-probability is what it sampled with. In a rollout that the teacher could not score all
+    advantages are 0. Source: Lu 2025, "On-Policy Distillation"; Gu et al. 2024 (MiniLLM).
 
     >>> teacher, policy = (-0.5, -3.0), (-1.0, -1.0)
     >>> [t - p for t, p in zip(teacher, policy)]
@@ -40,19 +40,14 @@ class ReverseKl(Estimator):
         return (Reading("teacher_logprob", by=ReadBy.TEACHER),)
 
     def advantages(self, groups: Sequence[Group], rewards_PG: Rewards, normalisation: Normalisation) -> TokenAdvantages:
+        return [[self._of(member) for member in group.members] for group in groups]
+
+    def _of(self, member: Member) -> list[float]:
+        own_T = member.rollout.logprob_T
+        theirs_T = member.extras.get("teacher_logprob")
+        if theirs_T is None:
+            return [0.0] * len(own_T)
         return [
-            [
-                [
-                    0.0 if own is None else self.coefficient * (theirs - own)
-                    for theirs, own in zip(
-                        member.extras.get("teacher_logprob", member.rollout.logprob_T),
-                        member.rollout.logprob_T,
-                        strict=True,
-                    )
-                ]
-                if "teacher_logprob" in member.extras
-                else [0.0] * len(member.rollout)
-                for member in group.members
-            ]
-            for group in groups
+            0.0 if own is None else self.coefficient * (theirs - own)
+            for theirs, own in zip(theirs_T, own_T, strict=True)
         ]

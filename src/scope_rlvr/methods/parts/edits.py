@@ -14,7 +14,7 @@ from scope_rlvr.core.groups import Group, GroupClass, Member, Role
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Outcome, Verdict
 from scope_rlvr.methods.memory import off_policy, rollout_from_json, rollout_to_json
-from scope_rlvr.methods.parts.base import GroupEdit, Need, Status
+from scope_rlvr.methods.parts.base import GroupEdit, Need, Sampler, Status
 
 
 class RedrawFlatGroups(GroupEdit):
@@ -47,19 +47,26 @@ class RedrawFlatGroups(GroupEdit):
     def draws_problems(self) -> bool:
         return True
 
-    def resample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
+    def resample(self, groups: Sequence[Group], sample: Sampler, tools: Toolbox) -> list[Group]:
         sampled = list(groups)
         for number in range(self.max_rounds):
-            flat = [i for i, group in enumerate(sampled) if group.group_class is not GroupClass.MIXED]
+            flat = [i for i, group in enumerate(sampled) if _is_flat(group)]
             if not flat:
                 break
-            fresh = tools.sample(tools.fresh_problems(len(flat), number), num_rollouts, "redraw", number)
+            fresh = sample(tools.fresh_problems(len(flat), number), "redraw", number)
             for i, group in zip(flat, fresh, strict=True):
-                sampled[i] = group if group.group_class is GroupClass.MIXED else sampled[i]
+                sampled[i] = sampled[i] if _is_flat(group) else group
         return sampled
 
     def counts(self, group: Group) -> bool:
-        return self.train_flat_groups or group.group_class is GroupClass.MIXED
+        return self.train_flat_groups or not _is_flat(group)
+
+
+def _is_flat(group: Group) -> bool:
+    """Whether the known verdicts do not tell members apart, whoever wrote them. Where nothing was sampled, as in imitation,
+    there is nothing to tell apart."""
+    told = {member.verdict.is_right for member in group.members if member.verdict.is_known}
+    return bool(group.sampled) and len(told) < 2
 
 
 class ConsistencyFilter(GroupEdit):
@@ -119,8 +126,9 @@ class Replay(GroupEdit):
     """Where all rollouts fail, a right one of the same problem comes back from memory.
 
     The newest right rollout of each problem is kept for ``max_age`` steps, ``capacity`` problems at most. In a group without a
-    right rollout it joins in a reserved row, as off-policy as its age: its tokens have the log-probabilities that they were
-    sampled with, and count as a teacher's where the method tells the two apart. Source: RePO, replay by problem.
+    right rollout it joins in a reserved row, with the reward that the verifier gave it. Its tokens count as a teacher's, with
+    the log-probabilities that they were sampled with: a method with a ``teacher_term`` trains them by it, any other method as
+    if the policy had just sampled them. Source: RePO, replay by problem.
 
     >>> Replay(max_age=2).num_reserved_rows
     1
@@ -142,31 +150,32 @@ class Replay(GroupEdit):
         return 1
 
     def edit(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
-        memory = self._memory(tools)
-        return [self._joined(group, memory.get(group.problem.id), tools.step) for group in groups]
+        memory: dict[str, Any] = tools.memory.setdefault("replay", {})
+        joined = [self._joined(group, memory.get(group.problem.id), tools.step) for group in groups]
+        # Here verdicts are the verifier's own; later, rewards may have changed what they pay.
+        for group in groups:
+            self._remember(memory, group, tools.step)
+        return joined
 
     def _joined(self, group: Group, kept: dict[str, Any] | None, step: int) -> Group:
         if kept is None or group.group_class is not GroupClass.ALL_WRONG or step - kept["step"] > self.max_age:
             return group
         rollout = off_policy(rollout_from_json(kept["rollout"]), group.prompt_ids)
-        earlier = Member(rollout, Verdict(Outcome.RIGHT, kept["answer"]), Role.GUIDED)
-        return replace(group, members=(*group.members, earlier))
+        verdict = Verdict(Outcome.RIGHT, kept["answer"], reward=kept["reward"])
+        return replace(group, members=(*group.members, Member(rollout, verdict, Role.GUIDED)))
 
-    def learn(self, groups: Sequence[Group], tools: Toolbox) -> None:
-        memory = self._memory(tools)
-        for group in groups:
-            right = [m for m in group.members if m.role is Role.SAMPLED and m.verdict.is_right]
-            if right:
-                memory.pop(group.problem.id, None)
-                memory[group.problem.id] = {
-                    "step": tools.step,
-                    "rollout": rollout_to_json(right[-1].rollout),
-                    "answer": right[-1].verdict.answer,
-                }
+    def _remember(self, memory: dict[str, Any], group: Group, step: int) -> None:
+        right = [m for m in group.members if m.role is Role.SAMPLED and m.verdict.is_right]
+        if not right:
+            return
+        rollout, verdict = rollout_to_json(right[-1].rollout), right[-1].verdict
+        # The problem that was solved longest ago comes first, and goes first.
+        memory.pop(group.problem.id, None)
+        memory[group.problem.id] = {
+            "step": step,
+            "rollout": rollout,
+            "answer": verdict.answer,
+            "reward": verdict.reward,
+        }
         while len(memory) > self.capacity:
             del memory[next(iter(memory))]
-
-    @staticmethod
-    def _memory(tools: Toolbox) -> dict[str, Any]:
-        memory: dict[str, Any] = tools.memory.setdefault("replay", {})
-        return memory

@@ -1,0 +1,146 @@
+"""Any part acts in any method: every hook is called, and what parts carry reaches the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from scope_rlvr.core.groups import Group, Member
+from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.losses import Aggregation
+from scope_rlvr.methods import METHODS, Cure, Luffy, Sft
+from scope_rlvr.methods.loss import Counts, Objective, batch_loss, stream_tensors, tokens_of
+from scope_rlvr.methods.parts.base import GroupEdit, Reward, Sampler
+from scope_rlvr.methods.step import give_credit, make_groups
+from tests.doubles import PROBLEM, PROMPT_IDS, CharCodec, ScriptedPolicy, ScriptedTeacher, toolbox
+from tests.unit.methods.test_parts import ReaderByTable, ScoringTeacher
+
+FAILURE, RIGHT = "bad 1\n\nanswer 3|", "answer 7|"
+NUM_ROLLOUTS = 4
+
+
+class Codec(CharCodec):
+    def encode_prompt(self, text: str) -> tuple[int, ...]:
+        return self.encode(text)
+
+
+class Policy(ScriptedPolicy):
+    def entropies(self, prompts: Any, responses: Any, temperature: float) -> list[tuple[float, ...]]:
+        return [(0.5,) * len(response) for response in responses]
+
+
+class Teacher(ScriptedTeacher, ScoringTeacher):
+    def __init__(self) -> None:
+        ScriptedTeacher.__init__(self, [RIGHT])
+        ScoringTeacher.__init__(self)
+
+
+class Watching(GroupEdit):
+    """Writes down which of its hooks were called, and adds nothing."""
+
+    kind: str = "watching"
+
+    def resample(self, groups: Sequence[Group], sample: Sampler, tools: Toolbox) -> list[Group]:
+        tools.memory["resampled"] = [len(group.members) for group in sample([_bare(g) for g in groups], "again")]
+        return list(groups)
+
+    def edit(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
+        tools.memory["edited"] = [len(group.members) for group in groups]
+        return list(groups)
+
+    def learn(self, groups: Sequence[Group], tools: Toolbox) -> None:
+        tools.memory["learned"] = len(groups)
+
+
+class Doubled(Reward):
+    kind: str = "doubled"
+
+    def reward(self, group: Group, member: Member, tools: Toolbox) -> float:
+        return 2 * (member.verdict.pay or 0.0)
+
+
+def _bare(group: Group) -> Group:
+    return replace(group, members=(), replaced=())
+
+
+def tools_of(script: Sequence[str] = (FAILURE,)) -> Toolbox:
+    readers = {name: ReaderByTable(logprob=-0.5, entropy=0.5) for name in ("policy", "reference", "average")}
+    return toolbox(
+        policy=Policy(script),
+        teacher=Teacher(),
+        codec=Codec(),
+        readers=readers,
+        problem_source=lambda count, seed: [Group(PROBLEM, (), prompt_ids=PROMPT_IDS)] * count,
+    )
+
+
+def offered(count: int = 2) -> list[Group]:
+    return [Group(replace(PROBLEM, id=f"p{i}"), (), prompt_ids=PROMPT_IDS) for i in range(count)]
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_hook_of_a_part_is_called_in_every_method(name: str) -> None:
+    method, tools = METHODS[name](parts=[Watching(), Doubled()]), tools_of()
+    groups = make_groups(method, offered(), NUM_ROLLOUTS, tools)
+    rewards = [[member.verdict.pay for member in group.members] for group in groups]
+    give_credit(method, groups, rewards, Normalisation.NONE, tools)
+    assert tools.memory["edited"] == [len(group.members) for group in groups]
+    assert tools.memory["learned"] == 2
+    assert len(tools.memory["resampled"]) == 2
+    assert {reward for rewards_G in rewards for reward in rewards_G} <= {0.0, 2.0}
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_what_parts_carry_and_weigh_reaches_the_loss_in_every_method(name: str) -> None:
+    method, tools = METHODS[name](parts=["anchor", "forking_tokens"]), tools_of([FAILURE, RIGHT])
+    groups = make_groups(method, offered(), NUM_ROLLOUTS, tools)
+    streams_PG = give_credit(method, groups, _pays(groups), Normalisation.NONE, tools)
+    streams = [s for streams_G in streams_PG for s in streams_G]
+    assert all(s.extras["anchor_logprob"] == (-0.5,) * len(s.weight_T) for s in streams)
+    num_tokens = max(len(s.weight_T) for s in streams)
+    tensors = stream_tensors(streams, num_tokens, ("anchor_logprob",))
+    kept = {"logprob": torch.full((len(streams), num_tokens), -0.7).requires_grad_()}
+    kept["entropy"] = torch.zeros(len(streams), num_tokens)
+    is_response = torch.tensor([[t < len(s.weight_T) for t in range(num_tokens)] for s in streams])
+    count = torch.tensor(1.0)
+    loss = batch_loss(
+        method,
+        tokens_of(kept, tensors),
+        Objective(200, aggregation=Aggregation.TOKEN_MEAN),
+        Counts(count, count),
+        entropy_BT=kept["entropy"],
+        is_response_BT=is_response,
+        sampler_logp_BT=tensors["behaviour_logps"],
+    ).loss
+    assert torch.isfinite(loss)
+
+
+def _pays(groups: Sequence[Group]) -> list[list[float | None]]:
+    return [[member.verdict.pay for member in group.members] for group in groups]
+
+
+def test_token_weights_act_on_imitated_traces_too() -> None:
+    # Of a quantile over equal entropies everything trains; of a share of others, that share.
+    tools = tools_of()
+    entropies = iter([(0.1,) * 8 + (0.9,)] * 2)
+    tools.readers["policy"].read = lambda prompts, *_: [{"entropy": torch.tensor(next(entropies))} for _ in prompts]
+    method = Sft(parts=[{"kind": "forking_tokens", "share": 0.1}])
+    groups = make_groups(method, offered(), NUM_ROLLOUTS, tools)
+    streams_PG = method.credit(groups, _pays(groups), Normalisation.NONE)
+    assert [s.weight_T for streams_G in streams_PG for s in streams_G] == [(0.0,) * 8 + (1.0,)] * 2
+
+
+def test_flat_groups_are_drawn_anew_as_the_method_samples() -> None:
+    tools = tools_of([*[FAILURE] * 4, "bad 1\n\nanswer 7|", *[FAILURE] * 3, RIGHT])
+    (cure,) = make_groups(Cure(parts=["redraw_flat_groups"], min_key_chars=1), offered(1), NUM_ROLLOUTS, tools)
+    assert [m.verdict.is_right for m in cure.members] == [True, False, False, False]
+    assert [m.num_shared_tokens > 0 for m in cure.members] == [False, True, True, True]
+    tools = tools_of([*[FAILURE] * 3, FAILURE, RIGHT, FAILURE])
+    (luffy,) = make_groups(Luffy(parts=["redraw_flat_groups"]), offered(1), NUM_ROLLOUTS, tools)
+    assert len(luffy.members) == NUM_ROLLOUTS, "rows for a trace are left free in a redraw, too"
+    assert [m.verdict.is_right for m in luffy.members[:3]] == [False, True, False]
