@@ -61,8 +61,8 @@ class LocalLearner:
         members = [member for group in groups for member in group.members]
         streams = [s for streams_G in streams_PG for s in streams_G]
         counts = Counts(
-            torch.tensor(float(sum(any(s.weight_T) for s in streams))),
-            torch.tensor(float(sum(sum(s.weight_T) for s in streams))),
+            torch.tensor(float(sum(any(s.weight_T) for s in streams)), device=self.model.device),
+            torch.tensor(float(sum(sum(s.weight_T) for s in streams)), device=self.model.device),
         )
         self.model.train()
         size = self.micro_batch_rows or max(1, len(members))
@@ -95,7 +95,8 @@ class LocalLearner:
         rows = padded(members, self.model.device)
         num_tokens = rows["response_mask"].size(1)
         names = dict.fromkeys(name for s in streams for name in s.extras)
-        given = stream_tensors(streams, num_tokens, tuple(names))
+        tensors = stream_tensors(streams, num_tokens, tuple(names))
+        given = {name: tensor.to(self.model.device) for name, tensor in tensors.items()}
         reducers = loss_reducers(self.method, self.objective)
         kept = read_last(self.model, rows["input_ids"], rows["mask"], num_tokens, reducers, self.temperature)
         found = batch_loss(

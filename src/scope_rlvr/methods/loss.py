@@ -150,10 +150,11 @@ def batch_loss(
     how, low, high = objective.correction
     is_sampled_BT = is_response_BT & ~tokens.is_teacher_BT
     corrected_BT = sampler_weights(tokens.old_logp_BT, sampler_logp_BT, is_sampled_BT, how, low, high)
-    policy_BT = method.token_loss(tokens, objective.clip) * corrected_BT
+    tokens, counts_BT = _where_they_count(tokens), tokens.weight_BT > 0
+    policy_BT = method.token_loss(tokens, objective.clip) * torch.where(counts_BT, corrected_BT, 1.0)
     loss_BT, kl_BT = policy_BT, None
     if ref_logp_BT is not None:
-        kl_BT = kl_penalty(tokens.logp_BT, ref_logp_BT)
+        kl_BT = kl_penalty(tokens.logp_BT, torch.where(counts_BT, ref_logp_BT, 0.0))
         if objective.corrects_kl:
             kl_BT = kl_BT * torch.exp(tokens.logp_BT - tokens.old_logp_BT)
         loss_BT = loss_BT + objective.kl * kl_BT
@@ -165,3 +166,18 @@ def batch_loss(
         if weight != 0.0:
             loss = loss + weight * summed(term.loss(tokens), Aggregation.TOKEN_MEAN)
     return BatchLoss(loss, policy_BT, kl_BT)
+
+
+def _where_they_count(tokens: Tokens) -> Tokens:
+    """The tokens, with probability one where they count nowhere: at padding and the like a formula may overflow, and its
+    product with a weight of 0 would not be a number."""
+
+    def counting(logp_BT: Tensor) -> Tensor:
+        return torch.where(tokens.weight_BT > 0, logp_BT, 0.0)
+
+    return replace(
+        tokens,
+        logp_BT=counting(tokens.logp_BT),
+        old_logp_BT=counting(tokens.old_logp_BT),
+        teacher_logp_BT=counting(tokens.teacher_logp_BT),
+    )
