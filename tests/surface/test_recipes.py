@@ -196,6 +196,23 @@ def test_the_terms_of_the_arithmetic() -> None:
     assert (memory.reference, memory.helpers) == (0, 0)
 
 
+def test_what_a_method_reads_beside_the_policy_is_counted() -> None:
+    shape = KNOWN_SHAPES["Qwen/Qwen2.5-Math-1.5B"]
+
+    def read(*overrides: str) -> tuple[float, float]:
+        memory = estimate(load_config(overrides=["method.name=grpo", *overrides]), shape, 4, on_gpu=True)
+        return memory.reference, memory.helpers
+
+    size, first, average = shape.num_parameters, "'confidence_penalty'", "'anchor'"
+    assert read(f"method.parts=[{average}]") == (4 * size, 0)
+    assert read(f"method.parts=[{first}, {average}]", "objective.kl=0.1") == (12 * size, 0)
+    judged = 2 * KNOWN_SHAPES["Qwen/Qwen2.5-Math-7B"].num_parameters
+    assert read(f"method.parts=[{first}]", "model.reference=Qwen/Qwen2.5-Math-7B") == (0, judged)
+    assert read("method.parts=['tournament']", "judge.model=Qwen/Qwen2.5-Math-7B") == (0, judged)
+    adapted = 4 * shape.num_adapter_parameters(LoraSection(rank=8))
+    assert read(f"method.parts=[{first}, {average}]", "objective.kl=0.1", "model.lora.rank=8") == (2 * adapted, 0)
+
+
 def test_the_terms_of_zero() -> None:
     shape = KNOWN_SHAPES["Qwen/Qwen2.5-Math-7B"]
     config = load_config(overrides=["method.name=grpo"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scope_rlvr.engines.samplers import LocalSampler, VllmSampler
+from scope_rlvr.methods.parts.base import Need
 from scope_rlvr.models.lora import LoraSection
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.run.config import RunConfig
@@ -48,10 +49,15 @@ class ModelShape:
     """Bytes of a stored weight."""
 
     @property
+    def key_width(self) -> int:
+        """The width of all key heads together."""
+        return self.key_heads * self.head_width
+
+    @property
     def num_parameters(self) -> int:
         """``V·h·(1 or 2) + L·(2·h·a + 2·h·k + 3·h·f + 2·h [+ a + 2·k]) + h`` with ``a`` and ``k`` the width of all heads
         and of all key heads."""
-        queries, keys = self.heads * self.head_width, self.key_heads * self.head_width
+        queries, keys = self.heads * self.head_width, self.key_width
         layer = 2 * self.width * (queries + keys) + 3 * self.width * self.inner_width + 2 * self.width
         layer += (queries + 2 * keys) * self.has_bias
         return self.vocabulary * self.width * (2 - self.is_tied) + self.layers * layer + self.width
@@ -62,7 +68,7 @@ class ModelShape:
         >>> KNOWN_SHAPES["Qwen/Qwen2.5-0.5B-Instruct"].num_adapter_parameters(LoraSection(rank=16))
         8798208
         """
-        queries, keys = self.heads * self.head_width, self.key_heads * self.head_width
+        queries, keys = self.heads * self.head_width, self.key_width
         widths = dict.fromkeys(("q_proj", "o_proj"), self.width + queries)
         widths |= dict.fromkeys(("k_proj", "v_proj"), self.width + keys)
         widths |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), self.width + self.inner_width)
@@ -157,7 +163,8 @@ def estimate(
 ) -> Memory:
     """What each process of a run needs on its device, in bytes, with ``P`` parameters and rows of ``T`` tokens:
 
-    * weights, gradients and the two moments of AdamW: ``4·P + 4·P + 8·P``; a KL penalty adds ``4·P``, side updates ``8·P``;
+    * weights, gradients and the two moments of AdamW: ``4·P + 4·P + 8·P``; a KL penalty adds ``4·P``, side updates ``8·P``, a
+      method that reads the first policy, or the average of the policies, ``4·P`` for each;
     * on a GPU, the copies that autocast makes: ``2·P``;
     * with adapters of ``A`` parameters, gradients, moments and copies of the adapters alone: ``4·A + 8·A + 2·A``. Their
       weights, ``4·A``, come on top of the policy's, which a GPU holds as they are stored. A KL penalty adds nothing;
@@ -167,7 +174,7 @@ def estimate(
       ``rows·T·(L·4·h + 34·h + 8·f)`` (width ``h``, inner width ``f``);
     * logits of one micro-batch, their logarithms and gradients: ``rows·responses·V·12``;
     * keys and values while sampling: ``rows·T·L·k·8`` (all key heads together ``k`` wide, float32);
-    * a teacher and a step scorer that run here: 2 bytes a parameter on a GPU, 4 on a CPU.
+    * a teacher, a step scorer, a judge and a reference model of its own that run here: 2 bytes a parameter on a GPU, 4 on a CPU.
     """
     num_parameters, lora = shape.num_parameters, config.model.lora
     num_trained = num_parameters if lora is None else shape.num_adapter_parameters(lora)
@@ -175,27 +182,35 @@ def estimate(
     frozen_bytes = 0 if lora is None else shape.stored_bytes if on_gpu else _FLOAT
     num_cast = num_trained + (num_parameters if frozen_bytes == _FLOAT else 0)
     response, rows = config.sampling.max_response_tokens, config.share(num_processes).micro_batch_rows
-    token_cache = 2 * _FLOAT * shape.layers * shape.key_heads * shape.head_width
     memory = Memory(
         weights=_FLOAT * num_trained + frozen_bytes * num_parameters,
         gradients=_FLOAT * num_trained,
         optimizer=_ADAM_MOMENTS * _FLOAT * num_trained * (1 + config.method.has_side_updates),
         half_copies=_HALF * num_cast if on_gpu else 0,
-        reference=_FLOAT * num_parameters if config.resolved_objective.kl and lora is None else 0,
+        reference=_FLOAT * _num_kept(config, num_parameters, num_trained),
         helpers=_helpers(config) * (_HALF if on_gpu else _FLOAT),
         activations=_activations(config, shape, rows * (prompt_tokens + response)),
         logits=rows * response * shape.vocabulary * 3 * _FLOAT,
-        cache=token_cache * max(_sampled_tokens(config, prompt_tokens, num_processes)),
+        cache=2 * _FLOAT * shape.layers * shape.key_width * max(_sampled_tokens(config, prompt_tokens, num_processes)),
     )
     if not (zero_stage and on_gpu):
         return memory
     return replace(
         memory,
-        weights=_HALF * (num_parameters if lora is None else num_parameters + num_trained),
+        weights=_HALF * (num_parameters + (0 if lora is None else num_trained)),
         gradients=_HALF * num_trained / (num_processes if zero_stage > 1 else 1),
         optimizer=(1 + _ADAM_MOMENTS) * _FLOAT * num_trained / num_processes,
         half_copies=0,
     )
+
+
+def _num_kept(config: RunConfig, num_parameters: int, num_trained: int) -> int:
+    """Parameters that are kept beside the policy: a KL penalty's reference, which adapters make by being switched off; what
+    was trained as it was at first, where no other model is named for it; and its average."""
+    needs = config.method.needs
+    of_penalty = num_parameters if config.resolved_objective.kl and config.model.lora is None else 0
+    num_read = (Need.REFERENCE in needs and config.model.reference is None) + (Need.AVERAGE in needs)
+    return of_penalty + num_read * num_trained
 
 
 def _activations(config: RunConfig, shape: ModelShape, tokens: int) -> int:
@@ -233,12 +248,16 @@ _NO_MODELS = {EXACT, NONE, SOLUTIONS, THE_POLICY}
 
 
 def _helpers(config: RunConfig) -> int:
-    """Parameters of the teacher and the step scorer that run on the same device, as far as their shape is known."""
-    named = []
+    """Parameters of the helpers that run on the same device, as far as their shape is known."""
+    named, needs = [], config.method.needs
     if config.method.needs_teacher and not config.teacher.is_served:
         named.append((config.teacher.model, "teacher.model"))
     if config.method.needs_step_scorer:
         named += [(name, key) for key, name in config.scorer.folders]
+    if Need.JUDGE in needs and not config.judge.is_served:
+        named.append((config.judge.model, "judge.model"))
+    if Need.REFERENCE in needs and config.model.reference is not None:
+        named.append((config.model.reference, "model.reference"))
     shapes = [shape_of(name, key) for name, key in named if name not in _NO_MODELS]
     return sum(shape.num_parameters for shape in shapes if shape is not None)
 
