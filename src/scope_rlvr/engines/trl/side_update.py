@@ -15,6 +15,7 @@ from torch.optim import AdamW
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from scope_rlvr.core.groups import Member, Streams
+from scope_rlvr.engines.trl.references import trained_parameters
 from scope_rlvr.methods.loss import Counts, batch_loss, stream_tensors, tokens_of
 from scope_rlvr.methods.method import SideUpdate
 
@@ -59,7 +60,7 @@ class SideUpdates(TrainerCallback):
         tensors = self._unused | {
             f"{name}/{parameter}/{key}": value.contiguous()
             for name, optimizer in self._optimizers.items()
-            for parameter, p in self._parameters()
+            for parameter, p in trained_parameters(self.trainer).items()
             for key, value in optimizer.state[p].items()
         }
         if tensors and self.trainer.processes.is_main:
@@ -73,7 +74,7 @@ class SideUpdates(TrainerCallback):
         counts = _counts(rows, trainer)
         if not counts.num_tokens:
             return
-        model, parameters = trainer.model_wrapped, [p for _, p in self._parameters()]
+        model, parameters = trainer.model_wrapped, trained_parameters(trainer).values()
         model.zero_grad()
         losses = [self._backward(model, part, update, counts) for part in _micro_batches(rows, trainer)]
         norm = clip_grad_norm_(parameters, trainer.args.max_grad_norm or torch.inf)
@@ -106,10 +107,6 @@ class SideUpdates(TrainerCallback):
 
     # --- optimisers -----------------------------------------------------------------------------------------------
 
-    def _parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        """What is trained, by name."""
-        return ((name, p) for name, p in self.trainer.model.named_parameters() if p.requires_grad)
-
     def _optimizer(self, update: SideUpdate) -> AdamW:
         """The AdamW of such updates: the run's settings, at a constant rate."""
         name, args = update.method.name, self.trainer.args
@@ -120,7 +117,7 @@ class SideUpdates(TrainerCallback):
             ]
             betas = (args.adam_beta1, args.adam_beta2)
             optimizer = AdamW(groups, lr=args.learning_rate * update.rate, betas=betas, eps=args.adam_epsilon)
-            for parameter, p in self._parameters():
+            for parameter, p in trained_parameters(self.trainer).items():
                 prefix = f"{name}/{parameter}/"
                 for saved in [saved for saved in self._unused if saved.startswith(prefix)]:
                     key, value = saved.removeprefix(prefix), self._unused.pop(saved)
