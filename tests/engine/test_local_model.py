@@ -10,13 +10,16 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from scope_rlvr.core.groups import Group
 from scope_rlvr.core.ports import Sampling, TeacherRequest
 from scope_rlvr.core.prompts import PromptSection
 from scope_rlvr.core.types import Problem
+from scope_rlvr.methods.exploration.arpo import Arpo
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.problems import families
 from scope_rlvr.scorers.token_classifier import TokenClassifierScorer
 from scope_rlvr.teachers.local import LocalTeacher
+from tests.doubles import toolbox
 from tests.engine.conftest import load_policy
 
 FAMILY = families.get("reduction")
@@ -233,3 +236,33 @@ def test_a_separator_inside_a_step_makes_no_step_of_its_own(scorer: TokenClassif
     (scores,) = scorer.score([(problem, ["3 + 5\n\n= 8 : 8\n\n", "answer 8"])])
     assert scores is not None
     assert len(scores) == 2
+
+
+class Counting:
+    """Changes nothing, and writes down where in its response each row is."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[int]] = []
+
+    def adjust(self, logits_BV: torch.Tensor, num_written_B: Sequence[int]) -> torch.Tensor:
+        self.seen.append(list(num_written_B))
+        return logits_BV
+
+
+def test_a_control_is_told_where_in_the_response_a_row_is(policy: LocalModel, prefixes: list[tuple[int, ...]]) -> None:
+    first, later, alone = Counting(), Counting(), policy.extend(prefixes, Sampling(), max_tokens=[3] * 9, seed=0)
+    assert policy.extend(prefixes, Sampling(control=first), max_tokens=[3] * 9, seed=0) == alone
+    assert first.seen == [[0] * 9, [1] * 9, [2] * 9]
+    longer = [(*prefix, *c.token_ids) for prefix, c in zip(prefixes, alone, strict=True)]
+    # A row without room is none of those that are written.
+    policy.extend(longer, Sampling(control=later), max_tokens=[0, *[2] * 8], seed=1, num_written=[3, *[3] * 7, 5])
+    assert later.seen == [[3] * 7 + [5], [4] * 7 + [6]]
+
+
+def test_a_response_that_grows_step_by_step_is_annealed_by_its_length(policy: LocalModel) -> None:
+    problem, control = FAMILY.sample(level=5, count=1, seed=1)[0], Counting()
+    tools = toolbox(policy=policy, codec=policy.codec, sampling=Sampling(control=control), max_response_tokens=80)
+    prompt = policy.codec.encode_prompt(problem.prompt)
+    (group,) = Arpo(first_share=1).sample([Group(problem, (), prompt_ids=prompt)], 1, tools)
+    assert [seen[0] for seen in control.seen] == list(range(len(group.members[0].rollout)))
+    assert len(group.members[0].rollout.segments) > 1

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
+from transformers import TrainerState
 
 from scope_rlvr.core.ports import JudgeReply, JudgeRequest
 from scope_rlvr.methods import Grpo, Method, Rft, Scope
@@ -44,7 +46,7 @@ def test_many_parts_in_scope(make_trainer: MakeTrainer) -> None:
     assert {"bandit", "replay", "entropy_smoothing"} <= set(trainer.memory)
 
 
-@pytest.mark.parametrize("kind", ["anchor", "value_baseline", "replay", "entropy_smoothing"])
+@pytest.mark.parametrize("kind", ["anchor", "value_baseline", "replay", "entropy_smoothing", "bandit"])
 def test_a_method_with_memory_goes_on_from_the_checkpoint_that_it_is_given(
     make_trainer: MakeTrainer, tmp_path: Path, kind: str
 ) -> None:
@@ -73,3 +75,41 @@ def test_a_checkpoint_of_another_method_is_refused(make_trainer: MakeTrainer, tm
     with pytest.raises(ValueError, match="is a checkpoint of method 'grpo', and training goes on with 'rft'"):
         other.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-1"))
     assert all(torch.equal(a, b) for a, b in zip(before, other.model.parameters(), strict=True))
+
+
+def test_what_is_remembered_comes_back_in_its_order(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make_trainer(Grpo(), args={"output_dir": str(tmp_path)})
+    trainer.memory = {"buffer": {"z": 1, "a": [2.5, None]}}
+    (folder := tmp_path / "checkpoint-1").mkdir()
+    trainer.method_state.on_save(trainer.args, TrainerState(global_step=1), trainer.control)
+    other = make_trainer(Grpo())
+    other.method_state.begins_from = folder
+    other.method_state.on_train_begin(other.args, other.state, other.control)
+    assert other.memory == trainer.memory
+    assert list(other.memory["buffer"]) == ["z", "a"]
+
+
+@pytest.mark.parametrize("memory", [{7: 1}, {"rates": {3: 0.5}}, {"queue": [{"of": {2: "x"}}]}])
+def test_keys_that_a_checkpoint_would_change_are_refused(
+    make_trainer: MakeTrainer, tmp_path: Path, memory: dict[Any, Any]
+) -> None:
+    trainer = make_trainer(Grpo(), args={"output_dir": str(tmp_path)})
+    trainer.memory = memory
+    (tmp_path / "checkpoint-1").mkdir()
+    with pytest.raises(TypeError, match=r"has the key \d, which a checkpoint would give back as '\d'"):
+        trainer.method_state.on_save(trainer.args, TrainerState(global_step=1), trainer.control)
+
+
+EVALUATED = ["forking_tokens", {"kind": "anchor", "weight": 1.0}, "entropy_smoothing", "value_baseline"]
+
+
+def test_an_evaluation_is_grpos_and_teaches_no_part_anything(
+    make_trainer: MakeTrainer, rows: list[dict[str, Any]]
+) -> None:
+    losses = []
+    for parts in ([], EVALUATED):
+        args = {"per_device_eval_batch_size": 16, "entropy_coef": 0.01}
+        trainer = make_trainer(Grpo(parts=parts), args=args, eval_dataset=Dataset.from_list(rows[:8]))
+        losses.append(trainer.evaluate()["eval_loss"])
+        assert (trainer.memory, trainer.tensors) == ({}, {})
+    assert losses[0] == losses[1] != 0

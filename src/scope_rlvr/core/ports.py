@@ -69,7 +69,11 @@ class Policy(Protocol):
     def extend(
         self, prefixes: Sequence[Sequence[int]], sampling: Sampling, *, max_tokens: Sequence[int], seed: int
     ) -> list[Continuation]:
-        """Continue each prefix (prompt ids and response ids so far) by at most ``max_tokens[i]`` tokens."""
+        """Continue each prefix (prompt ids and response ids so far) by at most ``max_tokens[i]`` tokens.
+
+        A policy that can obey ``sampling.control`` also takes ``num_written``: how many of each prefix's tokens are the
+        response's. It is given where there is a control, and only there.
+        """
         ...
 
     def entropies(

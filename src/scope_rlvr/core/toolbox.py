@@ -171,12 +171,14 @@ class Toolbox:
             return []
         phase = str(names[0])
         rooms = [self.max_response_tokens - len(start) for start in starts]
+        controlled = {} if self.sampling.control is None else {"num_written": [len(start) for start in starts]}
         with self.clock.phase(phase):
             continuations = self.policy.extend(
                 [(*start.prompt_ids, *start.token_ids) for start in starts],
                 replace(self.sampling, stop_texts=stop_texts) if stop_texts else self.sampling,
                 max_tokens=rooms if max_tokens is None else [min(room, max_tokens) for room in rooms],
                 seed=derive_seed(self.seed, *names),
+                **controlled,
             )
         written = sum(len(c.token_ids) for c in continuations)
         self.tokens["sampled" if phase == "sampling" else "continuation"] += written

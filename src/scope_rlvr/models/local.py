@@ -169,15 +169,23 @@ class LocalModel:
         self.processes = processes
 
     def extend(
-        self, prefixes: Sequence[Sequence[int]], sampling: Sampling, *, max_tokens: Sequence[int], seed: int
+        self,
+        prefixes: Sequence[Sequence[int]],
+        sampling: Sampling,
+        *,
+        max_tokens: Sequence[int],
+        seed: int,
+        num_written: Sequence[int] | None = None,
     ) -> list[Continuation]:
-        """Continue each prefix by at most ``max_tokens[i]`` tokens.
+        """Continue each prefix by at most ``max_tokens[i]`` tokens; ``num_written[i]`` of it are the response's, for
+        ``sampling.control``.
 
         Log-probabilities are those of the distribution at ``sampling.temperature`` before anything was cut off by
         top-p, top-k or min-p. A prefix may not be empty; a budget below 1 gives an empty continuation.
         """
         rows = [i for i, budget in enumerate(max_tokens) if budget > 0]
         size = self.batch_rows or max(1, -(-len(rows) // self.processes.count))
+        before = [0] * len(prefixes) if num_written is None else num_written
 
         def written(starts: Sequence[int]) -> list[list[Continuation]]:
             with _evaluating(self.model):
@@ -187,6 +195,7 @@ class LocalModel:
                         sampling,
                         [max_tokens[row] for row in rows[start : start + size]],
                         derive_seed(seed, "rows", start) if start else seed,
+                        [before[row] for row in rows[start : start + size]],
                     )
                     for start in starts
                 ]
@@ -206,7 +215,7 @@ class LocalModel:
 
         return self.processes.spread("reading entropies", list(zip(prompts, responses, strict=True)), read)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def read(
         self,
         prompts: Sequence[Sequence[int]],
@@ -214,7 +223,7 @@ class LocalModel:
         reducers: Sequence[LogitReducer | HiddenReducer],
         temperature: float = 1.0,
     ) -> list[dict[str, Tensor]]:
-        """What each reducer keeps of each response, by its name; all reducers share one forward pass.
+        """What each reducer keeps of each response, by its name, on the CPU; all reducers share one forward pass.
 
         Rows of similar length share a batch. Logits are divided by ``temperature`` and exist for a few tokens at a time.
         """
@@ -229,18 +238,23 @@ class LocalModel:
                 states_BLD = hidden_states(self.model, input_ids, mask)
                 # A token was drawn from what the model said one position earlier.
                 before_BTD, ids_BT = states_BLD[:, -width - 1 : -1], input_ids[:, input_ids.size(1) - width :]
-                kept = read_tokens(before_BTD, ids_BT, project, of_logits, temperature)
+                kept = _on_cpu(read_tokens(before_BTD, ids_BT, project, of_logits, temperature))
                 for row, i in enumerate(batch):
                     start = width - len(responses[i])
                     own = {name: kept_BT[row, start:] for name, kept_BT in kept.items()}
-                    found[i] = own | read_hidden(states_BLD[row], len(responses[i]), of_hidden)
+                    found[i] = own | _on_cpu(read_hidden(states_BLD[row], len(responses[i]), of_hidden))
         return [found[i] for i in range(len(lengths))]
 
     @torch.inference_mode()
     def _write(
-        self, prefixes: Sequence[Sequence[int]], sampling: Sampling, max_tokens: Sequence[int], seed: int
+        self,
+        prefixes: Sequence[Sequence[int]],
+        sampling: Sampling,
+        max_tokens: Sequence[int],
+        seed: int,
+        before: Sequence[int],
     ) -> list[Continuation]:
-        """Sample one batch, all of it at a time."""
+        """Sample one batch, all of it at a time; of each prefix ``before`` tokens are the response's."""
         ids: list[list[int]] = [[] for _ in prefixes]
         logprobs: list[list[float]] = [[] for _ in prefixes]
         ends = ["" for _ in prefixes]
@@ -259,7 +273,7 @@ class LocalModel:
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-            num_written = [len(ids[row]) for row in running.rows]
+            num_written = [before[row] + len(ids[row]) for row in running.rows]
             tokens, token_logprobs = _draw(logits.float(), sampling, warpers, generator, num_written)
             for row, token, logprob in zip(running.rows, tokens.tolist(), token_logprobs.tolist(), strict=True):
                 ids[row].append(token)
@@ -297,6 +311,10 @@ class LocalModel:
         input_ids = [[pad] * (width - len(prefix)) + list(prefix) for prefix in prefixes]
         mask = [[0] * (width - len(prefix)) + [1] * len(prefix) for prefix in prefixes]
         return torch.tensor(input_ids, device=self.model.device), torch.tensor(mask, device=self.model.device)
+
+
+def _on_cpu(kept: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.cpu() for name, tensor in kept.items()}
 
 
 @contextmanager

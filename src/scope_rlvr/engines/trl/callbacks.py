@@ -68,10 +68,12 @@ class MethodState(TrainerCallback):
         trainer.memory, trainer.tensors, trainer.last_figures = found
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        _require_text_keys(self.trainer.memory, "tools.memory")
         if not self.trainer.processes.is_main:
             return
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (checkpoint / MEMORY_FILE).write_text(json.dumps(self.trainer.memory, sort_keys=True) + "\n")
+        # In the order of the dictionaries, by which a buffer may tell what is oldest.
+        (checkpoint / MEMORY_FILE).write_text(json.dumps(self.trainer.memory) + "\n")
         (checkpoint / WRITER_FILE).write_text(json.dumps({"method": self.trainer.method.name}) + "\n")
         (checkpoint / FIGURES_FILE).write_text(json.dumps(self.trainer.last_figures, sort_keys=True) + "\n")
         if self.trainer.tensors:
@@ -87,6 +89,20 @@ class MethodState(TrainerCallback):
         # The scheduler sets the rate anew after every step.
         for group in kwargs["optimizer"].param_groups:
             group["lr"] *= method.learning_rate_factor(step, args.max_steps)
+
+
+def _require_text_keys(value: Any, where: str) -> None:
+    """Refuse keys that would come back from JSON as texts, so that a resumed run would not find them."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise TypeError(
+                    f"{where} has the key {key!r}, which a checkpoint would give back as {str(key)!r}; use texts as keys"
+                )
+            _require_text_keys(inner, f"{where}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            _require_text_keys(inner, f"{where}[{number}]")
 
 
 class GradientGuard(TrainerCallback):

@@ -82,6 +82,7 @@ def refuse_further_rewards(method: Method, reward_funcs: Any, args: GRPOConfig) 
 
 def refuse_unsupported_model(trainer: Any) -> None:
     """What only shows once the trainer has its model and its processes."""
+    require_whole_groups(trainer.args, trainer.method, trainer.processes.count)
     is_put_to_sleep = trainer.use_vllm and trainer.args.vllm_enable_sleep_mode
     if is_put_to_sleep and not hasattr(trainer.vllm_generation, "_llm_weights_sleeping"):
         raise UnsupportedOption(

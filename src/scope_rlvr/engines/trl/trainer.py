@@ -37,7 +37,6 @@ from scope_rlvr.engines.trl.options import (
     refuse_unsupported,
     refuse_unsupported_model,
     require_helpers,
-    require_whole_groups,
     silence_unscorable_warning,
     with_objective,
 )
@@ -56,6 +55,9 @@ from scope_rlvr.models.reading import read_last
 __all__ = ["NonFiniteLoss", "ScopeTrainer", "StepResult", "UnsupportedOption"]
 
 _logger = logging.getLogger(__name__)
+
+UNAIDED = Method()
+"""What evaluation credits and computes the loss by: its rollouts are the policy's own, which no part edits, reads or pays."""
 
 
 class NonFiniteLoss(RuntimeError):
@@ -120,18 +122,15 @@ class ScopeTrainer(GRPOTrainer):
         require_eval_problems(kwargs.get("eval_dataset"))
         self.method, self.verifier = method, verifier
         self.step_scorer, self.teacher, self.judge = step_scorer, teacher, judge
-        self.step_rule = step_rule or StepRule()
-        self.on_groups, self.sampling_rows = on_groups, sampling_rows
+        self.step_rule, self.sampling_rows, self.on_groups = step_rule or StepRule(), sampling_rows, on_groups
         self.problems = problems_of_data(train_dataset, "training") if problems is None else list(problems)
         method.refuse_without(abilities(self.problems is not None), "TRL with training data of unknown length")
         self.objective = objective_of(args, method)
-        args = with_objective(args, self.objective)
         self._start_empty()
-        silence_unscorable_warning()
         super().__init__(
             model=model,
             reward_funcs=[self._verifier_reward(), *reward_funcs],
-            args=args,
+            args=with_objective(args, self.objective),
             train_dataset=with_index(train_dataset, self.problems) if problems is None else data_of(problems),
             processing_class=processing_class,
             rollout_func=lambda prompts, _: self._rollouts(prompts),
@@ -142,15 +141,10 @@ class ScopeTrainer(GRPOTrainer):
         # TRL would correct the teacher's tokens, too, which nobody sampled; the loss corrects the others.
         self.vllm_importance_sampling_correction = False
         self.processes = meet(args.ddp_timeout)
-        require_whole_groups(args, method, self.processes.count)
         refuse_unsupported_model(self)
         self.codec = TokenizerCodec.of(self.processing_class, self.model, prompt)
         self.rollouts.reference = reference_of(self, reference)
-        if method.average_decay is not None:
-            average = PolicyAverage(self, method.average_decay)
-            self.rollouts.average = average.reader
-            self.add_callback(average)
-        self.add_callback(GradientGuard(self))
+        self._add_callbacks()
 
     def _start_empty(self) -> None:
         """What the trainer remembers from one batch to the next."""
@@ -167,6 +161,15 @@ class ScopeTrainer(GRPOTrainer):
         self._term_weights: dict[str, float] = {}
         self._tally = Tally()
         self._last_inputs: dict[str, Tensor] = {}
+        silence_unscorable_warning()
+
+    def _add_callbacks(self) -> None:
+        """The average of the policies, where the method reads one, and what looks at the gradients, last."""
+        if self.method.average_decay is not None:
+            average = PolicyAverage(self, self.method.average_decay)
+            self.rollouts.average = average.reader
+            self.add_callback(average)
+        self.add_callback(GradientGuard(self))
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """TRL's training; what the method remembers comes from the checkpoint that is resumed."""
@@ -223,7 +226,7 @@ class ScopeTrainer(GRPOTrainer):
             self.side_updates.waiting += side_updates
             self._report(batch, rewards_PG, streams_PG, side_updates)
         else:
-            streams_PG = self.method.credit(batch.groups, rewards_PG, normalisation)
+            streams_PG = UNAIDED.credit(batch.groups, rewards_PG, normalisation)
         names = dict.fromkeys(name for streams_G in streams_PG for s in streams_G for name in s.extras)
         streams = stream_tensors(batch.by_row(streams_PG), num_tokens, tuple(names))
         weight_BT = streams["token_weights"].to(device)
@@ -260,17 +263,18 @@ class ScopeTrainer(GRPOTrainer):
             _logger.warning("the teacher failed in step %d (%s): %s", result.step, fault, message)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """TRL's evaluation: the policy unaided, with the same draws each time at the same step."""
+        """TRL's evaluation: the policy unaided and GRPO's loss, with the same draws each time at the same step."""
         self.rollouts.num_eval_batches = 0
         return super().evaluate(*args, **kwargs)
 
     # --- loss -----------------------------------------------------------------------------------------------------
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
-        kept = self._policy_reading(model, inputs, self.method, self.objective)
+        method = self.method if self.model.training else UNAIDED
+        kept = self._policy_reading(model, inputs, method, self.objective)
         tokens = tokens_of(kept, inputs, inputs.get("old_per_token_logps"))
         found = batch_loss(
-            self.method,
+            method,
             tokens,
             self.objective,
             counts_of(self, inputs),
