@@ -18,6 +18,8 @@ from scope_rlvr.methods.registry import METHOD_FAMILIES
 Scope = Callable[..., Any]
 
 OWN = '''
+from typing import ClassVar
+
 from scope_rlvr import Method, TokenWeight
 
 
@@ -32,7 +34,7 @@ class Told(TokenWeight):
     2
     """
 
-    changes = "weighs tokens"
+    changes: ClassVar[str] = "weighs tokens"
     share: float
 
 
@@ -47,14 +49,9 @@ def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "own", raising=False)
-    (tmp_path / "own.py").write_text(
-        OWN.replace("changes = ", "changes: ClassVar[str] = ").replace("\n", "\nfrom typing import ClassVar\n", 1)
-    )
-    return tmp_path
+def here(own_modules: Path) -> Path:
+    (own_modules / "own.py").write_text(OWN)
+    return own_modules
 
 
 def names(listing: str) -> list[str]:

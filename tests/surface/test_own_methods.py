@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +63,11 @@ class Neither:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(own_modules: Path) -> Path:
     """A folder with modules of a user's own in it, as the current one."""
-    before = set(sys.modules)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "own.py").write_text(MODULE)
-    (tmp_path / "broken.py").write_text("x = 1\n\ny = x.missing\n")
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if name in ("own", "broken"):
-            del sys.modules[name]
+    (own_modules / "own.py").write_text(MODULE)
+    (own_modules / "broken.py").write_text("x = 1\n\ny = x.missing\n")
+    return own_modules
 
 
 MISTAKES = {

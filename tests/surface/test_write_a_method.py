@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,22 +33,19 @@ MODULES = {name.removesuffix(".py") for name in FILES if name.endswith(".py")}
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(own_modules: Path) -> Path:
     """A folder with the page's files, and with its package as if it were installed."""
     for name, text in FILES.items():
-        (tmp_path / name).write_text(text)
+        (own_modules / name).write_text(text)
     groups = tomllib.loads(FILES["pyproject.toml"])["project"]["entry-points"]
     points = [f"[{group}]\n" + "".join(f"{n} = {place}\n" for n, place in of.items()) for group, of in groups.items()]
-    info = tmp_path / "own-1.0.dist-info"
+    info = own_modules / "own-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("\n".join(points))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    sys.path.insert(0, str(own_modules))
     importlib.invalidate_caches()
-    yield tmp_path
-    for name in MODULES & set(sys.modules):
-        del sys.modules[name]
+    return own_modules
 
 
 def test_the_page_has_what_is_tested_here() -> None:

@@ -64,7 +64,7 @@ def built_in() -> Catalogue:
     """The built-in methods and parts, from their classes."""
     from scope_rlvr.methods.parts import base
 
-    acting = {kind.family.value: kind for kind in base.Part.__subclasses__()}
+    acting = {kind.family.value: kind for kind in base.Part.__subclasses__() if kind.__module__ == base.__name__}
     parts = {family.value: str(acting[family].__doc__).partition("\n")[0].replace("``", "`") for family in base.Family}
     return _sorted({**METHOD_FAMILIES, **parts}, [entry_of(r, name) for r in (METHODS, PARTS) for name in r])
 
