@@ -13,6 +13,7 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.run.config import load_config
 from scope_rlvr.run.resume import environment_changes
 from scope_rlvr.store.folder import RunFolder
+from scope_rlvr.study.folder import differences
 from scope_rlvr.study.plan import load_study
 
 Scope = Callable[..., Any]
@@ -47,6 +48,12 @@ class Halved(Method):
 
     def credit_tokens(self, member: Member, advantage_T: Sequence[float]) -> Streams:
         return super().credit_tokens(member, [self.factor * a for a in advantage_T])
+
+
+class Asking(Method):
+    """A method with an option that has no default."""
+
+    must: float
 
 
 class Named(TokenWeight):
@@ -220,6 +227,12 @@ def test_a_study_compares_classes_of_ones_own(here: Path, scope: Scope) -> None:
     assert (methods["halved"]["name"], methods["halved"]["factor"]) == ("own:Halved", 0.25)
     assert [part["kind"] for part in methods["grpo_first_half"]["parts"]] == ["overlong_penalty", "own:FirstHalf"]
     assert methods["grpo"]["parts"] == []
+
+
+def test_a_study_knows_its_runs_of_a_method_whose_option_has_no_default(here: Path) -> None:
+    one, other = (load_config(None, [f"method.must={must}"], method="own:Asking") for must in (1.0, 2.0))
+    assert differences(one.model_dump(mode="json"), one) == []
+    assert differences(one.model_dump(mode="json"), other) == ["method.must (there 1.0, now 2.0)"]
 
 
 def test_every_mistake_in_a_study_s_arms_is_told(here: Path) -> None:

@@ -134,7 +134,8 @@ def differences(kept: dict[str, Any], config: RunConfig) -> list[str]:
     what holds, whether the method says so or the objective.
     """
     now, before = _as_it_holds(config.model_dump(mode="json")), _as_it_holds(kept)
-    default = _as_it_holds(RunConfig(method=type(config.method)()).model_dump(mode="json"))
+    unset = type(config.method).model_construct().model_dump(mode="json")
+    default = _as_it_holds(RunConfig().model_dump(mode="json") | {"method": unset})
     keys = sorted({*now, *(key for key in before if before[key] is not None)} - {"run.seed"})
     return [
         f"{key} (there {_short(before.get(key))}, now {_short(now.get(key))})"
@@ -144,12 +145,11 @@ def differences(kept: dict[str, Any], config: RunConfig) -> list[str]:
 
 
 def _as_it_holds(values: dict[str, Any]) -> dict[str, Any]:
-    """The keys of a configuration, with the objective's values where the method fixes none of its own."""
-    method, objective = dict(values.get("method", {})), values.get("objective", {})
-    for name in FIXABLE:
-        if method.get(name) is None and name in objective:
-            method[name] = objective[name]
-    return flat(values | {"method": method})
+    """The keys of a configuration, with what the method fixes in the place of what the objective says."""
+    method, objective = dict(values.get("method", {})), dict(values.get("objective", {}))
+    fixed = {name: method.pop(name, None) for name in FIXABLE}
+    objective |= {name: value for name, value in fixed.items() if value is not None}
+    return flat(values | {"method": method, "objective": objective})
 
 
 def _short(value: Any) -> str:
