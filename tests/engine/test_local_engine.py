@@ -19,12 +19,24 @@ from tests.engine.test_side_update import Beside
 STEPS = 3
 
 
-@pytest.mark.parametrize(
-    "method", [Grpo(), Scope(), Luffy(), Prime(), Beside()], ids=lambda method: type(method).__name__
-)
+PARTS = ["replay", "overlong_penalty", "value_baseline", "forking_tokens", "entropy_smoothing"]
+TESTED = {
+    "grpo": Grpo(),
+    "scope": Scope(),
+    "luffy": Luffy(),
+    "prime": Prime(),
+    "beside": Beside(),
+    "parts": Grpo(parts=PARTS),
+}
+
+
+@pytest.mark.parametrize("method", TESTED.values(), ids=TESTED)
 def test_three_steps_by_both_engines(make_trainer: MakeTrainer, rows: list[dict[str, Any]], method: Method) -> None:
     results: list[StepResult] = []
-    trainer = make_trainer(method, args={"max_steps": STEPS, "shuffle_dataset": False}, on_groups=results.append)
+    rows_per_group = 4 + method.num_reserved_rows
+    args = {"num_generations": rows_per_group, "per_device_train_batch_size": 4 * rows_per_group}
+    args |= {"max_steps": STEPS, "shuffle_dataset": False}
+    trainer = make_trainer(method, args=args, on_groups=results.append)
     trainer.train()
     logs = [log for log in trainer.state.log_history if "loss" in log]
 

@@ -77,6 +77,23 @@ def test_a_checkpoint_of_another_method_is_refused(make_trainer: MakeTrainer, tm
     assert all(torch.equal(a, b) for a, b in zip(before, other.model.parameters(), strict=True))
 
 
+BATCH_WIDE = ["overlong_penalty", "confidence_penalty", "forking_tokens", "entropy_smoothing", "sequence_ratio"]
+
+
+@pytest.mark.parametrize("loss_type", ["dr_grpo", "dapo", "grpo"])
+def test_micro_batches_change_nothing_but_rounding_whatever_the_parts(
+    make_trainer: MakeTrainer, loss_type: str
+) -> None:
+    parts = [*BATCH_WIDE, {"kind": "anchor", "weight": 0.5, "to": "reference"}]
+    weights = []
+    for rows, num_parts in ((16, 1), (4, 4)):
+        size = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": num_parts}
+        args = {"loss_type": loss_type, "steps_per_generation": num_parts, "optim": "sgd", "learning_rate": 0.1}
+        trainer = trained(make_trainer, Grpo(parts=parts), **size, **args)
+        weights.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=5e-6)
+
+
 def test_what_is_remembered_comes_back_in_its_order(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     trainer = make_trainer(Grpo(), args={"output_dir": str(tmp_path)})
     trainer.memory = {"buffer": {"z": 1, "a": [2.5, None]}}

@@ -91,6 +91,12 @@ def test_micro_batches_and_passes_change_nothing_but_rounding(make_trainer: Make
         assert other.state.log_history[1][name] == pytest.approx(whole.state.log_history[0][name], rel=1e-4)
 
 
+def test_mini_batches_come_first(make_trainer: MakeTrainer) -> None:
+    halves = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "steps_per_generation": 2}
+    trainer, _ = trained(make_trainer, steps=4, args=halves)
+    assert [log.get("side/sft/rollouts", 0) for log in trainer.state.log_history if "loss" in log] == [0, 4, 0, 4]
+
+
 def test_gradients_are_clipped_as_in_the_step(make_trainer: MakeTrainer) -> None:
     trainer, _ = trained(make_trainer, steps=1, args={"max_grad_norm": 1e-3})
     # What a moment is made of was scaled down to this norm: exp_avg = 0.1 * gradient after one step.
