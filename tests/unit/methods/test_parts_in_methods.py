@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from scope_rlvr.core.groups import Group, Member
+from scope_rlvr.core.groups import Group, Member, Streams
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation
-from scope_rlvr.methods import METHODS, Cure, Luffy, Sft
+from scope_rlvr.methods import METHODS, Cure, Grpo, Luffy, Method, Sft
 from scope_rlvr.methods.loss import Counts, Objective, batch_loss, stream_tensors, tokens_of
-from scope_rlvr.methods.parts.base import GroupEdit, Reward, Sampler
+from scope_rlvr.methods.parts.base import GroupEdit, Need, Reward, Sampler
+from scope_rlvr.methods.reading import read
+from scope_rlvr.methods.registry import PARTS
 from scope_rlvr.methods.step import give_credit, make_groups
-from tests.doubles import PROBLEM, PROMPT_IDS, CharCodec, ScriptedPolicy, ScriptedTeacher, toolbox
+from tests.doubles import PROBLEM, PROMPT_IDS, CharCodec, ExactJudge, ScriptedPolicy, ScriptedTeacher, group, toolbox
 from tests.unit.methods.test_parts import ReaderByTable, ScoringTeacher
 
 FAILURE, RIGHT = "bad 1\n\nanswer 3|", "answer 7|"
@@ -144,3 +146,46 @@ def test_flat_groups_are_drawn_anew_as_the_method_samples() -> None:
     (luffy,) = make_groups(Luffy(parts=["redraw_flat_groups"]), offered(1), NUM_ROLLOUTS, tools)
     assert len(luffy.members) == NUM_ROLLOUTS, "rows for a trace are left free in a redraw, too"
     assert [m.verdict.is_right for m in luffy.members[:3]] == [False, True, False]
+
+
+UNKNOWN = "answer ?|"
+
+
+def credit_without_editing(method: Method, texts: Sequence[str]) -> list[tuple[Streams, bool]]:
+    """The streams of a group that nobody edited, and whether its verdict is known."""
+    tools = replace(tools_of(), judge=ExactJudge(goodness=lambda text: len(text) / 100), seed=3)
+    tools.readers["policy"] = tools.readers["reference"] = ReaderByPlace()
+    groups = method.prepare(read([group(*texts)], method.readings, tools), tools)
+    (streams_G,) = method.credit(groups, _pays(groups), Normalisation.GROUP_STD)
+    return [(s, m.verdict.is_known) for s, m in zip(streams_G, groups[0].members, strict=True)]
+
+
+class ReaderByPlace:
+    """Reads numbers that follow from a response's tokens."""
+
+    def read(self, prompts: Any, responses: Any, reducers: Any, temperature: float) -> list[dict[str, torch.Tensor]]:
+        return [{r.name: self._of(r.name, ids) for r in reducers} for ids in responses]
+
+    def _of(self, name: str, ids: Sequence[int]) -> torch.Tensor:
+        own_T = torch.tensor([(token % 97) / 97 for token in ids])
+        if name == "mean_hidden":
+            return torch.stack([own_T.mean(), own_T.std(), own_T[0]])
+        return torch.stack([own_T, own_T.flip(0)], 1) if name == "states_before" else own_T - 1
+
+
+EVERYTHING = {name: METHODS[name]() for name in METHODS} | {kind: Grpo(parts=[kind]) for kind in PARTS}
+
+
+@pytest.mark.parametrize("method", EVERYTHING.values(), ids=EVERYTHING)
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_an_unknown_verdict_changes_nothing_for_the_others(method: Method, place: int) -> None:
+    known = ["good 1\n\nanswer 7|", FAILURE, RIGHT, "bad 1\n\nbad 2\n\nanswer 5|"]
+    alone = credit_without_editing(method, known)
+    among = credit_without_editing(method, [*known[:place], UNKNOWN, *known[place:]])
+    for (one, _), (other, _) in zip(alone, [pair for pair in among if pair[1]], strict=True):
+        assert other.weight_T == one.weight_T
+        assert other.advantage_T == pytest.approx(one.advantage_T, abs=1e-12)
+    (unknown,) = [streams for streams, is_known in among if not is_known]
+    if Need.TEACHER_SCORES not in method.needs:
+        assert not any(unknown.advantage_T)
+        assert not any(unknown.weight_T)

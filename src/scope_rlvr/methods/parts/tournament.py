@@ -12,6 +12,7 @@ from pydantic import Field
 from scope_rlvr.core.groups import Group, Member
 from scope_rlvr.core.ports import JudgeKind, JudgeRequest
 from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Problem
 from scope_rlvr.methods.parts.base import Need, Reward, Status
 
 
@@ -20,8 +21,8 @@ class Tournament(Reward):
 
     Each pairing is asked both ways round and the shares are added. Seeding: everybody against the first rollout; then the
     first seed meets the last, and so on, round by round; of an odd number the best seed passes on. Rank: by the round of
-    elimination, then by the mean share so far. ``r_i ← (1 − share) · r_i + share · (1 − rank_i / (G − 1))``. A group in which
-    the judge failed keeps its rewards. Source: ArenaRL, read in its code; the paper has no verifier, which is ``share`` 1.
+    elimination, then by the mean share so far. ``r_i ← (1 − share) · r_i + share · (1 − rank_i / (G − 1))``. Who has no known
+    verdict does not play, and is not one of the G. A group in which the judge failed keeps its rewards. Source: ArenaRL, read in its code; the paper has no verifier, which is ``share`` 1.
 
     >>> [1 - rank / 3 for rank in ranks([2, 0, 1, 0], [0.9, 0.2, 0.6, 0.4])]
     [1.0, 0.0, 0.6666666666666667, 0.33333333333333337]
@@ -46,36 +47,33 @@ class Tournament(Reward):
         return frozenset({Need.JUDGE})
 
     def prepare(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
-        brackets = [Bracket(len(group.members)) for group in groups]
-        for number in range(1 + max((len(group.members) for group in groups), default=0).bit_length()):
+        players = [[member for member in group.members if member.verdict.is_known] for group in groups]
+        brackets = [Bracket(len(playing)) for playing in players]
+        for number in range(1 + max(map(len, players), default=0).bit_length()):
             asked = [(g, pair) for g, bracket in enumerate(brackets) for pair in bracket.pairings()]
             if not asked:
                 break
-            shares = self._shares([(groups[g], pair) for g, pair in asked], tools, number)
+            shares = self._shares(
+                [(groups[g].problem, players[g][one], players[g][other]) for g, (one, other) in asked], tools, number
+            )
             for g, bracket in enumerate(brackets):
                 bracket.play({pair: share for (of, pair), share in zip(asked, shares, strict=True) if of == g})
+        placings = {
+            id(member): 1 - rank / (len(playing) - 1)
+            for playing, bracket in zip(players, brackets, strict=True)
+            for member, rank in zip(playing, bracket.ranks() or [], strict=False)
+        }
         return [
-            group
-            if (places := bracket.ranks()) is None
-            else replace(
-                group,
-                members=tuple(m.having(rank=float(rank)) for m, rank in zip(group.members, places, strict=True)),
-            )
-            for group, bracket in zip(groups, brackets, strict=True)
+            replace(group, members=tuple(_placed(m, placings.get(id(m))) for m in group.members)) for group in groups
         ]
 
     def _shares(
-        self, pairings: Sequence[tuple[Group, tuple[int, int]]], tools: Toolbox, number: int
+        self, pairings: Sequence[tuple[Problem, Member, Member]], tools: Toolbox, number: int
     ) -> list[float | None]:
         """The share of the first of each pair, both ways round together, between 0 and 2; ``None`` where the judge failed."""
         requests = [
-            JudgeRequest(
-                group.problem,
-                tuple(tools.text(group.members[i].rollout) for i in order),
-                self.instruction,
-                JudgeKind.PICK,
-            )
-            for group, pair in pairings
+            JudgeRequest(problem, tuple(tools.text(m.rollout) for m in order), self.instruction, JudgeKind.PICK)
+            for problem, *pair in pairings
             for order in (pair, pair[::-1])
         ]
         said = iter(tools.ask_judge(requests, "tournament", number))
@@ -84,10 +82,12 @@ class Tournament(Reward):
 
     def reward(self, group: Group, member: Member, tools: Toolbox) -> float:
         assert member.verdict.pay is not None, "only known verdicts are paid"
-        rank = member.extras.get("rank")
-        if rank is None or len(group.members) < 2:
-            return member.verdict.pay
-        return (1 - self.share) * member.verdict.pay + self.share * (1 - rank / (len(group.members) - 1))
+        placing = member.extras.get("placing")
+        return member.verdict.pay if placing is None else (1 - self.share) * member.verdict.pay + self.share * placing
+
+
+def _placed(member: Member, placing: float | None) -> Member:
+    return member if placing is None else member.having(placing=placing)
 
 
 class Bracket:
