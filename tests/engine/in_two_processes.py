@@ -51,6 +51,7 @@ from scope_rlvr.scorers.token_classifier import TokenClassifierScorer, load_toke
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.teachers.local import LocalTeacher
 from tests import fake_vllm
+from tests.doubles import ExactJudge
 from tests.engine.conftest import grpo_config, load_policy
 from tests.engine.test_run import RecordingDisplay
 
@@ -286,6 +287,33 @@ def batches_of_all_methods(folder: Path) -> dict[str, Any]:
     return found
 
 
+PARTS: dict[str, list[Any]] = {
+    "from memory": ["bandit", "replay", "entropy_smoothing", {"kind": "anchor", "weight": 0.1}],
+    "of the batch": ["novelty_bonus", "confidence_penalty", "forking_tokens", "sequence_ratio"],
+    "a head and a judge": ["value_baseline", "tournament"],
+}
+
+
+def steps_with_parts(folder: Path) -> dict[str, Any]:
+    """What two steps with parts come to: groups, advantages, losses, and what is remembered."""
+    found = {}
+    for name, parts in PARTS.items():
+        seen: list[StepResult] = []
+        args = {"max_steps": 2, "learning_rate": 1e-5, "optim": "sgd"}
+        trainer = make_trainer(
+            folder / "trainer", Grpo(parts=parts), args=args, on_groups=seen.append, judge=ExactJudge(goodness=len)
+        )
+        trainer.train()
+        found[name] = {
+            "groups": written_down([group for result in seen for group in result.groups]),
+            "advantages": [s.advantage_T for result in seen for streams_G in result.streams_PG for s in streams_G],
+            "losses": [log["loss"] for log in trainer.state.log_history if "loss" in log],
+            "memory": trainer.memory,
+            "tensors": {name: tensor.double().sum().item() for name, tensor in sorted(trainer.tensors.items())},
+        }
+    return found
+
+
 FIGURES = (
     "accuracy",
     "loss",
@@ -446,6 +474,7 @@ ACTS: dict[str, Callable[[Path], Any]] = {
         losses_of_two,
         side_updates,
         batches_of_all_methods,
+        steps_with_parts,
         figures,
         served_teacher,
         vllm,

@@ -1,4 +1,4 @@
-"""Every method trains the embedded policy for two steps on the real trainer."""
+"""Every method trains the embedded policy for two steps on the real trainer, and keeps what all methods promise."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import pytest
 import torch
 from datasets import Dataset
 
+from scope_rlvr.core.groups import Group, Member, Role, Streams
 from scope_rlvr.engines.trl.trainer import ScopeTrainer
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.methods import METHODS
 from scope_rlvr.methods.step import StepResult
+from scope_rlvr.models.local import TokenizerCodec
 from scope_rlvr.problems import families
 from tests.engine.conftest import grpo_config, load_policy
 
@@ -41,5 +43,36 @@ def test_two_steps(name: str, tmp_path: Path, rows: list[dict[str, Any]], scorer
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
     assert any((a != b).any() for a, b in zip(before, model.parameters(), strict=True)), "nothing was learned"
     for result in seen:
-        for streams_G, group in zip(result.streams_PG, result.groups, strict=True):
-            assert [len(s.weight_T) for s in streams_G] == [len(member.rollout) for member in group.members]
+        for streams_G, rewards_G, group in zip(result.streams_PG, result.rewards_PG, result.groups, strict=True):
+            for streams, reward, member in zip(streams_G, rewards_G, group.members, strict=True):
+                require_kept_promises(streams, reward, member, trainer.codec)
+            require_untouched_prefixes(group)
+
+
+def require_kept_promises(streams: Streams, reward: float | None, member: Member, codec: TokenizerCodec) -> None:
+    """Segments partition the response and end once, the verifier alone says what is right, and unknown trains nothing."""
+    rollout = member.rollout
+    ids = [token for segment in rollout.segments for token in segment.token_ids]
+    assert (*ids,) == rollout.token_ids
+    assert len(ids) == len(streams.weight_T) == len(streams.advantage_T) <= grpo_config(Path()).max_completion_length
+    assert streams.origin_T == rollout.origin_T
+    assert streams.behaviour_logprob_T == rollout.logprob_T
+    assert not any(token in codec.end_ids for token in ids[:-1])
+    assert rollout.is_truncated is not (ids[-1] in codec.end_ids)
+    assert reward is None or member.verdict.is_known
+    assert member.role is not Role.SALVAGED or member.verdict.is_right
+    assert not any(streams.advantage_T[: member.num_shared_tokens])
+    assert not any(streams.weight_T[: member.num_shared_tokens])
+    if reward is None:
+        assert not any(streams.advantage_T)
+        assert not any(streams.weight_T)
+
+
+def require_untouched_prefixes(group: Group) -> None:
+    """What a salvaged rollout keeps of its failure are the very tokens that were sampled, with their log-probabilities."""
+    failures = [member.rollout for member in (*group.replaced, *group.members) if member.role is Role.SAMPLED]
+    for member in group.members:
+        if member.role is Role.SALVAGED:
+            assert member.salvage is not None
+            kept = member.salvage.num_kept_tokens
+            assert any(member.rollout.cut(kept).segments == failure.cut(kept).segments for failure in failures)

@@ -11,7 +11,8 @@ import torch
 
 from scope_rlvr.engines.trl.trainer import ScopeTrainer
 from scope_rlvr.methods import Grpo, Method, Scope
-from tests.engine.conftest import MakeTrainer, load_policy
+from scope_rlvr.models.lora import LoraSection, adapter_config
+from tests.engine.conftest import MakeTrainer, first_batch, load_policy
 
 PARTS, RATE, CLIP, MAX_LENGTH = 2, 0.3, 0.2, 80
 MINI_BATCHES = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "steps_per_generation": PARTS}
@@ -75,6 +76,18 @@ def test_each_step_is_one_of_sgd_on_its_part_with_its_share_of_the_batchs_normal
     assert abs((logps_of(model, parts[1]) - olds[1]).detach()).max() > 0.05, "the second part is off-policy by then"
     for ours, expected in zip(trainer.model.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=2e-6)
+
+
+def test_the_policy_before_the_steps_is_the_one_that_sampled(make_trainer: MakeTrainer) -> None:
+    dropping = adapter_config(LoraSection(rank=4, dropout=0.5, target_modules=("q_proj", "down_proj")))
+    trainer = make_trainer(Grpo(), args=MINI_BATCHES, peft_config=dropping)
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.2, generator=torch.Generator().manual_seed(0))
+    batch = first_batch(trainer)
+    gap = (batch["old_per_token_logps"] - batch["behaviour_logps"]) * batch["completion_mask"]
+    assert gap.abs().max() < 1e-3
+    assert trainer.model.training
 
 
 def test_without_a_step_between_them_the_parts_add_up_to_the_batch(make_trainer: MakeTrainer) -> None:

@@ -168,6 +168,25 @@ def test_the_batches_show_what_methods_do(batches_of_one: dict[str, Any]) -> Non
     assert problems["dapo"] != problems["grpo"] == problems["scope"]
 
 
+@pytest.fixture(scope="module")
+def parts_in_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return json.loads(json.dumps(acts.steps_with_parts(tmp_path_factory.mktemp("parts"))))
+
+
+@pytest.mark.parametrize("name", acts.PARTS)
+def test_parts_do_the_same_in_all_processes_and_what_they_do_in_one(
+    said: list[dict[str, Any]], parts_in_one: dict[str, Any], name: str
+) -> None:
+    one, (two, other) = parts_in_one[name], (process["steps_with_parts"][name] for process in said)
+    assert two == other, "what is remembered, too, to the last bit"
+    assert _ids(two["groups"]) == _ids(one["groups"])
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-3, abs=1e-5)
+    assert two["tensors"] == pytest.approx(one["tensors"], rel=1e-3, abs=1e-3)
+    assert two["memory"].keys() == one["memory"].keys()
+    for own_T, expected_T in zip(two["advantages"], one["advantages"], strict=True):
+        assert own_T == pytest.approx(expected_T, abs=1e-3)
+
+
 def test_figures_are_those_of_the_whole_batch(said: list[dict[str, Any]], tmp_path: Path) -> None:
     one = acts.figures(tmp_path)
     assert one["salvage/attempted"] > 0

@@ -210,3 +210,36 @@ def test_another_model_reads_texts_alone():
     for vector, alone in zip(vectors[:2], expected, strict=True):
         assert vector == pytest.approx(alone, abs=1e-5)
     assert len(vectors[2]) == len(vectors[0])
+
+
+def test_under_autocast_the_backward_pass_computes_parts_as_the_forward_pass_did(monkeypatch: pytest.MonkeyPatch):
+    model = LocalModel.load(model_path("policy"), dtype=torch.float32).model.train()
+    ids = torch.randint(5, model.config.vocab_size, (3, 20), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[0, :4] = 0
+    dtypes = set()
+    project = reading.Projection.__call__
+
+    def watched(self, states):
+        logits = project(self, states)
+        dtypes.add(logits.dtype)
+        return logits
+
+    def gradient(at_once: int, is_half: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        monkeypatch.setattr(reading, "LOGITS_AT_ONCE", at_once)
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
+            kept = reading.read_last(model, ids, mask, 12, [LogProb(), Entropy()], 0.7)
+        (kept["logprob"] + 0.1 * kept["entropy"]).mean().backward()
+        return kept["logprob"].detach(), torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    whole, parts = 1 << 24, 5 * model.config.vocab_size
+    exact_logp, exact = gradient(whole, is_half=False)
+    monkeypatch.setattr(reading.Projection, "__call__", watched)
+    for at_once in (whole, parts):
+        logp, half = gradient(at_once, is_half=True)
+        assert dtypes == {torch.bfloat16}, "the second time, too"
+        assert logp.dtype is torch.float32
+        torch.testing.assert_close(logp, exact_logp, rtol=0.03, atol=0.05)
+        assert torch.cosine_similarity(half, exact, dim=0) > 0.99
+        assert half.norm() == pytest.approx(exact.norm().item(), rel=0.02)

@@ -188,7 +188,7 @@ class LocalModel:
         before = [0] * len(prefixes) if num_written is None else num_written
 
         def written(starts: Sequence[int]) -> list[list[Continuation]]:
-            with _evaluating(self.model):
+            with evaluating(self.model):
                 return [
                     self._write(
                         [prefixes[row] for row in rows[start : start + size]],
@@ -231,7 +231,7 @@ class LocalModel:
         of_logits = [reducer for reducer in reducers if isinstance(reducer, LogitReducer)]
         of_hidden = [reducer for reducer in reducers if isinstance(reducer, HiddenReducer)]
         project, found = projection_of(self.model), dict[int, dict[str, Tensor]]()
-        with _evaluating(self.model):
+        with evaluating(self.model):
             for batch in batches_of_like_length(lengths, self.model.config.get_text_config().hidden_size):
                 width = max(len(responses[i]) for i in batch)
                 input_ids, mask = self._left_padded([(*prompts[i], *responses[i]) for i in batch])
@@ -318,8 +318,8 @@ def _on_cpu(kept: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """No dropout while sampling; the mode comes back as it was."""
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """No dropout inside; the mode comes back as it was."""
     was_training = model.training
     model.eval()
     try:

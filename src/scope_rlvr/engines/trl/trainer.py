@@ -49,7 +49,7 @@ from scope_rlvr.methods.loss import Objective, batch_loss, loss_reducers, stream
 from scope_rlvr.methods.method import Method, SideUpdate
 from scope_rlvr.methods.metrics import Tally, batch_tally
 from scope_rlvr.methods.step import StepResult, give_credit
-from scope_rlvr.models.local import TokenizerCodec
+from scope_rlvr.models.local import TokenizerCodec, evaluating
 from scope_rlvr.models.reading import read_last
 
 __all__ = ["NonFiniteLoss", "ScopeTrainer", "StepResult", "UnsupportedOption"]
@@ -309,10 +309,11 @@ class ScopeTrainer(GRPOTrainer):
         compute_entropy: bool = False,
         **_: Any,
     ) -> tuple[Tensor, Tensor | None, None]:
-        """What TRL asks of the policy before an update, and of its reference, in the same arithmetic as the loss."""
+        """What TRL asks of the policy before an update, and of its reference: in the same arithmetic as the loss, and without
+        dropout, as rollouts are sampled."""
         reducers = [LogProb(), Entropy()] if compute_entropy else [LogProb()]
         size = batch_size or len(input_ids)
-        with self.accelerator.autocast():
+        with evaluating(model), self.accelerator.autocast():
             parts = [
                 read_last(model, ids, mask, logits_to_keep, reducers, self.temperature)
                 for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True)
