@@ -58,7 +58,7 @@ from tests.engine.test_run import RecordingDisplay
 ROWS = 24
 """Rows of a step in all processes: four groups of six, of which one row is reserved."""
 
-REPLAYED_STEPS = 3
+REPLAYED_STEPS = 2
 SMALL_RUN = (
     "run.steps=4",
     "run.problems_per_step=4",
@@ -231,7 +231,7 @@ class Aside(Grpo):
 
 def side_updates(folder: Path) -> dict[str, Any]:
     """Figures of three updates, one row at a time, and what the optimiser came to."""
-    args = {"max_steps": REPLAYED_STEPS, "per_device_train_batch_size": 1, "learning_rate": 1e-5}
+    args = {"max_steps": 3, "per_device_train_batch_size": 1, "learning_rate": 1e-5}
     parts = {"gradient_accumulation_steps": ROWS // meet().count, "steps_per_generation": ROWS // meet().count}
     trainer = make_trainer(folder / "trainer", Aside(), args=args | parts)
     trainer.train()

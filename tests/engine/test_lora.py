@@ -34,6 +34,8 @@ from scope_rlvr.store.journal import read_records
 from tests.engine.conftest import MakeTrainer, first_batch, load_policy
 from tests.engine.test_run import Killed, Killer, RecordingDisplay, resumed
 
+pytestmark = pytest.mark.trl_seam
+
 SMALL = (
     "run.steps=3",
     "run.problems_per_step=2",

@@ -18,8 +18,13 @@ from scope_rlvr.models.local import TokenizerCodec
 from scope_rlvr.problems import families
 from tests.engine.conftest import grpo_config, load_policy
 
+OTHER_SEAMS = {"cure", "dapo", "grpo", "relift", "scope", "sft_then_grpo"}
+"""Methods that lean on TRL differently: stages, other problems, nothing, updates beside the step, rows of a teacher's."""
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+NAMES = [pytest.param(name, marks=[pytest.mark.trl_seam] * (name in OTHER_SEAMS)) for name in sorted(METHODS)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_two_steps(name: str, tmp_path: Path, rows: list[dict[str, Any]], scorer: Any, teacher: Any) -> None:
     model, tokenizer = load_policy()
     method = METHODS[name]()

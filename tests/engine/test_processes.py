@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from scope_rlvr.cli import train as cli_train
 from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.core.groups import Group, Role
 from scope_rlvr.core.types import Outcome
@@ -325,16 +326,28 @@ def test_a_killed_run_goes_on_in_as_many_processes_or_in_fewer(
     assert [record["step"] for record in read_records(alone.metrics)] == [1, 2, 3, 4]
 
 
+WAITING = """
+import os, pathlib, sys, time
+from scope_rlvr.core.processes import end_with_launcher
+from scope_rlvr.store.lock import locked
+end_with_launcher()
+folder = pathlib.Path(sys.argv[1]) / os.environ["RANK"]
+with locked(folder):
+    (folder / "waits").touch()
+    time.sleep(600)
+"""
+
+
 def test_processes_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "run")
-    options = [option for override in acts.SMALL_RUN for option in ("--set", override)]
-    arguments = ["-m", "scope_rlvr", "train", *options, "--steps", "2000", "--out", str(run.path)]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments]
+    script = tmp_path / "waiting.py"
+    script.write_text(WAITING)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    folders = [tmp_path / "0", tmp_path / "1"]
     with (tmp_path / "printed").open("wb") as printed:
-        launcher = subprocess.Popen(command, cwd=ROOT, stdout=printed, stderr=printed)
+        launcher = subprocess.Popen([*command, str(tmp_path)], cwd=ROOT, stdout=printed, stderr=printed)
     workers: list[psutil.Process] = []
     try:
-        wait_until(lambda: run.metrics.is_file() and list(read_records(run.metrics)), "the run gets going", launcher)
+        wait_until(lambda: all((folder / "waits").exists() for folder in folders), "both processes wait", launcher)
         workers = psutil.Process(launcher.pid).children(recursive=True)
         assert len(workers) >= 2
         launcher.kill()
@@ -345,8 +358,23 @@ def test_processes_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
         for process in (launcher, *(worker for worker in workers if worker.is_running())):
             process.kill()
     assert "the launcher of this process is gone; go on with --resume" in (tmp_path / "printed").read_text()
-    with locked(run.path):
-        assert run.read_json("summary.json")["stopped_because"] == "running"
+    for folder in folders:
+        with locked(folder):
+            assert (folder / "waits").exists()
+
+
+def test_a_run_watches_its_launcher_before_it_meets_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    def nobody_comes(seconds: float) -> None:
+        begun.append(f"meet within {seconds:g} s")
+        raise UserError("nobody came")
+
+    monkeypatch.setattr("scope_rlvr.cli.train.end_with_launcher", lambda: begun.append("watch the launcher"))
+    monkeypatch.setattr("scope_rlvr.cli.train.meet", nobody_comes)
+    with pytest.raises(UserError, match="nobody came"):
+        cli_train.train(wait_minutes=2)
+    assert begun == ["watch the launcher", "meet within 120 s"]
 
 
 # --- refused before any work ------------------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ from tests import fake_vllm
 from tests.engine.conftest import MakeTrainer, first_batch
 from tests.engine.test_run import RecordingDisplay
 
+pytestmark = pytest.mark.trl_seam
+
 SAMPLERS = {
     "vllm": VllmSampler(
         memory_share=0.4, max_tokens=200, sleep=False, correction="token_mask", least_ratio=0.5, most_ratio=2

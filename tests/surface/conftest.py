@@ -7,20 +7,23 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from markupsafe import Markup
 
 from scope_rlvr.cli.main import main
+from scope_rlvr.report.charts import Chart
 from tests.faulty_server import MODEL, FaultyServer
 
 SMALL = (
     "run.problems_per_step=2",
     "run.rollouts_per_problem=4",
     "problems.level=5",
+    "evaluation.sets=[{role='trained', level=6}]",
     "evaluation.num_problems=4",
     "evaluation.samples_per_problem=2",
 )
@@ -39,11 +42,19 @@ class Ended:
 Scope = Callable[..., Ended]
 
 
-def run_scope(*arguments: str | Path) -> Ended:
-    """``scope ARGUMENTS`` in this process."""
+def run_scope(*arguments: str | Path, draws: bool = False) -> Ended:
+    """``scope ARGUMENTS`` in this process.
+
+    Reports are written without their charts, which would take longer than a small run, unless ``draws``.
+    """
     out, err = io.StringIO(), io.StringIO()
-    argv = ["scope", *map(str, arguments)]
-    with patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
+    with (
+        patch.object(sys, "argv", ["scope", *map(str, arguments)]),
+        nullcontext() if draws else patch.object(Chart, "for_page", lambda chart: Markup("<svg></svg>")),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as end,
+    ):
         main()
     return Ended(int(end.value.code or 0), out.getvalue(), err.getvalue())
 
@@ -80,7 +91,8 @@ def rich_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run that uses everything that can leave figures: SCOPE, a KL penalty, evaluation on the way."""
     folder = tmp_path_factory.mktemp("runs") / "rich"
     overrides = ("run.checkpoint_every=2", "objective.kl=0.001")
-    ended = run_scope("train", "--out", folder, "--steps", "4", "--eval-every", "2", *settings(*overrides))
+    arguments = ("--out", folder, "--steps", "4", "--eval-every", "2", *settings(*overrides))
+    ended = run_scope("train", *arguments, draws=True)
     assert ended.code == 0, ended.err
     return folder
 

@@ -405,7 +405,7 @@ def assert_interrupted(process: subprocess.Popen[str], out: str, err: str, run: 
 
 def test_a_run_stopped_by_ctrl_c_and_by_sigterm_goes_on_to_its_end(here: Path, scope: Scope, small: Small) -> None:
     run = here / "run"
-    process = start("train", "--steps", "60", "--out", "run", *small("run.checkpoint_every=20"), cwd=here)
+    process = start("train", "--steps", "40", "--out", "run", *small("run.checkpoint_every=20"), cwd=here)
     out, err = interrupt(process, run, 0, signal.SIGINT)
     first = assert_interrupted(process, out, err, run, signal.SIGINT)
     process = start("train", "--resume", "run", cwd=here)
@@ -415,12 +415,12 @@ def test_a_run_stopped_by_ctrl_c_and_by_sigterm_goes_on_to_its_end(here: Path, s
     assert second > first
     ended = scope("train", "--resume", "run")
     assert ended.code == 0, ended.err
-    assert steps_of(run) == list(range(1, 61))
+    assert steps_of(run) == list(range(1, 41))
     rollouts = [json.loads(line) for line in (run / "rollouts.jsonl").read_text().splitlines()]
     trained = [r["step"] for r in rollouts if r["role"] != "replaced"]
-    assert trained == [step for step in range(1, 61) for _ in range(8)]
+    assert trained == [step for step in range(1, 41) for _ in range(8)]
     assert summary_of(run)["stopped_because"] == "finished"
-    assert summary_of(run)["steps"] == 60
+    assert summary_of(run)["steps"] == 40
 
 
 def test_a_report_that_cannot_be_written_is_refused(scope: Scope, rich_run: Path, here: Path) -> None:

@@ -13,12 +13,19 @@ import pytest
 from scope_rlvr.core.types import Problem
 from scope_rlvr.problems import sources
 from scope_rlvr.problems.reduction import Reduction
+from tests.surface.conftest import settings
 
 Scope = Callable[..., Any]
 Small = Callable[..., list[str]]
 
-TEST_SETS = {(level, "test"): 1 for level in (6, 9, 10)}
-DEV_SETS = {(level, "dev"): 1 for level in (6, 9, 10)}
+TWO_SETS = "evaluation.sets=[{role='trained', level=6}, {role='out of distribution', level=9}]"
+TEST_SETS = {(level, "test"): 1 for level in (6, 9)}
+DEV_SETS = {(level, "dev"): 1 for level in (6, 9)}
+
+
+@pytest.fixture
+def small() -> Small:
+    return lambda *overrides: settings(TWO_SETS, *overrides)
 
 
 @pytest.fixture

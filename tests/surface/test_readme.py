@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from scope_rlvr.cli.main import main
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.settings import ScorerSection
 from scope_rlvr.teachers.local import LocalTeacher
 from tests.engine.conftest import grpo_config, load_policy
+from tests.surface.conftest import run_scope
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,24 +31,24 @@ COMMANDS = [
     for line in block.splitlines()
     if line.strip()
 ]
-FEWER = ["--steps", "2", "--set", "run.problems_per_step=2", "--set", "evaluation.num_problems=2"]
+FEWER = [
+    "--steps",
+    "2",
+    "--set",
+    "run.problems_per_step=2",
+    "--set",
+    "evaluation.num_problems=2",
+    "--set",
+    "evaluation.samples_per_problem=2",
+]
 INSTALLING = ("pip install", "make ")
-
-
-def scope(*arguments: str) -> int:
-    """The exit code of the command."""
-    sys.argv = ["scope", *arguments]
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "NAME"
-    assert scope("train", *FEWER, "--out", str(folder)) == 0
+    ended = run_scope("train", *FEWER, "--out", folder)
+    assert ended.code == 0, ended.err
     return folder
 
 
@@ -58,24 +58,18 @@ def test_the_readme_has_commands() -> None:
 
 
 @pytest.mark.parametrize("command", sorted({c for c in COMMANDS if c.startswith("scope ")}))
-def test_a_command_runs(
-    command: str,
-    finished_run: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_command_runs(command: str, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     arguments = [word.replace("runs/NAME", str(finished_run)) for word in shlex.split(command)[1:]]
     if "--resume" in arguments:
-        # As if the run had been stopped one step before its end.
-        config = finished_run / "config.toml"
-        config.write_text(config.read_text().replace("steps = 2\n", "steps = 3\n", 1))
+        # As if the run had been killed before its report.
+        (finished_run / "report.html").unlink()
     elif arguments[0] == "train":
         arguments += FEWER
-    assert scope(*arguments) == 0
-    assert capsys.readouterr().out.strip()
+    ended = run_scope(*arguments, draws=arguments[0] == "report")
+    assert ended.code == 0, ended.err
+    assert ended.out.strip()
 
 
 @pytest.mark.parametrize("command", sorted({c for c in COMMANDS if c.startswith("make ")}))

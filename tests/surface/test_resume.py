@@ -170,7 +170,7 @@ def test_a_folder_that_is_being_written_is_left_alone_until_its_process_is_gone(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"
-    process = start("train", "--steps", "40", "--out", "run", *small("run.checkpoint_every=1"), cwd=tmp_path)
+    process = start("train", "--steps", "40", "--out", "run", *small("run.checkpoint_every=2"), cwd=tmp_path)
     try:
         wait_until(lambda: len(steps_of_growing(run)) >= 2, "the run gets going", process)
         holder = f"run is being written by process {process.pid} on {socket.gethostname()}, since 2"

@@ -7,7 +7,6 @@ import inspect
 import os
 import re
 import shlex
-import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
@@ -94,12 +93,12 @@ def test_the_file_says_the_same_as_the_command(here: Path) -> None:
     assert load_config(here / "mine.toml").method == load_config(None, [override], method="grpo").method
 
 
-def test_the_tests_of_the_page_pass(here: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_own.py"]
-    done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout
+def test_the_tests_of_the_page_pass(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # In this process, which has loaded what they need.
+    ended = pytest.main(["-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(here), "test_own.py"])
+    told = capsys.readouterr().out
+    assert ended == pytest.ExitCode.OK, told
+    assert "3 passed" in told
 
 
 # --- its tables -------------------------------------------------------------------------------------------------------
