@@ -129,6 +129,9 @@ class Method(Described):
             "reducers", ((f"{r.reducer.name} by the {r.by.value}", r.reducer) for r in self.readings)
         )
         self._require_one_meaning("reducers", ((r.name, r) for term in self.parts_of(Term) for r in term.reducers))
+        decays = sorted({part.average_decay for part in self.all_parts if part.average_decay is not None})
+        if len(decays) > 1:
+            raise ValueError(f"parts: there is one average of the policies, and it cannot have the decays {decays}")
         return self
 
     @staticmethod

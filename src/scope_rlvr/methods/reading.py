@@ -66,7 +66,7 @@ class Reading:
 
 
 def read(groups: Sequence[Group], readings: Sequence[Reading], tools: Toolbox) -> list[Group]:
-    """The groups with every reading on their members; equal texts of one model share a forward pass."""
+    """The groups with every reading on their members; readings of one model and one ``text`` share a forward pass."""
     for by, text in dict.fromkeys((reading.by, reading.text) for reading in readings):
         groups = _read_by(groups, by, text, [r for r in readings if (r.by, r.text) == (by, text)], tools)
     return list(groups)

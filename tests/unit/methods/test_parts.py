@@ -197,6 +197,23 @@ def test_every_part_says_what_it_is(kind):
     assert (type(part).__doc__ or "").count(">>>"), "a numeric example"
 
 
+class OtherAverage(TokenWeight):
+    kind: str = "other_average"
+
+    @property
+    def average_decay(self) -> float:
+        return 0.5
+
+    def weights(self, group, member, streams):
+        return streams.weight_T
+
+
+def test_one_average_has_one_decay():
+    with pytest.raises(ValueError, match=r"cannot have the decays \[0.5, 0.99\]"):
+        Grpo(parts=["anchor", OtherAverage()])
+    assert Grpo(parts=[{"kind": "anchor", "decay": 0.5}, OtherAverage()]).average_decay == 0.5
+
+
 # --- token weights ----------------------------------------------------------------------------------------------------
 
 
@@ -354,6 +371,15 @@ def test_a_value_baseline_learns_what_responses_are_worth():
     assert sizes[-1] < 0.1 * sizes[0]
     assert {name.split("/")[0] for name in tools.tensors} == {"head", "head_optimizer"}
     assert all("states_before" not in m.extras for m in prepared[0].members)
+
+
+@pytest.mark.parametrize("others", [(), ("answer ?|",)])
+def test_tokens_of_rollouts_that_do_not_differ_are_not_divided_by_next_to_nothing(others):
+    failure = "good 1\n\nbad 2\n\nanswer 3|"
+    method = Grpo(parts=[{"kind": "good_prefix", "cut_back_tokens": 0}])
+    divided = credited(method, failure, *others, normalisation=Normalisation.GROUP_STD)[1]
+    assert divided == credited(method, failure, *others)[1]
+    assert max(map(abs, divided[0].advantage_T)) < 1
 
 
 # --- terms ------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Estimators: where advantages come from, in the place of ``reward − mean reward``.
 
 The ones here pay the scores of a step scorer. Normalisation divides by the deviation of the rollouts' mean token advantages,
-which for an outcome reward is the deviation of the rewards. A rollout without scores (the scorer failed) keeps the plain
+which for an outcome reward is the deviation of the rewards, and by 1 where these means are the same. A rollout without scores (the scorer failed) keeps the plain
 outcome credit.
 """
 
@@ -19,6 +19,7 @@ from scope_rlvr.core.groups import Group, Member, StepScores
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Outcome
 from scope_rlvr.formulas.advantages import (
+    STD_FLOOR,
     Baseline,
     Normalisation,
     centred_rewards,
@@ -75,10 +76,9 @@ class ScoredEstimator(Estimator):
             [None if r is None or not a_T else fmean(a_T) for a_T, r in zip(a_GT, rewards_G, strict=True)]
             for a_GT, rewards_G in zip(advantage_PGT, rewards_PG, strict=True)
         ]
-        return [
-            [[a / scale for a in a_T] for a_T in a_GT]
-            for a_GT, scale in zip(advantage_PGT, deviations(mean_PG, normalisation), strict=True)
-        ]
+        # Where the means do not differ, as in a group of one, tokens may: they are not to be divided by next to nothing.
+        scales_P = [scale if scale > 2 * STD_FLOOR else 1.0 for scale in deviations(mean_PG, normalisation)]
+        return [[[a / scale for a in a_T] for a_T in a_GT] for a_GT, scale in zip(advantage_PGT, scales_P, strict=True)]
 
     def group_advantages(self, group: Group, rewards_G: Sequence[float | None]) -> list[list[float]]:
         """The advantage of every token of a group's members, before normalisation; of no account where the reward is unknown."""
