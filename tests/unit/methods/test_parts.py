@@ -18,7 +18,7 @@ from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment, Ve
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Clip, example_tokens
 from scope_rlvr.formulas.readings import Entropy, LogProb, TopK
-from scope_rlvr.methods import Dapo, Grpo, Gspo, Opd, Scope
+from scope_rlvr.methods import Dapo, Grpo, Gspo, Opd, Pure, Scope
 from scope_rlvr.methods.exploration.dars import Dars
 from scope_rlvr.methods.parts.base import Family, Need, TokenWeight
 from scope_rlvr.methods.parts.sources import Bandit
@@ -380,6 +380,20 @@ def test_tokens_of_rollouts_that_do_not_differ_are_not_divided_by_next_to_nothin
     divided = credited(method, failure, *others, normalisation=Normalisation.GROUP_STD)[1]
     assert divided == credited(method, failure, *others)[1]
     assert max(map(abs, divided[0].advantage_T)) < 1
+
+
+def test_a_flat_group_that_does_not_count_is_not_whitened_with_the_others():
+    method, tools = Pure(parts=["redraw_flat_groups"]), toolbox()
+    flat = group("good 1\n\nbad 2\n\nanswer 3|", "bad 1\n\nanswer 3|")
+    mixed = group("good 1\n\nbad 2\n\nanswer 3|", "good 1\n\nanswer 7|")
+
+    def streams_of(*groups: Group) -> Any:
+        prepared = method.prepare(groups, tools)
+        return method.credit(prepared, [[m.verdict.pay for m in g.members] for g in prepared], Normalisation.NONE)
+
+    among, alone = streams_of(mixed, flat), streams_of(mixed)
+    assert among[0] == alone[0]
+    assert not any(any(s.weight_T) for s in among[1])
 
 
 # --- terms ------------------------------------------------------------------------------------------------------------

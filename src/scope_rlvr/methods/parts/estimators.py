@@ -78,7 +78,13 @@ class ScoredEstimator(Estimator):
         ]
         # Where the means do not differ, as in a group of one, tokens may: they are not to be divided by next to nothing.
         scales_P = [scale if scale > 2 * STD_FLOOR else 1.0 for scale in deviations(mean_PG, normalisation)]
-        return [[[a / scale for a in a_T] for a_T in a_GT] for a_GT, scale in zip(advantage_PGT, scales_P, strict=True)]
+        return [
+            [
+                [0.0] * len(a_T) if reward is None else [a / scale for a in a_T]
+                for a_T, reward in zip(a_GT, rewards_G, strict=True)
+            ]
+            for a_GT, rewards_G, scale in zip(advantage_PGT, rewards_PG, scales_P, strict=True)
+        ]
 
     def group_advantages(self, group: Group, rewards_G: Sequence[float | None]) -> list[list[float]]:
         """The advantage of every token of a group's members, before normalisation; of no account where the reward is unknown."""
