@@ -108,7 +108,8 @@ class ObjectiveSection(Settings):
     mini_batches: int = Field(
         1,
         ge=1,
-        description="optimiser steps of one pass, each on another part of the rollouts; they are drawn at random",
+        description="optimiser steps of one pass, each on another part of the rollouts, drawn at random; each divides by its share of the "
+        "batch's normaliser, so that all tokens weigh alike",
     )
 
     @property

@@ -20,7 +20,8 @@ def counts_of(trainer: ScopeTrainer, inputs: Mapping[str, Tensor]) -> Counts:
     """The normalisers of one optimiser step.
 
     Those in ``inputs`` count the whole generation batch; an optimiser step sees ``gradient_accumulation_steps`` of its
-    ``steps_per_generation`` micro-batches.
+    ``steps_per_generation`` micro-batches, and has that share of the normaliser, whatever its rows: tokens weigh alike in all
+    mini-batches of a batch.
     """
     share = 1.0
     if trainer.model.training:
