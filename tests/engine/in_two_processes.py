@@ -1,6 +1,6 @@
 """What the processes of a run do together, played by two of them: started by ``torchrun``, asserted on by test_processes.
 
-    torchrun --standalone --nproc-per-node 2 -m tests.engine.in_two_processes FOLDER
+    torchrun --standalone --nproc-per-node 2 -m tests.engine.play_in_two_processes FOLDER
 
 Every act is a function of the folder, in which the test has laid down what it needs; what an act returns is written to
 ``FOLDER/said-<process>.json``. Acts whose outcome one process is to come to as well are called by the test itself.
@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ from transformers import TrainerCallback
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.groups import Group, Member, Role
 from scope_rlvr.core.ports import TeacherReply
-from scope_rlvr.core.processes import Processes, ProcessFailed
+from scope_rlvr.core.processes import Processes
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Origin, Outcome, Rollout, Segment, Verdict
 from scope_rlvr.embedded import model_path
@@ -493,8 +491,3 @@ def main(folder: Path) -> None:
     said = {name: act(folder) for name, act in ACTS.items()}
     (folder / f"said-{processes.index}.json").write_text(json.dumps(said))
     leave(0)
-
-
-if __name__ == "__main__":
-    with suppress(ProcessFailed):
-        main(Path(sys.argv[1]))

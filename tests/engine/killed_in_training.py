@@ -7,7 +7,10 @@ import signal
 from typing import Any
 
 from scope_rlvr.cli.main import main
-from scope_rlvr.engines.trl.trainer import ScopeTrainer
+from scope_rlvr.core.lazy import quick_imports
+
+with quick_imports():
+    from scope_rlvr.engines.trl.trainer import ScopeTrainer
 
 _compute_loss = ScopeTrainer._compute_loss
 

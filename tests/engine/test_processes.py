@@ -63,7 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     trainer.train()
     (path / "replayed.json").write_text(json.dumps(acts.written_down(groups)))
-    done = launched("-m", "tests.engine.in_two_processes", str(path))
+    done = launched("-m", "tests.engine.play_in_two_processes", str(path))
     assert done.returncode == 0, done.stdout
     return path
 

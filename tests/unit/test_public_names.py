@@ -73,3 +73,21 @@ def test_every_public_name_is_listed() -> None:
 def test_another_name_is_an_attribute_error(module: ModuleType) -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         module.Nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(("imported", "is_frozen"), [("pandas", True), ("this_is_no_module", False)])
+def test_quick_imports_leave_the_collector_as_it_was(imported: str, is_frozen: bool) -> None:
+    code = f"""
+import gc
+from contextlib import suppress
+from scope_rlvr.core.lazy import quick_imports
+for is_enabled in (True, False):
+    gc.enable() if is_enabled else gc.disable()
+    with suppress(ImportError), quick_imports():
+        assert not gc.isenabled()
+        import {imported}
+    assert gc.isenabled() is is_enabled
+assert (gc.get_freeze_count() > 0) is {is_frozen}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ import typer
 from scope_rlvr.cli.console import open_console, print_lines
 from scope_rlvr.cli.options import AsJson, ConfigArgument, MethodOption, Overrides
 from scope_rlvr.core.errors import ExitCode
+from scope_rlvr.core.lazy import quick_imports
 
 CHECK_SCHEMA = 1
 
@@ -45,7 +46,8 @@ def check(
     findings = checked.findings
     is_complete = not quick and is_passed(findings)
     if is_complete and checked.data is not None:
-        from scope_rlvr.check.with_models import model_findings
+        with quick_imports():
+            from scope_rlvr.check.with_models import model_findings
 
         findings += model_findings(settings, checked.data)
     passed = is_passed(findings)

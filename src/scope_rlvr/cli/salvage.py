@@ -10,6 +10,7 @@ import typer
 from scope_rlvr.cli.console import open_console, print_lines, progress_bar
 from scope_rlvr.cli.options import Overrides, ResumeSameCommand, SkipBadRows
 from scope_rlvr.core.errors import ExitCode, UserError
+from scope_rlvr.core.lazy import quick_imports
 from scope_rlvr.store.files import require_new_file
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def salvage(
     batch_rows: BatchRows = 256,
 ) -> None:
     """Salvage the failures among saved rollouts, without training: for SFT, for DPO, for replay."""
-    from scope_rlvr.offline.plan import SalvageRequest
+    with quick_imports():
+        from scope_rlvr.offline.plan import SalvageRequest
 
     tables = {"parquet": parquet, "sft": sft, "dpo": dpo}
     request = SalvageRequest(

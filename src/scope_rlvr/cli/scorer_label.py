@@ -10,6 +10,7 @@ import typer
 from scope_rlvr.cli.console import open_console, print_lines, progress_bar, resume_command
 from scope_rlvr.cli.options import Overrides, ResumeSameCommand, SkipBadRows
 from scope_rlvr.core.errors import ExitCode, UserError
+from scope_rlvr.core.lazy import quick_imports
 
 if TYPE_CHECKING:
     from scope_rlvr.scorer_lab.label import LabelRequest
@@ -44,7 +45,8 @@ def label(
         raise UserError(
             f"--right-above {right_above:g}: a step is right above this share; give a number from 0 to below 1"
         )
-    from scope_rlvr.scorer_lab.label import LabelRequest
+    with quick_imports():
+        from scope_rlvr.scorer_lab.label import LabelRequest
 
     request = LabelRequest(
         rollouts=rollouts,

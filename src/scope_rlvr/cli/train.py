@@ -12,6 +12,7 @@ from rich.console import Console
 from scope_rlvr.cli.console import open_console, print_lines
 from scope_rlvr.cli.options import ConfigArgument, MethodOption, Overrides
 from scope_rlvr.core.errors import ExitCode, UserError
+from scope_rlvr.core.lazy import quick_imports
 from scope_rlvr.core.processes import Processes, end_with_launcher
 from scope_rlvr.engines.processes import leave, meet
 from scope_rlvr.store.folder import RunFolder, step_of
@@ -87,9 +88,10 @@ def _train(run: RunStart, data: RunData, console: Console, processes: Processes)
         run.folder.forget_after(first_step)
         print_lines(console, f"resume    from step {first_step}; later steps are done again")
 
-    from scope_rlvr.models.quiet import quiet_libraries
-    from scope_rlvr.report.live import LiveDisplay
-    from scope_rlvr.run.train import train as run_training
+    with quick_imports():
+        from scope_rlvr.models.quiet import quiet_libraries
+        from scope_rlvr.report.live import LiveDisplay
+        from scope_rlvr.run.train import train as run_training
 
     quiet_libraries(run.config.model_names)
     with LiveDisplay(console, run.config.run.steps, []) as display:

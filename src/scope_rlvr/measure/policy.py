@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.core.findings import Severity
+from scope_rlvr.core.lazy import quick_imports
 from scope_rlvr.core.types import Problem
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet, Evaluator
 from scope_rlvr.evaluation.measures import Figure, SampleReader, choose, figures
@@ -297,11 +298,12 @@ class Measurement:
 
 def prepare(plan: EvaluationPlan) -> Measurement:
     """Load the models; :class:`UserError` where one cannot be loaded, or cannot be used on these problems."""
-    import torch
+    with quick_imports():
+        import torch
 
-    from scope_rlvr.evaluation.readers import PolicyReader
-    from scope_rlvr.models.loading import require_reader
-    from scope_rlvr.run.components import Components, load_causal, make_evaluator
+        from scope_rlvr.evaluation.readers import PolicyReader
+        from scope_rlvr.models.loading import require_reader
+        from scope_rlvr.run.components import Components, load_causal, make_evaluator
 
     torch.set_num_threads(plan.config.run.num_threads)
     # By default as a run holds its policy, so that the figures are the run's.
