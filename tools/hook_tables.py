@@ -39,6 +39,7 @@ STAGES = {
     "reshaped": "credit",
     "weigh": "credit",
     "weights": "credit",
+    "mark": "credit",
     "learn": "after credit",
     "side_updates": "after credit",
     "term_weights": "before the loss",

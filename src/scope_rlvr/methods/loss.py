@@ -78,10 +78,10 @@ def stream_tensors(rows: Sequence[Streams | None], num_tokens: int, extras: Sequ
 
 def loss_reducers(method: Method, objective: Objective) -> tuple[LogitReducer, ...]:
     """What the loss needs of the policy's logits: the log-probability, the entropy (with a gradient where the loss wants
-    one, else as a figure), and what the method's terms ask for."""
-    of_terms = {reducer.name: reducer for term in method.parts_of(Term) for reducer in term.reducers}
+    one, else as a figure), and what the method's loss and terms ask for."""
+    of_parts = {reducer.name: reducer for part in method.all_parts for reducer in part.reducers}
     entropy = Entropy() if objective.entropy != 0.0 else Detached(of=Entropy())
-    return tuple(({LogProb().name: LogProb(), entropy.name: entropy} | of_terms).values())
+    return tuple(({LogProb().name: LogProb(), entropy.name: entropy} | of_parts).values())
 
 
 def tokens_of(kept: Mapping[str, Tensor], streams: Mapping[str, Tensor], old_logp_BT: Tensor | None = None) -> Tokens:

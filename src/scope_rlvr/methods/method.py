@@ -128,7 +128,7 @@ class Method(Described):
         self._require_one_meaning(
             "reducers", ((f"{r.reducer.name} by the {r.by.value}", r.reducer) for r in self.readings)
         )
-        self._require_one_meaning("reducers", ((r.name, r) for term in self.parts_of(Term) for r in term.reducers))
+        self._require_one_meaning("reducers", ((r.name, r) for part in self.all_parts for r in part.reducers))
         decays = sorted({part.average_decay for part in self.all_parts if part.average_decay is not None})
         if len(decays) > 1:
             raise ValueError(f"parts: there is one average of the policies, and it cannot have the decays {decays}")
@@ -253,6 +253,8 @@ class Method(Described):
             streams_PG = reshaping.shape(groups, counted_PG, streams_PG)
         for weighing in self.parts_of(TokenWeight):
             streams_PG = weighing.weigh(groups, counted_PG, streams_PG)
+        for part in self.all_parts:
+            streams_PG = part.mark(groups, counted_PG, streams_PG)
         return self._carried(groups, streams_PG)
 
     def advantages(

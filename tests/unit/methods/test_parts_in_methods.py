@@ -15,7 +15,7 @@ from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation
 from scope_rlvr.methods import METHODS, Cure, Grpo, Luffy, Method, Sft
 from scope_rlvr.methods.loss import Counts, Objective, batch_loss, stream_tensors, tokens_of
-from scope_rlvr.methods.parts.base import GroupEdit, Need, Reward, Sampler
+from scope_rlvr.methods.parts.base import GroupEdit, Need, Reward, Rewards, Sampler
 from scope_rlvr.methods.reading import read
 from scope_rlvr.methods.registry import PARTS
 from scope_rlvr.methods.step import give_credit, make_groups
@@ -55,6 +55,11 @@ class Watching(GroupEdit):
         tools.memory["edited"] = [len(group.members) for group in groups]
         return list(groups)
 
+    def mark(
+        self, groups: Sequence[Group], rewards_PG: Rewards, streams_PG: Sequence[Sequence[Streams]]
+    ) -> list[tuple[Streams, ...]]:
+        return [tuple(replace(s, extras={"watched": s.weight_T}) for s in streams_G) for streams_G in streams_PG]
+
     def learn(self, groups: Sequence[Group], tools: Toolbox) -> None:
         tools.memory["learned"] = len(groups)
 
@@ -90,7 +95,8 @@ def test_every_hook_of_a_part_is_called_in_every_method(name: str) -> None:
     method, tools = METHODS[name](parts=[Watching(), Doubled()]), tools_of()
     groups = make_groups(method, offered(), NUM_ROLLOUTS, tools)
     rewards = [[member.verdict.pay for member in group.members] for group in groups]
-    give_credit(method, groups, rewards, Normalisation.NONE, tools)
+    streams_PG = give_credit(method, groups, rewards, Normalisation.NONE, tools)
+    assert all(s.extras["watched"] == s.weight_T for streams_G in streams_PG for s in streams_G)
     assert tools.memory["edited"] == [len(group.members) for group in groups]
     assert tools.memory["learned"] == 2
     assert len(tools.memory["resampled"]) == 2

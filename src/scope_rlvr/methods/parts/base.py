@@ -125,8 +125,9 @@ class Part(Described):
     """What all parts have.
 
     ``readings`` are asked of models before credit; ``prepare`` runs after them and may leave extras on members, also from
-    ``tools.memory``; ``learn`` is told the groups at the end of a step. ``carries`` names extras of members that a loss or
-    a term reads as ``tokens.extras``.
+    ``tools.memory``; ``learn`` is told the groups at the end of a step. A loss or a term reads ``tokens.extras``: the extras of
+    members that ``carries`` names, the streams that ``mark`` adds, and what ``reducers`` make of the policy's logits, which
+    have gradients.
     """
 
     kind: str
@@ -145,7 +146,7 @@ class Part(Described):
     @property
     def needs(self) -> frozenset[Need]:
         """What the part needs of a run, beyond its readings."""
-        return frozenset()
+        return frozenset({Need.LOGITS}) if self.reducers else frozenset()
 
     @property
     def average_decay(self) -> float | None:
@@ -162,6 +163,11 @@ class Part(Described):
         """What models are asked about the rollouts before credit is given."""
         return ()
 
+    @property
+    def reducers(self) -> tuple[LogitReducer, ...]:
+        """What of the policy's logits the loss or the term needs beside the log-probability."""
+        return ()
+
     def decoding(self, sampling: Sampling, tools: Toolbox) -> Sampling:
         """How the policy samples in this step."""
         return sampling
@@ -169,6 +175,12 @@ class Part(Described):
     def prepare(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
         """The groups after the reading pass, with whatever extras credit or loss will want."""
         return list(groups)
+
+    def mark(
+        self, groups: Sequence[Group], rewards_PG: Rewards, streams_PG: Sequence[Sequence[Streams]]
+    ) -> list[tuple[Streams, ...]]:
+        """The streams after credit and weights, with further ones for the loss; every rollout gets the same ones."""
+        return [tuple(streams_G) for streams_G in streams_PG]
 
     def learn(self, groups: Sequence[Group], tools: Toolbox) -> None:
         """Hear the results of the step; ``tools.memory`` is saved with every checkpoint."""
@@ -311,23 +323,11 @@ class Loss(Part):
 
 
 class Term(Part):
-    """A differentiable term beside the loss, a mean over the tokens with weight.
-
-    ``reducers`` are computed with gradients from the policy's logits and lie in ``tokens.extras`` under their names.
-    """
+    """A differentiable term beside the loss, a mean over the tokens with weight."""
 
     family = Family.TERM
 
     weight: float = Field(1.0, description="factor on the term")
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        return frozenset({Need.LOGITS}) if self.reducers else frozenset()
-
-    @property
-    def reducers(self) -> tuple[LogitReducer, ...]:
-        """What of the policy's logits the term needs beside the log-probability."""
-        return ()
 
     def weight_after(self, figures: Mapping[str, float], tools: Toolbox) -> float:
         """The weight in a step, which may follow the figures of the steps before (see docs/metrics.md for their names)."""
