@@ -44,6 +44,10 @@ def test_a_chat_template_is_used_where_there_is_one(talker):
     assert shown(talker, format=PromptFormat.PLAIN, template="reduce{problem}") == "reduce 1 2"
 
 
+def test_white_space_that_leads_over_to_a_response_is_no_part_of_the_users_turn(talker):
+    assert shown(talker, template="{problem} 3\n\n") == "answer 4 1 2 3\n\nanswer"
+
+
 def test_a_codec_without_prompt_never_talks(talker):
     assert talker.decode(TokenizerCodec(talker).encode_prompt("reduce 1 2")) == "reduce 1 2"
 

@@ -29,7 +29,9 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
-Model = Annotated[str, typer.Argument(help="a model folder, a run folder, a Hub name, or embedded:policy")]
+Model = Annotated[
+    str, typer.Argument(help="a model folder, a run folder, a GGUF file, a Hub name, smollm2, or embedded:policy")
+]
 ProblemSpecs = Annotated[
     list[str] | None, typer.Option(metavar="SPEC", help="benchmark, file, owner/name or family:level; repeatable")
 ]

@@ -59,7 +59,8 @@ class PromptSection(Settings):
     def messages(self, problem: str) -> list[dict[str, str]]:
         """The conversation up to the policy's turn."""
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
-        return [*system, {"role": "user", "content": self.text(problem)}]
+        # White space at the end of a problem leads over to a response that follows as plain text.
+        return [*system, {"role": "user", "content": self.text(problem).rstrip()}]
 
     def is_chat(self, tokenizer: Any) -> bool:
         """Whether this tokenizer's chat template is used; raises ``ValueError`` where it is asked for and there is none."""

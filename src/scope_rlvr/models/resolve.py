@@ -6,6 +6,7 @@ from pathlib import Path
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.embedded import model_path
+from scope_rlvr.models.gguf import SMOLLM2, as_folder, gguf_file
 
 EMBEDDED = "embedded:"
 
@@ -13,7 +14,8 @@ EMBEDDED = "embedded:"
 def resolve_model(name: str, key: str) -> str:
     """The folder that a model name stands for, or the name itself where it can only be a Hub name.
 
-    Raises :class:`UserError` for a folder that holds no model. ``key`` is where the name stands in the configuration.
+    A GGUF file is dequantised the first time. Raises :class:`UserError` for a folder that holds no model. ``key`` is where
+    the name stands in the configuration.
     """
     if name.startswith(EMBEDDED):
         try:
@@ -21,12 +23,15 @@ def resolve_model(name: str, key: str) -> str:
         except ValueError as error:
             raise UserError(f"{key}: {error}") from error
         return str(_model_folder(folder, key))
+    file = gguf_file(name, key)
+    if file is not None:
+        return str(as_folder(file, key))
     if Path(name).exists() or name.startswith((".", "/", "~")):
         return str(_model_folder(Path(name).expanduser(), key))
     if name.count("/") != 1:
         raise UserError(
-            f"{key} = {name!r} is neither a model folder, nor embedded:policy / teacher / step_scorer, nor a Hub name of "
-            "the form owner/name"
+            f"{key} = {name!r} is neither a model folder, nor a GGUF file, nor embedded:policy / teacher / step_scorer, nor "
+            f"{SMOLLM2}, nor a Hub name of the form owner/name"
         )
     return name
 

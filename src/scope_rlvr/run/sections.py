@@ -41,7 +41,8 @@ class RunSection(Settings):
 
 
 class ModelSection(Settings):
-    """The policy: a model folder, a Hub name, or ``embedded:policy``; with ``lora``, adapters of it are trained."""
+    """The policy: a model folder, a GGUF file, a Hub name, ``smollm2``, or ``embedded:policy``; with ``lora``, adapters of it
+    are trained."""
 
     policy: str = "embedded:policy"
     lora: LoraSection | None = Field(

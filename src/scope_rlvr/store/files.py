@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,35 @@ def replacing(file: Path, *, sync: bool = True) -> Iterator[Path]:
         beside.replace(file)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def making_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill; at the end of the block it becomes ``folder``, with all that it holds.
+
+    Where another process was faster and ``folder`` is there, its content stays.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as parent:
+    ...     with making_folder(Path(parent) / "kept") as beside:
+    ...         _ = (beside / "notes.txt").write_text("whole")
+    ...     (Path(parent) / "kept" / "notes.txt").read_text()
+    'whole'
+    """
+    beside = folder.with_name(f".{folder.name}.{token_hex(4)}.tmp")
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        for file in beside.iterdir():
+            with file.open("rb+") as written:
+                os.fsync(written.fileno())
+        try:
+            beside.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def is_leftover(path: Path) -> bool:
