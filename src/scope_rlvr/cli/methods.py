@@ -45,7 +45,9 @@ def methods(
     ] = None,
     family: Annotated[str | None, typer.Option(help="list only this family")] = None,
     need: Annotated[str | None, typer.Option(help="list only what needs this, such as teacher, or nothing")] = None,
-    status: Annotated[str | None, typer.Option(help="list only formulas from code, text, abstract or own")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="list only formulas from code, text, library, abstract or own")
+    ] = None,
     parts: Annotated[bool, typer.Option("--parts", help="list only parts")] = False,
 ) -> None:
     """List the methods and the parts, or explain one of them."""

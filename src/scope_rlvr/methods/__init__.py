@@ -10,7 +10,13 @@ from scope_rlvr.methods.registry import PARTS as PARTS
 
 if TYPE_CHECKING:
     from scope_rlvr.methods.correction.scope import Scope as Scope
+    from scope_rlvr.methods.distillation.kdrl import Kdrl as Kdrl
+    from scope_rlvr.methods.distillation.opd import IwOpd as IwOpd
     from scope_rlvr.methods.distillation.opd import Opd as Opd
+    from scope_rlvr.methods.distillation.opd import OpdOnFailures as OpdOnFailures
+    from scope_rlvr.methods.distillation.opd_then_grpo import OpdThenGrpo as OpdThenGrpo
+    from scope_rlvr.methods.distillation.sdpo import Sdpo as Sdpo
+    from scope_rlvr.methods.distillation.sdpo import Srpo as Srpo
     from scope_rlvr.methods.exploration.arpo import Arpo as Arpo
     from scope_rlvr.methods.exploration.cure import Cure as Cure
     from scope_rlvr.methods.exploration.dars import Dars as Dars

@@ -15,7 +15,7 @@ from pydantic import Field, PlainValidator, SerializeAsAny, model_validator
 
 from scope_rlvr.core.groups import Group, Member, Streams
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.formulas.advantages import Baseline, Normalisation, centred_rewards, normalise
+from scope_rlvr.formulas.advantages import Baseline, Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip, Tokens, clipped_policy_loss
 from scope_rlvr.methods.parts.base import (
     Advantage,
@@ -34,7 +34,7 @@ from scope_rlvr.methods.parts.base import (
 )
 from scope_rlvr.methods.reading import ReadBy, Reading
 from scope_rlvr.methods.registry import method_of, part_of
-from scope_rlvr.methods.streams import carrying, own_tokens, sampled_rewards, silent
+from scope_rlvr.methods.streams import carrying, outcome_advantages, own_tokens, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -263,13 +263,10 @@ class Method(Described):
         """The advantage of every token of every member: the estimator's, or reward minus baseline on all of them."""
         for part in self.parts_of(Estimator):
             return part.advantages(groups, rewards_PG, normalisation)
-        centred_PG = [
-            centred_rewards(rewards_G, self.baseline, sampled_rewards(group, rewards_G))
-            for group, rewards_G in zip(groups, rewards_PG, strict=True)
-        ]
+        outcome_PG = outcome_advantages(groups, rewards_PG, self.baseline, normalisation)
         return [
             [[advantage] * len(member.rollout) for member, advantage in zip(group.members, advantage_G, strict=True)]
-            for group, advantage_G in zip(groups, normalise(centred_PG, rewards_PG, normalisation), strict=True)
+            for group, advantage_G in zip(groups, outcome_PG, strict=True)
         ]
 
     def _streams(

@@ -38,8 +38,12 @@ _METHODS = {
     "grpo": "outcome.grpo:Grpo",
     "gspo": "outcome.gspo:Gspo",
     "guide": "guided.guide:Guide",
+    "iw_opd": "distillation.opd:IwOpd",
+    "kdrl": "distillation.kdrl:Kdrl",
     "luffy": "guided.luffy:Luffy",
     "opd": "distillation.opd:Opd",
+    "opd_on_failures": "distillation.opd:OpdOnFailures",
+    "opd_then_grpo": "distillation.opd_then_grpo:OpdThenGrpo",
     "prefix_rft": "guided.prefix_rft:PrefixRft",
     "prime": "process.prime:Prime",
     "process_reward": "process.process_reward:ProcessReward",
@@ -49,8 +53,10 @@ _METHODS = {
     "rft": "outcome.rft:Rft",
     "rl_plus": "guided.rl_plus:RlPlus",
     "scope": "correction.scope:Scope",
+    "sdpo": "distillation.sdpo:Sdpo",
     "sft": "imitation.sft:Sft",
     "sft_then_grpo": "imitation.sft_then_grpo:SftThenGrpo",
+    "srpo": "distillation.sdpo:Srpo",
     "vppo": "process.vppo:Vppo",
 }
 
@@ -85,6 +91,10 @@ _PARTS = {
     "reverse_kl": "distillation:ReverseKl",
     "value_baseline": "value_baseline:ValueBaseline",
     "replay": "edits:Replay",
+    "early_tokens": "distillation:EarlyTokens",
+    "teacher_kl": "distillation:TeacherKl",
+    "self_teacher": "self_teacher:SelfTeacher",
+    "sample_routing": "self_teacher:SampleRouting",
 }
 
 

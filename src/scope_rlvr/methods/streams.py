@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from scope_rlvr.core.groups import Group, Member, Role, Streams
 from scope_rlvr.core.steps import Step
-from scope_rlvr.formulas.advantages import returns_to_go
+from scope_rlvr.formulas.advantages import Baseline, Normalisation, centred_rewards, normalise, returns_to_go
 
 
 def own_tokens(member: Member, advantage_T: Sequence[float]) -> Streams:
@@ -32,6 +32,20 @@ def sampled_rewards(group: Group, rewards_G: Sequence[float | None]) -> list[flo
     """Rewards of what the policy wrote unaided; a replaced failure has the verifier's alone."""
     own = [reward for member, reward in zip(group.members, rewards_G, strict=True) if member.role is Role.SAMPLED]
     return own + [member.verdict.pay for member in group.replaced if member.role is Role.SAMPLED]
+
+
+def outcome_advantages(
+    groups: Sequence[Group],
+    rewards_PG: Sequence[Sequence[float | None]],
+    baseline: Baseline,
+    normalisation: Normalisation,
+) -> list[tuple[float, ...]]:
+    """Reward minus baseline, divided as the normalisation says, for every member of every group: GRPO's advantages."""
+    centred_PG = [
+        centred_rewards(rewards_G, baseline, sampled_rewards(group, rewards_G))
+        for group, rewards_G in zip(groups, rewards_PG, strict=True)
+    ]
+    return normalise(centred_PG, rewards_PG, normalisation)
 
 
 def carrying(streams: Streams, member: Member, names: Iterable[str]) -> Streams:

@@ -6,6 +6,7 @@ from scope_rlvr.core.groups import Group, Streams
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.methods import Method
+from scope_rlvr.methods.reading import read
 from scope_rlvr.methods.step import edit_groups
 from tests.doubles import group, toolbox
 
@@ -17,9 +18,10 @@ def pays(groups: list[Group]) -> list[list[float | None]]:
 def credited(
     method: Method, *texts: str, tools: Toolbox | None = None, normalisation: Normalisation = Normalisation.NONE
 ) -> tuple[Group, tuple[Streams, ...]]:
-    """The edited group of some responses, and its streams."""
+    """The edited, read and prepared group of some responses, and its streams."""
     tools = tools or toolbox()
-    groups = method.prepare(edit_groups(method, [group(*texts)], tools), tools)
+    groups = read(edit_groups(method, [group(*texts)], tools), method.readings, tools)
+    groups = method.prepare(groups, tools)
     return groups[0], method.credit(groups, pays(groups), normalisation)[0]
 
 

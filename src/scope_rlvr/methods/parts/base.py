@@ -61,6 +61,8 @@ class Status(StrEnum):
     """In the authors' released code."""
     TEXT = "text"
     """In the paper."""
+    LIBRARY = "library"
+    """In a library's code or documentation, which is not the authors'."""
     ABSTRACT = "abstract"
     """In the abstract alone; the rest is argued here."""
     OWN = "own"
@@ -72,6 +74,7 @@ class Status(StrEnum):
         return {
             Status.CODE: "the formula was read in the authors' released code",
             Status.TEXT: "the formula was read in the paper",
+            Status.LIBRARY: "the formula was read in a library that is not the authors'",
             Status.ABSTRACT: "only the abstract was read; the rest is argued here",
             Status.OWN: "it is of no paper",
         }[self]
