@@ -284,7 +284,14 @@ def test_other_rewards_are_refused_where_problems_are_not_the_rows(make_trainer:
 
 
 def test_methods_that_draw_problems_say_so() -> None:
-    assert {name for name, method in METHODS.items() if method().draws_problems} == {"dapo"}
+    assert {name for name, method in METHODS.items() if method().draws_problems} == {
+        "cog_drift",
+        "dapo",
+        "drive",
+        "dump",
+        "self_filter",
+        "wgrpo",
+    }
 
 
 def test_a_teacher_that_is_down_costs_nothing_but_the_salvage(make_trainer: MakeTrainer) -> None:

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.correction.scope import Scope as Scope
     from scope_rlvr.methods.distillation.kdrl import Kdrl as Kdrl
     from scope_rlvr.methods.distillation.opd import IwOpd as IwOpd
+    from scope_rlvr.methods.curriculum.cog_drift import CogDrift as CogDrift
+    from scope_rlvr.methods.curriculum.drive import Drive as Drive
+    from scope_rlvr.methods.curriculum.dump import Dump as Dump
+    from scope_rlvr.methods.curriculum.puzzlecraft import PuzzleCraft as PuzzleCraft
+    from scope_rlvr.methods.curriculum.self_filter import SelfFilter as SelfFilter
+    from scope_rlvr.methods.curriculum.wgrpo import WeightedGrpo as WeightedGrpo
     from scope_rlvr.methods.distillation.opd import Opd as Opd
     from scope_rlvr.methods.distillation.opd import OpdOnFailures as OpdOnFailures
     from scope_rlvr.methods.distillation.opd_then_grpo import OpdThenGrpo as OpdThenGrpo
@@ -20,6 +26,9 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.exploration.arpo import Arpo as Arpo
     from scope_rlvr.methods.exploration.cure import Cure as Cure
     from scope_rlvr.methods.exploration.dars import Dars as Dars
+    from scope_rlvr.methods.exploration.ead import Ead as Ead
+    from scope_rlvr.methods.exploration.rep_exp import RepExp as RepExp
+    from scope_rlvr.methods.exploration.sibling_grpo import SiblingGrpo as SiblingGrpo
     from scope_rlvr.methods.guided.ampo import Ampo as Ampo
     from scope_rlvr.methods.guided.bread import Bread as Bread
     from scope_rlvr.methods.guided.critique_grpo import CritiqueGrpo as CritiqueGrpo

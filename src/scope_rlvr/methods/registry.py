@@ -29,11 +29,15 @@ _METHODS = {
     "ampo": "guided.ampo:Ampo",
     "arpo": "exploration.arpo:Arpo",
     "bread": "guided.bread:Bread",
+    "cog_drift": "curriculum.cog_drift:CogDrift",
     "critique_grpo": "guided.critique_grpo:CritiqueGrpo",
     "cure": "exploration.cure:Cure",
     "dapo": "outcome.dapo:Dapo",
     "dars": "exploration.dars:Dars",
     "dr_grpo": "outcome.dr_grpo:DrGrpo",
+    "drive": "curriculum.drive:Drive",
+    "dump": "curriculum.dump:Dump",
+    "ead": "exploration.ead:Ead",
     "ghpo": "guided.ghpo:Ghpo",
     "grpo": "outcome.grpo:Grpo",
     "gspo": "outcome.gspo:Gspo",
@@ -49,7 +53,9 @@ _METHODS = {
     "process_reward": "process.process_reward:ProcessReward",
     "prof": "process.prof:Prof",
     "pure": "process.pure:Pure",
+    "puzzlecraft": "curriculum.puzzlecraft:PuzzleCraft",
     "relift": "imitation.relift:ReLift",
+    "rep_exp": "exploration.rep_exp:RepExp",
     "rft": "outcome.rft:Rft",
     "rl_plus": "guided.rl_plus:RlPlus",
     "scope": "correction.scope:Scope",
@@ -57,7 +63,12 @@ _METHODS = {
     "sft": "imitation.sft:Sft",
     "sft_then_grpo": "imitation.sft_then_grpo:SftThenGrpo",
     "srpo": "distillation.sdpo:Srpo",
+    "self_filter": "curriculum.self_filter:SelfFilter",
+    "sft": "imitation.sft:Sft",
+    "sft_then_grpo": "imitation.sft_then_grpo:SftThenGrpo",
+    "sibling_grpo": "exploration.sibling_grpo:SiblingGrpo",
     "vppo": "process.vppo:Vppo",
+    "wgrpo": "curriculum.wgrpo:WeightedGrpo",
 }
 
 METHOD_FAMILIES = {
@@ -66,6 +77,7 @@ METHOD_FAMILIES = {
     "guided": "A teacher's words, or a hint, enter the groups of rollouts.",
     "imitation": "A teacher's whole traces are imitated, before reinforcement learning, beside it or alone.",
     "distillation": "A teacher says how likely the policy's own tokens are.",
+    "curriculum": "Which problems train, and how much each of them counts, follows what the policy can do.",
     "exploration": "Rollouts, credit or losses keep the policy from narrowing too early.",
     "correction": "Failures are corrected at the step where they go wrong, and their right start is kept.",
 }
@@ -95,6 +107,13 @@ _PARTS = {
     "teacher_kl": "distillation:TeacherKl",
     "self_teacher": "self_teacher:SelfTeacher",
     "sample_routing": "self_teacher:SampleRouting",
+    "greedy_failures": "curricula:GreedyFailures",
+    "hard_focus": "curricula:HardFocus",
+    "hard_easy_pairs": "curricula:HardEasyPairs",
+    "ladder": "curricula:Ladder",
+    "rare_outcomes": "pairing:RareOutcomes",
+    "exploration_curriculum": "group_weights:ExplorationCurriculum",
+    "sibling_advantage": "siblings:SiblingAdvantage",
 }
 
 
