@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from scope_rlvr.core.groups import Group, Member, Streams
+from scope_rlvr.core.ports import Continuation
 from scope_rlvr.core.toolbox import Toolbox
+from scope_rlvr.core.types import Problem
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation
+from scope_rlvr.formulas.readings import HiddenReducer
 from scope_rlvr.methods import METHODS, Cure, Grpo, Luffy, Method, Sft
 from scope_rlvr.methods.loss import Counts, Objective, batch_loss, stream_tensors, tokens_of
 from scope_rlvr.methods.parts.base import GroupEdit, Need, Reward, Rewards, Sampler
@@ -20,7 +23,7 @@ from scope_rlvr.methods.reading import read
 from scope_rlvr.methods.registry import PARTS
 from scope_rlvr.methods.step import give_credit, make_groups
 from tests.doubles import PROBLEM, PROMPT_IDS, CharCodec, ExactJudge, ScriptedPolicy, ScriptedTeacher, group, toolbox
-from tests.unit.methods.test_parts import ReaderByTable, ScoringTeacher
+from tests.unit.methods.test_parts import ScoringTeacher
 
 FAILURE, RIGHT = "bad 1\n\nanswer 3|", "answer 7|"
 NUM_ROLLOUTS = 4
@@ -32,6 +35,9 @@ class Codec(CharCodec):
 
 
 class Policy(ScriptedPolicy):
+    def extend(self, prefixes: Any, sampling: Any, *, num_written: Any = None, **how: Any) -> list[Continuation]:
+        return super().extend(prefixes, sampling, **how)
+
     def entropies(self, prompts: Any, responses: Any, temperature: float) -> list[tuple[float, ...]]:
         return [(0.5,) * len(response) for response in responses]
 
@@ -40,6 +46,37 @@ class Teacher(ScriptedTeacher, ScoringTeacher):
     def __init__(self) -> None:
         ScriptedTeacher.__init__(self, [RIGHT])
         ScoringTeacher.__init__(self)
+
+
+class Pool:
+    """Three problems."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def problem(self, index: int) -> Problem:
+        return replace(PROBLEM, id=f"pool{index}")
+
+    def groups(self, indices: Sequence[int]) -> list[Group]:
+        return [Group(self.problem(i), (), prompt_ids=PROMPT_IDS) for i in indices]
+
+
+class Reader:
+    """A model whose logits and hidden states follow from the tokens, but for what a ``table`` says of all tokens alike."""
+
+    def __init__(self, **table: float) -> None:
+        self.table = table
+
+    def read(self, prompts: Any, responses: Any, reducers: Any, temperature: float) -> list[dict[str, torch.Tensor]]:
+        return [{r.name: self._kept(r, ids) for r in reducers} for ids in responses]
+
+    def _kept(self, reducer: Any, ids: Sequence[int]) -> torch.Tensor:
+        if reducer.name in self.table:
+            return torch.full((len(ids),), self.table[reducer.name])
+        ids_T = torch.tensor([token % 40 for token in ids], dtype=torch.long)
+        if isinstance(reducer, HiddenReducer):
+            return reducer(torch.sin(ids_T[:, None] + torch.arange(3.0)))
+        return reducer(torch.cos(ids_T[:, None] * torch.arange(40.0)), ids_T)
 
 
 class Watching(GroupEdit):
@@ -76,12 +113,13 @@ def _bare(group: Group) -> Group:
 
 
 def tools_of(script: Sequence[str] = (FAILURE,)) -> Toolbox:
-    readers = {name: ReaderByTable(logprob=-0.5, entropy=0.5) for name in ("policy", "reference", "average")}
+    readers = {name: Reader(logprob=-0.5, entropy=0.5) for name in ("policy", "reference", "average")}
     return toolbox(
         policy=Policy(script),
         teacher=Teacher(),
         codec=Codec(),
         readers=readers,
+        pool=Pool(),
         problem_source=lambda count, seed: [Group(PROBLEM, (), prompt_ids=PROMPT_IDS)] * count,
     )
 
@@ -160,23 +198,10 @@ UNKNOWN = "answer ?|"
 def credit_without_editing(method: Method, texts: Sequence[str]) -> list[tuple[Streams, bool]]:
     """The streams of a group that nobody edited, and whether its verdict is known."""
     tools = replace(tools_of(), judge=ExactJudge(goodness=lambda text: len(text) / 100), seed=3)
-    tools.readers["policy"] = tools.readers["reference"] = ReaderByPlace()
+    tools.readers["policy"], tools.readers["reference"] = Reader(), Reader()
     groups = method.prepare(read([group(*texts)], method.readings, tools), tools)
     (streams_G,) = method.credit(groups, _pays(groups), Normalisation.GROUP_STD)
     return [(s, m.verdict.is_known) for s, m in zip(streams_G, groups[0].members, strict=True)]
-
-
-class ReaderByPlace:
-    """Reads numbers that follow from a response's tokens."""
-
-    def read(self, prompts: Any, responses: Any, reducers: Any, temperature: float) -> list[dict[str, torch.Tensor]]:
-        return [{r.name: self._of(r.name, ids) for r in reducers} for ids in responses]
-
-    def _of(self, name: str, ids: Sequence[int]) -> torch.Tensor:
-        own_T = torch.tensor([(token % 97) / 97 for token in ids])
-        if name == "mean_hidden":
-            return torch.stack([own_T.mean(), own_T.std(), own_T[0]])
-        return torch.stack([own_T, own_T.flip(0)], 1) if name == "states_before" else own_T - 1
 
 
 EVERYTHING = {name: METHODS[name]() for name in METHODS} | {kind: Grpo(parts=[kind]) for kind in PARTS}
