@@ -10,14 +10,14 @@ from scope_rlvr.methods.registry import PARTS as PARTS
 
 if TYPE_CHECKING:
     from scope_rlvr.methods.correction.scope import Scope as Scope
-    from scope_rlvr.methods.distillation.kdrl import Kdrl as Kdrl
-    from scope_rlvr.methods.distillation.opd import IwOpd as IwOpd
     from scope_rlvr.methods.curriculum.cog_drift import CogDrift as CogDrift
     from scope_rlvr.methods.curriculum.drive import Drive as Drive
     from scope_rlvr.methods.curriculum.dump import Dump as Dump
     from scope_rlvr.methods.curriculum.puzzlecraft import PuzzleCraft as PuzzleCraft
     from scope_rlvr.methods.curriculum.self_filter import SelfFilter as SelfFilter
     from scope_rlvr.methods.curriculum.wgrpo import WeightedGrpo as WeightedGrpo
+    from scope_rlvr.methods.distillation.kdrl import Kdrl as Kdrl
+    from scope_rlvr.methods.distillation.opd import IwOpd as IwOpd
     from scope_rlvr.methods.distillation.opd import Opd as Opd
     from scope_rlvr.methods.distillation.opd import OpdOnFailures as OpdOnFailures
     from scope_rlvr.methods.distillation.opd_then_grpo import OpdThenGrpo as OpdThenGrpo
