@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 from markupsafe import Markup
 
 from scope_rlvr.cli.main import main
+from scope_rlvr.problems.reduction import Reduction
 from scope_rlvr.report.charts import Chart
 from tests.faulty_server import MODEL, FaultyServer
 
@@ -111,6 +113,25 @@ def imitating_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run that makes updates beside the step's."""
     folder = tmp_path_factory.mktemp("runs") / "imitating"
     overrides = ("method.name=relift", "problems.level=8")
+    ended = run_scope("train", "--out", folder, "--steps", "4", *settings(*overrides))
+    assert ended.code == 0, ended.err
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reciting_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose teacher is the worked solutions of its problems."""
+    folder = tmp_path_factory.mktemp("runs") / "reciting"
+    family = Reduction()
+    with (folder.parent / "solved.jsonl").open("w") as file:
+        for problem in family.sample(7, 40, 0):
+            row = {
+                "prompt": problem.prompt,
+                "answer": problem.reference,
+                "solution": family.canonical_solution(problem),
+            }
+            print(json.dumps(row), file=file)
+    overrides = ("teacher.model=solutions", f"problems.source={folder.parent / 'solved.jsonl'}", "evaluation.sets=[]")
     ended = run_scope("train", "--out", folder, "--steps", "4", *settings(*overrides))
     assert ended.code == 0, ended.err
     return folder

@@ -109,3 +109,12 @@ def test_a_wrong_step_is_cut_and_corrected_up_to_the_right_answer() -> None:
         request = TeacherRequest(problem, (), (), kept, max_tokens=99, stop_text="\n\n")
         (reply,) = ExactTeacher(family).continue_from([request], seed=0)
         assert family.step_truths(problem, (kept + reply.text).strip().split("\n\n")) == ["right"] * 3
+
+
+def test_the_worked_solutions_can_be_the_teacher_of_scope(reader: Path, here: Path, scope: Scope) -> None:
+    ended = scope("check", *stories(reader, "scorer.model=exact", "teacher.model=solutions"))
+    said = " ".join((ended.out + ended.err).split())
+    assert ended.code == 0, said
+    assert "worked solutions right" in said
+    assert "can go on from a prefix by the results in it and 0 by its words" in said
+    assert "was asked for a first step and wrote: " in said

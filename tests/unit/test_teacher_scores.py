@@ -24,10 +24,10 @@ from scope_rlvr.servers.settings import NO_CACHE, ServerSettings
 from scope_rlvr.teachers.exact import ExactTeacher
 from scope_rlvr.teachers.local import LocalTeacher
 from scope_rlvr.teachers.noisy import NoisyTeacher
-from scope_rlvr.teachers.recorded import RecordedTeacher
 from scope_rlvr.teachers.server import ServerTeacher
 from scope_rlvr.teachers.server_scores import read_scores
 from scope_rlvr.teachers.settings import AnyInterface, Chat, Completions
+from scope_rlvr.teachers.solutions import SolutionTeacher
 from tests.faulty_server import FAULTS, HOSTILE, MODEL, FaultyServer, logprob_of
 
 PROBLEM = make_problem([0, 3, 5, 7])
@@ -142,7 +142,7 @@ BY_IDS = (lambda ids: "".join(map(chr, ids)), CODEC.encode)
 
 def test_teachers_that_cannot_score_say_so_with_the_remedy(local: LocalTeacher) -> None:
     assert scoring_refusal(local) is scoring_refusal(served()) is None
-    for teacher in (ExactTeacher(Reduction()), RecordedTeacher()):
+    for teacher in (ExactTeacher(Reduction()), SolutionTeacher()):
         assert "take a model with the same vocabulary" in (scoring_refusal(teacher) or "")
     for interface in (Chat(), Completions()):
         refusal = scoring_refusal(served(interface=interface))
@@ -166,7 +166,7 @@ def test_noise_is_for_what_a_teacher_writes(local: LocalTeacher, codec: Tokenize
     request = request_of(codec, FIRST)
     assert scoring_refusal(noisy) is None
     assert noisy.score([request]) == local.score([request])
-    assert scoring_refusal(NoisyTeacher(RecordedTeacher(), 1.0, codec, 0)) == scoring_refusal(RecordedTeacher())
+    assert scoring_refusal(NoisyTeacher(SolutionTeacher(), 1.0, codec, 0)) == scoring_refusal(SolutionTeacher())
 
 
 # --- behind a server ------------------------------------------------------------------------------------------------

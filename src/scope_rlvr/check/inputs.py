@@ -6,16 +6,15 @@ from collections.abc import Sequence
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.types import Problem
-from scope_rlvr.methods import Scope
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.problems.sources import is_family
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.data import RunData, read_data
 from scope_rlvr.run.verifier import family_of
 from scope_rlvr.scorers.description import ChosenRule
-from scope_rlvr.scorers.settings import EXACT, NONE
+from scope_rlvr.scorers.settings import EXACT
 from scope_rlvr.store.packages import is_installed
-from scope_rlvr.teachers.settings import SOLUTIONS, THE_POLICY
+from scope_rlvr.teachers.settings import SOLUTIONS
 
 
 def check_inputs(config: RunConfig) -> RunData:
@@ -24,13 +23,12 @@ def check_inputs(config: RunConfig) -> RunData:
     Raises :class:`UserError` for the first one.
     """
     names = [("model.policy", config.model.policy)]
-    if config.method.needs_teacher and not config.teacher.is_served:
-        names.append(("teacher.model", config.teacher.model))
+    if config.method.needs_teacher:
+        names += config.teacher.folders
     if config.method.needs_step_scorer:
         names += config.scorer.folders
     for key, name in names:
-        if (key, name) not in _NOT_MODELS and name != NONE:
-            resolve_model(name, key)
+        resolve_model(name, key)
     if config.method.needs_step_scorer and config.scorer.calibration is not None:
         ChosenRule.read(config.scorer.calibration)
     _check_exact_helpers(config)
@@ -39,9 +37,6 @@ def check_inputs(config: RunConfig) -> RunData:
     data = read_data(config)
     _check_solutions(config, data.training.problems)
     return data
-
-
-_NOT_MODELS = {("teacher.model", THE_POLICY), ("teacher.model", EXACT), ("teacher.model", SOLUTIONS)}
 
 
 def _check_exact_helpers(config: RunConfig) -> None:
@@ -60,15 +55,9 @@ def _check_exact_helpers(config: RunConfig) -> None:
 
 
 def _check_solutions(config: RunConfig, training: Sequence[Problem]) -> None:
-    """A teacher that recites solutions needs some to recite, and a method that asks for whole solutions."""
-    method = config.method
-    if not method.needs_teacher or config.teacher.model != SOLUTIONS:
+    """A teacher that has nothing but solutions needs some."""
+    if not config.method.needs_teacher or config.teacher.model != SOLUTIONS:
         return
-    if isinstance(method, Scope) and method.mode.kind != "whole_trace":
-        raise UserError(
-            f"teacher.model = {SOLUTIONS!r} cannot go on from a policy's prefix; set method.mode = 'whole_trace', or take "
-            "another teacher or method"
-        )
     if not any(problem.solution is not None for problem in training):
         raise UserError(
             f"teacher.model = {SOLUTIONS!r}, and no training problem has a solution; name its column in "

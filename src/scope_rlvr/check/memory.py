@@ -16,8 +16,7 @@ from scope_rlvr.methods.parts.base import Need
 from scope_rlvr.models.lora import LoraSection
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.scorers.settings import EXACT, NONE
-from scope_rlvr.teachers.settings import SOLUTIONS, THE_POLICY
+from scope_rlvr.teachers.settings import NOBODY, THE_POLICY
 
 GIB = 2**30
 
@@ -243,22 +242,18 @@ def _sampled_tokens(config: RunConfig, prompt_tokens: int, num_processes: int) -
     )
 
 
-_NO_MODELS = {EXACT, NONE, SOLUTIONS, THE_POLICY}
-"""Names of helpers that need no memory of their own."""
-
-
 def _helpers(config: RunConfig) -> int:
     """Parameters of the helpers that run on the same device, as far as their shape is known."""
     named, needs = [], config.method.needs
-    if config.method.needs_teacher and not config.teacher.is_served:
-        named.append((config.teacher.model, "teacher.model"))
+    if config.method.needs_teacher:
+        named += [(name, key) for key, name in config.teacher.folders]
     if config.method.needs_step_scorer:
         named += [(name, key) for key, name in config.scorer.folders]
-    if Need.JUDGE in needs and not config.judge.is_served:
+    if Need.JUDGE in needs and not (config.judge.is_served or config.judge.model in (NOBODY, THE_POLICY)):
         named.append((config.judge.model, "judge.model"))
     if Need.REFERENCE in needs and config.model.reference is not None:
         named.append((config.model.reference, "model.reference"))
-    shapes = [shape_of(name, key) for name, key in named if name not in _NO_MODELS]
+    shapes = [shape_of(name, key) for name, key in named]
     return sum(shape.num_parameters for shape in shapes if shape is not None)
 
 

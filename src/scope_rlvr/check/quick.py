@@ -10,9 +10,12 @@ from pathlib import Path
 
 from scope_rlvr.check.inputs import check_inputs
 from scope_rlvr.check.memory import GIB, memory_fit, shape_of
+from scope_rlvr.check.solutions import solution_findings
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.findings import Finding, error, ok, warning
+from scope_rlvr.core.ports import Verifier
 from scope_rlvr.engines.samplers import VllmSampler
+from scope_rlvr.grading.function import FunctionVerifier
 from scope_rlvr.grading.gold import reference_findings
 from scope_rlvr.grading.math_answer import MathVerifier
 from scope_rlvr.grading.settings import FunctionKind, PatternKind, reads_boxes
@@ -66,7 +69,7 @@ def input_findings(
     yield ok("data", data.lines()[0])
     for said in data.shared.values():
         yield warning("data", said, "remove them from the training problems, or measure on another set")
-    yield from _references(config, data)
+    yield from _answers(config, data)
     yield from _memory(config, num_processes, zero_stage)
 
 
@@ -124,8 +127,17 @@ def _disk(config: RunConfig, out: Path) -> Finding:
     return ok("disk", f"{free / GIB:.1f} GiB are free; a run writes {size}{known}")
 
 
-def _references(config: RunConfig, data: RunData) -> Iterator[Finding]:
-    """References graded against themselves, a sample of each set."""
+def _answers(config: RunConfig, data: RunData) -> Iterator[Finding]:
+    """References and worked solutions graded, a sample of each set."""
+    verifier = make_verifier(config)
+    yield from _references(config, data, verifier)
+    yield from solution_findings(config, data.training.problems, verifier)
+    if isinstance(verifier, MathVerifier | FunctionVerifier):
+        verifier.close()
+
+
+def _references(config: RunConfig, data: RunData, verifier: Verifier) -> Iterator[Finding]:
+    """References graded against themselves."""
     if isinstance(config.verifier, FunctionKind):
         yield ok("answers", "a function of your own judges; what it would say of the references is not known here")
         return
@@ -138,11 +150,8 @@ def _references(config: RunConfig, data: RunData) -> Iterator[Finding]:
         )
     sets = {"training problems": data.training.problems}
     sets |= {f"evaluation set {held_out.name}": held_out.problems for held_out in data.test_sets}
-    verifier = make_verifier(config)
     for name, problems in sets.items():
         yield from reference_findings(name, problems, verifier, pattern, in_boxes=reads_boxes(config.verifier))
-    if isinstance(verifier, MathVerifier):
-        verifier.close()
 
 
 def _memory(config: RunConfig, num_processes: int, zero_stage: int) -> Iterator[Finding]:

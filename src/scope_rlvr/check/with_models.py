@@ -20,6 +20,7 @@ from scope_rlvr.run.components import load_judge, load_policy, load_step_scorer,
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.context import MeasuredPrompts, context_fits
 from scope_rlvr.run.data import RunData
+from scope_rlvr.teachers.settings import SOLUTIONS
 
 _TEACHER_TOKENS = 200
 _MOST_SHOWN = 2000
@@ -100,7 +101,7 @@ def _helpers(config: RunConfig, loaded: _Loaded, problems: Sequence[Problem]) ->
         try:
             loaded.teacher = load_teacher(config, loaded.policy, problems)
             if Need.TEACHER in config.method.needs:
-                yield _teacher(config, loaded, problems[0])
+                yield _teacher(config, loaded, _question_for(config, problems))
             if Need.TEACHER_SCORES in config.method.needs:
                 yield _scoring_teacher(config, loaded, problems[0])
         except UserError as found:
@@ -111,6 +112,13 @@ def _helpers(config: RunConfig, loaded: _Loaded, problems: Sequence[Problem]) ->
             yield ok("judge", f"{config.judge.title} is there and gives verdicts that can be read")
         except UserError as found:
             yield error("judge", str(found))
+
+
+def _question_for(config: RunConfig, problems: Sequence[Problem]) -> Problem:
+    """A problem that the teacher has to know; of recorded solutions, one that has one."""
+    if config.teacher.model != SOLUTIONS:
+        return problems[0]
+    return next(problem for problem in problems if problem.solution is not None)
 
 
 def _teacher(config: RunConfig, loaded: _Loaded, problem: Problem) -> Finding:

@@ -29,7 +29,7 @@ class Stopwatch:
 @dataclass(slots=True)
 class TeacherLog:
     """What became of the questions to a teacher: counts by their names in the metrics, and the latest message of each kind
-    of fault.
+    of fault. Of ``num_to_align`` prefixes that worked solutions were to go on from, they could from ``num_aligned``.
 
     >>> log = TeacherLog()
     >>> log.add([TeacherReply(text="3"), TeacherReply(error="no reply within 60 s", fault=Fault.TIMEOUT)])
@@ -39,6 +39,8 @@ class TeacherLog:
 
     counts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(int))
     messages: dict[str, str] = field(default_factory=dict)
+    num_aligned: int = 0
+    num_to_align: int = 0
 
     def add(self, replies: Sequence[TeacherReply | ScoreReply]) -> None:
         failures = [reply for reply in replies if reply.error is not None]
@@ -49,6 +51,9 @@ class TeacherLog:
             self.counts[f"teacher/errors/{fault}"] += 1
             self.messages[fault] = reply.error or ""
         for reply in replies:
+            is_aligned = reply.is_aligned if isinstance(reply, TeacherReply) else None
+            self.num_to_align += is_aligned is not None
+            self.num_aligned += bool(is_aligned)
             if reply.effort is not None:
                 self._add_effort(reply.effort, is_known=reply.error is None and not reply.effort.num_requests)
 

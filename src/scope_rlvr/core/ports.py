@@ -161,6 +161,10 @@ class Fault(StrEnum):
     """Not asked: the server had failed too often in a row."""
     BUDGET = "budget"
     """Not asked: the budget is spent."""
+    NO_SOLUTION = "no_solution"
+    """The problem came without a worked solution."""
+    UNALIGNED = "unaligned"
+    """The worked solution does not go on from the prefix."""
     OTHER = "other"
 
 
@@ -182,7 +186,7 @@ class TeacherReply:
 
     ``finished`` says that the teacher ended the solution, ``is_cut_off`` that its token budget ended the text in the
     middle of a step; ``logprobs`` are its own for ``token_ids``. ``fault`` is the kind of ``error``; ``effort`` is there
-    where a server was asked.
+    where a server was asked, ``is_aligned`` where a text that was there already was to go on from the prefix.
     """
 
     token_ids: tuple[int, ...] | None = None
@@ -193,6 +197,7 @@ class TeacherReply:
     error: str | None = None
     fault: Fault | None = None
     effort: Effort | None = None
+    is_aligned: bool | None = None
 
 
 class Teacher(Protocol):

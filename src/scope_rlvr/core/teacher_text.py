@@ -69,10 +69,10 @@ def read_reply(reply: TeacherReply, tools: Toolbox, *, step_tokens: int | None =
     finished = any(token in codec.end_ids for token in segment.token_ids[-1:])
     if step_tokens is None:
         return Writing(segment, finished, finished)
-    ended = finished or _ends_a_step("".join(codec.pieces(segment.token_ids)), separator)
+    ended = finished or ends_a_step("".join(codec.pieces(segment.token_ids)), separator)
     return Writing(segment, ended and end <= step_tokens, finished)
 
 
-def _ends_a_step(text: str, separator: str) -> bool:
+def ends_a_step(text: str, separator: str) -> bool:
     """Whether a text ends with the separator, white space after a separator of white space aside."""
     return separator in text[len(text.rstrip()) :] if separator.isspace() else text.endswith(separator)

@@ -69,6 +69,7 @@ def batch_tally(groups: Sequence[Group], streams_PG: Sequence[Sequence[Streams]]
         tally.total(f"tokens/{kind}", tools.tokens[kind])
     for name, count in tools.teacher_log.counts.items():
         tally.total(name, count)
+    tally.ratio("teacher/aligned", tools.teacher_log.num_aligned, tools.teacher_log.num_to_align)
     return tally
 
 

@@ -33,7 +33,7 @@ from scope_rlvr.problems.rows import shown_complaints
 from scope_rlvr.problems.sources import Wanted, load_problems
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.salvage.settings import Fallback, Insertion, SalvageSettings, Suffix, WholeTrace
-from scope_rlvr.scorers.settings import EXACT, NONE
+from scope_rlvr.scorers.settings import NONE
 from scope_rlvr.store.digests import files_digest, model_digest
 from scope_rlvr.teachers.settings import THE_POLICY
 
@@ -111,7 +111,11 @@ class SalvagePlan:
         }
         if names["teacher"] == THE_POLICY:
             names["teacher"] = self.config.model.policy
-        return {role: None if name == NONE else {"name": name, "digest": _digest(name)} for role, name in names.items()}
+        folders = {name for _, name in _folders(self.config)}
+        return {
+            role: None if name == NONE else {"name": name, "digest": _digest(name) if name in folders else None}
+            for role, name in names.items()
+        }
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -140,11 +144,14 @@ class SalvagePlan:
 
 
 def _digest(name: str) -> str | None:
-    """The digest of a model folder; ``None`` for a Hub name, a server and an exact helper."""
-    if name == EXACT or "://" in name:
-        return None
+    """The digest of a model folder; ``None`` for a Hub name."""
     folder = Path(resolve_model(name, "model"))
     return model_digest(folder) if folder.is_dir() else None
+
+
+def _folders(config: RunConfig) -> list[tuple[str, str]]:
+    """The keys of the configuration that name model folders or Hub models, and these names."""
+    return [("model.policy", config.model.policy), *config.teacher.folders, *config.scorer.folders]
 
 
 def _check(codec: TokenizerCodec) -> Check:
@@ -160,10 +167,8 @@ def plan_salvage(request: SalvageRequest) -> SalvagePlan:
             f"--out {request.out}: the name must end in .jsonl; --parquet, --sft and --dpo write other files"
         )
     config, settings, has_policy = _config(request)
-    scorers = [name for _, name in config.scorer.folders]
-    for name in (config.model.policy, config.teacher.model, *scorers):
-        if name not in (NONE, EXACT, THE_POLICY) and "://" not in name:
-            resolve_model(name, "model")
+    for key, name in _folders(config):
+        resolve_model(name, key)
     files = tuple(rollout_files(request.rollouts))
     source = config.problems.source
     known = load_problems(config.problems, Wanted("train"), config.problems.folder).problems if source else ()
@@ -245,7 +250,7 @@ def _without_policy(config: RunConfig, settings: SalvageSettings) -> RunConfig:
             f"mode {settings.mode.kind!r} with the cut {settings.cut.kind!r} asks the policy, and none is named; give it by "
             "--policy, or let the teacher finish: --set method.mode=suffix"
         )
-    if config.teacher.model in (NONE, EXACT, THE_POLICY) or config.teacher.is_served:
+    if not config.teacher.folders:
         raise UserError(
             f"the teacher {config.teacher.model!r} has no tokenizer here that could read the rollouts; name the policy that "
             "wrote them by --policy"

@@ -73,10 +73,15 @@ def render_page(run: RecordedRun) -> str:
 
 
 def _teacher_notes(run: RecordedRun) -> list[str]:
-    """That the teacher failed, where it did."""
+    """That the teacher failed, where it did, and how often a worked solution went on from a prefix."""
     keys = {key for row in run.metrics for key in row if key.startswith("teacher/")}
     failures = wording.teacher_failures({key: run.total(key) for key in keys})
-    return [f"{failures}. What it was asked about stayed as it was."] if failures else []
+    notes = [f"{failures}. What it was asked about stayed as it was."] if failures else []
+    asked = [(row["teacher/aligned"], row["teacher/asked"]) for row in run.metrics if "teacher/aligned" in row]
+    if asked:
+        share = sum(aligned * count for aligned, count in asked) / sum(count for _, count in asked)
+        notes.append(f"Worked solutions went on from {percent(share)} of the beginnings that they were asked about.")
+    return notes
 
 
 def choose_cases(rollouts: JsonLines, found: FailureIndex) -> tuple[list[Case], list[Case]]:

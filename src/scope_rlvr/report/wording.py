@@ -37,6 +37,8 @@ FAULT_MEANING = {
     Fault.EMPTY: "the reply is empty",
     Fault.PAUSED: "not asked, after too many failures in a row",
     Fault.BUDGET: "not asked, the budget is spent",
+    Fault.NO_SOLUTION: "the problem has no worked solution",
+    Fault.UNALIGNED: "the worked solution does not go on from the prefix",
     Fault.OTHER: "for another reason",
 }
 

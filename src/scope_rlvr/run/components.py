@@ -32,9 +32,9 @@ from scope_rlvr.teachers.judge_local import LocalJudge
 from scope_rlvr.teachers.judge_server import ServerJudge
 from scope_rlvr.teachers.local import LocalTeacher
 from scope_rlvr.teachers.noisy import NoisyTeacher
-from scope_rlvr.teachers.recorded import RecordedTeacher
 from scope_rlvr.teachers.server import ServerTeacher
 from scope_rlvr.teachers.settings import EXACT, SOLUTIONS, THE_POLICY, Completions
+from scope_rlvr.teachers.solutions import SolutionTeacher
 
 Dtype = torch.dtype | Literal["auto"]
 
@@ -170,7 +170,7 @@ def _plain_teacher(config: RunConfig, policy: LocalModel, problems: Sequence[Pro
     if section.model == EXACT:
         return ExactTeacher(family_of(config))
     if section.model == SOLUTIONS:
-        return RecordedTeacher()
+        return SolutionTeacher(config.steps.separator)
     if section.is_served:
         return _server_teacher(config, policy, problems, spending)
     model = policy

@@ -19,7 +19,7 @@ SOLUTIONS = "solutions"
 """As a teacher's name: the worked solutions that the problems came with."""
 
 NOBODY = "none"
-"""As a judge's name: there is none."""
+"""As a teacher's or a judge's name: there is none."""
 
 PLAIN_PROMPT = "{problem}"
 
@@ -150,6 +150,12 @@ class TeacherSection(Helper):
     failure_window: int = Field(
         20, ge=1, description="steps with a question to the teacher over which that share is taken"
     )
+
+    @property
+    def folders(self) -> list[tuple[str, str]]:
+        """The key of the configuration that names a model folder or a Hub model, and the name; empty where it names none."""
+        is_model = not self.is_served and self.model not in (EXACT, SOLUTIONS, THE_POLICY, NOBODY)
+        return [("teacher.model", self.model)] if is_model else []
 
     @model_validator(mode="after")
     def _has_a_place_for_its_prompt(self) -> Self:

@@ -16,7 +16,7 @@ from scope_rlvr.formulas.losses import Aggregation, Clip, Tokens
 from scope_rlvr.methods import Method, ReLift, Sft, SftThenGrpo
 from scope_rlvr.methods.loss import Objective
 from scope_rlvr.methods.method import SideUpdate
-from scope_rlvr.teachers.recorded import RecordedTeacher
+from scope_rlvr.teachers.solutions import SolutionTeacher
 from tests.doubles import ScriptedPolicy, ScriptedTeacher, credited, plain, toolbox
 
 TRACE = "so\n\nanswer 7|"
@@ -112,7 +112,7 @@ def test_relift_remembers_all_of_a_problem():
     solution = "so\n\nanswer 7"
     unsolved = Problem("a", "Qa", "7", "here", 3, solution, context=(("system", "Be brief."), ("user", "")))
     policy = ScriptedPolicy(["a|", "b|", "answer 7|", "c|", "d|", "e|", "answer 7|", "f|"])
-    tools = toolbox(policy=policy, teacher=RecordedTeacher())
+    tools = toolbox(policy=policy, teacher=SolutionTeacher())
     assert aside(ReLift(), [Group(unsolved, (), prompt_ids=(1, 5)), *problems("z")], tools) == []
     (update,) = aside(ReLift(), problems("b", "c"), replace(tools, memory=json.loads(json.dumps(tools.memory))))
     recalled = update.groups[1]

@@ -15,16 +15,18 @@ from enum import StrEnum
 from fractions import Fraction
 from operator import add, mul
 
-from scope_rlvr.problems.stories.algebra import PRIME, Justified, fingerprint
-from scope_rlvr.problems.stories.reading import (
+from scope_rlvr.problems.equations import (
     Equation,
     Expression,
     Number,
     Product,
     Sum,
     UnreadableError,
+    is_true,
     read_equations,
+    value_of,
 )
+from scope_rlvr.problems.stories.algebra import PRIME, Justified, fingerprint
 
 ANSWER_PATTERN = r"Answer: (\d+)"
 _ANSWER = re.compile(ANSWER_PATTERN)
@@ -75,25 +77,6 @@ def states(line: str, answer: int) -> bool:
     """Whether an answer line has the form that verifiers read, and this answer."""
     found = _ANSWER.fullmatch(line)
     return found is not None and len(found[1]) <= _MAX_DIGITS and int(found[1]) == answer
-
-
-def is_true(equation: Equation) -> bool:
-    """Whether all sides have the same value, exactly."""
-    return len({value_of(side) for side in equation.sides}) == 1
-
-
-def value_of(expression: Expression) -> Fraction:
-    """The value of an expression; raises ``ZeroDivisionError``."""
-    match expression:
-        case Number(value):
-            return value
-        case Sum(terms):
-            return sum((sign * value_of(term) for sign, term in terms), Fraction(0))
-        case Product(factors):
-            total = Fraction(1)
-            for exponent, factor in factors:
-                total = total * value_of(factor) if exponent > 0 else total / value_of(factor)
-            return total
 
 
 class Checker:

@@ -1,4 +1,4 @@
-"""Reads the equations in a step of a solution, and nothing else: the words around them may be any.
+"""Reads the equations in a step of a solution, and nothing else: the words around them may be any. Nothing is executed.
 
 What is read: whole and decimal numbers (``$1,200``, ``4.50``, ``20%``), ``+ - * x × / ÷`` and the words plus, minus, times,
 divided by, equals; parentheses; "twice", "double", "half of", "a third of", "20% of"; units behind numbers (``4 apples + 3
@@ -15,6 +15,8 @@ from fractions import Fraction
 
 MAX_CHARS = 4000
 """A longer step is not read."""
+
+PERCENT = Fraction(1, 100)
 
 _MAX_NUMBERS = 24
 _MAX_DEPTH = 8
@@ -51,6 +53,25 @@ class Equation:
     """Two or more sides, of which at least one calculates something."""
 
     sides: tuple[Expression, ...]
+
+
+def value_of(expression: Expression) -> Fraction:
+    """The value of an expression; raises ``ZeroDivisionError``."""
+    match expression:
+        case Number(value):
+            return value
+        case Sum(terms):
+            return sum((sign * value_of(term) for sign, term in terms), Fraction(0))
+        case Product(factors):
+            total = Fraction(1)
+            for exponent, factor in factors:
+                total = total * value_of(factor) if exponent > 0 else total / value_of(factor)
+            return total
+
+
+def is_true(equation: Equation) -> bool:
+    """Whether all sides have the same value, exactly."""
+    return len({value_of(side) for side in equation.sides}) == 1
 
 
 _TOKEN = re.compile(
@@ -95,19 +116,40 @@ def read_equations(text: str) -> tuple[Equation, ...]:
     >>> read_equations("x + 4 = 7")
     Traceback (most recent call last):
     ...
-    scope_rlvr.problems.stories.reading.UnreadableError: an operation lacks a number
+    scope_rlvr.problems.equations.UnreadableError: an operation lacks a number
     """
-    if "=" not in text and "equals" not in text.lower():
-        return ()
-    if len(text) > MAX_CHARS:
-        raise UnreadableError(f"more than {MAX_CHARS} characters")
     return tuple(equation for clause in _clauses(text) for equation in _equations_of(clause))
 
 
-def _clauses(text: str) -> Iterator[list[_Token]]:
+def read_clauses(text: str, percent: Fraction = PERCENT) -> list[tuple[Equation, ...] | None]:
+    """The equations of each part of a text between marks of punctuation; ``None`` for a part that cannot be read.
+
+    Parts without an equals sign are left out. ``percent`` is what the sign behind a number multiplies it by.
+
+    >>> [equations and len(equations) for equations in read_clauses("4 + 3 = 7, x + 1 = 8. So 7 - 2 = 5.")]
+    [1, None, 1]
+    """
+    try:
+        return [_readable(clause) for clause in _clauses(text, percent)]
+    except UnreadableError:
+        return [None]
+
+
+def _readable(clause: Sequence[_Token]) -> tuple[Equation, ...] | None:
+    try:
+        return tuple(_equations_of(clause))
+    except UnreadableError:
+        return None
+
+
+def _clauses(text: str, percent: Fraction = PERCENT) -> Iterator[list[_Token]]:
     """The tokens of each part of a text between marks of punctuation, where there is an equals sign."""
+    if "=" not in text and "equals" not in text.lower():
+        return
+    if len(text) > MAX_CHARS:
+        raise UnreadableError(f"more than {MAX_CHARS} characters")
     clause: list[_Token] = []
-    for token in (*_tokens(text), _Token("end")):
+    for token in (*_tokens(text, percent), _Token("end")):
         if token.kind != "end":
             clause.append(token)
             continue
@@ -116,17 +158,18 @@ def _clauses(text: str) -> Iterator[list[_Token]]:
         clause = []
 
 
-def _tokens(text: str) -> Iterator[_Token]:
+def _tokens(text: str, percent: Fraction) -> Iterator[_Token]:
     last = 0
     for found in _TOKEN.finditer(text):
         kind = str(found.lastgroup)
         if kind == "percent" or kind == "number":
             # A comma behind a number that is none of its own ends a clause.
             digits = found["number"].rstrip(",")
-            if not _NUMBER.fullmatch(digits):
-                raise UnreadableError(f"{digits[:30]} is not a number")
-            value = Fraction(digits.replace(",", ""))
-            yield _Token("number", value / 100 if found["percent"] else value)
+            if _NUMBER.fullmatch(digits):
+                value = Fraction(digits.replace(",", ""))
+                yield _Token("number", value * percent if found["percent"] else value)
+            else:
+                yield _Token("strange")
             if found["number"] != digits:
                 yield _Token("end")
         elif kind == "twice":

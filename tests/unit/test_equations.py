@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import pytest
 
-from scope_rlvr.problems.stories.checker import is_true, unfinished_result, value_of
-from scope_rlvr.problems.stories.reading import MAX_CHARS, Number, UnreadableError, read_equations
+from scope_rlvr.problems.equations import MAX_CHARS, Number, UnreadableError, is_true, read_equations, value_of
+from scope_rlvr.problems.stories.checker import unfinished_result
 
 
 def sides(text: str) -> list[list[Fraction]]:
