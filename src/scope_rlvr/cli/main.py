@@ -32,6 +32,7 @@ from scope_rlvr.cli import (
 from scope_rlvr.cli.console import open_console, print_lines
 from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.core.processes import ProcessFailed, num_launched
+from scope_rlvr.core.visible import visible
 from scope_rlvr.engines.processes import leave
 
 app = typer.Typer(
@@ -78,7 +79,7 @@ def main() -> None:
     except UserError as error:
         # All processes of a run have the same to say; on each machine one says it.
         is_quiet = os.environ.get("LOCAL_RANK", "0") != "0"
-        print_lines(open_console(stderr=True, quiet=is_quiet), f"scope: {error}")
+        print_lines(open_console(stderr=True, quiet=is_quiet), f"scope: {visible(str(error))}")
         leave(ExitCode.BAD_INPUT)
         sys.exit(ExitCode.BAD_INPUT)
     except ProcessFailed as error:

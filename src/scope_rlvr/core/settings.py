@@ -8,15 +8,53 @@ from __future__ import annotations
 
 import json
 from enum import Enum
-from typing import Any
+from typing import Any, LiteralString
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+_LARGEST = 2**53
+"""Beyond it, a float no longer knows every whole number."""
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, unknown keys and numbers that are not finite refused, defaults checked too."""
+    """Base of all settings: immutable, unknown keys and numbers that are not finite refused, defaults checked too.
+
+    A number must be written as a number, and a switch as ``true`` or ``false``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_written_plainly(cls, values: Any) -> Any:
+        given = values.items() if isinstance(values, dict) else ()
+        expected = [
+            (name, value, cls.model_fields[name].annotation) for name, value in given if name in cls.model_fields
+        ]
+        complaints = [
+            InitErrorDetails(type=PydanticCustomError("not_plain", complaint), loc=(name,), input=value)
+            for name, value, kind in expected
+            if value is not None and (complaint := _complaint(kind, value))
+        ]
+        if complaints:
+            raise ValidationError.from_exception_data(cls.__name__, complaints)
+        return values
+
+
+def _complaint(expected: Any, value: Any) -> LiteralString | None:
+    """What pydantic would let pass: ``true`` as 1, ``"yes"`` as ``true``, a whole number of any size."""
+    if expected in _SWITCHES and not isinstance(value, bool):
+        return "expected true or false"
+    if expected in _NUMBERS and isinstance(value, bool | str):
+        return "expected a number"
+    if expected in _NUMBERS and isinstance(value, int) and abs(value) > _LARGEST:
+        return "no option has a value of this size"
+    return None
+
+
+_NUMBERS = (int, float, int | None, float | None)
+_SWITCHES = (bool, bool | None)
 
 
 def description_of(kind: type[Settings], name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scope_rlvr.core.errors import UserError, first_line
+from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.findings import Severity
 from scope_rlvr.core.lazy import quick_imports
 from scope_rlvr.core.types import Problem
@@ -324,12 +324,12 @@ def prepare(plan: EvaluationPlan) -> Measurement:
 
 def _text_reader(name: str, problems: list[Problem]) -> TextReader:
     from scope_rlvr.evaluation.readers import TextReader
-    from scope_rlvr.models.loading import UNLOADABLE, device, require_reader
+    from scope_rlvr.models.loading import UNLOADABLE, device, require_reader, why_unloadable
 
     try:
         reader = TextReader.load(resolve_model(name, "--embedding-model"))
     except UNLOADABLE as error:
-        raise UserError(f"--embedding-model {name!r} cannot be loaded: {first_line(error)}") from error
+        raise UserError(f"--embedding-model {name!r} cannot be loaded: {why_unloadable(error)}") from error
     require_reader(reader.tokenizer, problems, f"the embedding model {name}")
     reader.model.to(device())
     return reader

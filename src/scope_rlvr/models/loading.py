@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.core.types import Problem
 
 _PROBLEMS_READ = 50
 """Problems shown to each tokenizer to see whether it can read them."""
 
-UNLOADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
-"""What the libraries raise for a folder that holds no usable model."""
+UNLOADABLE = Exception
+"""What the libraries raise for a folder that holds no usable model: anything, from ``KeyError`` to a bare ``Exception``."""
+
+_SPEAKS_FOR_ITSELF = (OSError, ValueError, RuntimeError, SafetensorError)
+
+
+def why_unloadable(error: Exception) -> str:
+    """What a library says of a broken folder, in one line; the kind of an error that says little by itself.
+
+    >>> why_unloadable(ValueError("no weights")), why_unloadable(KeyError("added_tokens"))
+    ('no weights', "KeyError: 'added_tokens'")
+    """
+    said = first_line(error)
+    return said if isinstance(error, _SPEAKS_FOR_ITSELF) else f"{type(error).__name__}: {said}"
 
 
 def device() -> torch.device:
@@ -25,6 +38,24 @@ def device() -> torch.device:
 
 def inference_dtype() -> torch.dtype:
     return torch.bfloat16 if device().type == "cuda" else torch.float32
+
+
+def require_all_weights(model: PreTrainedModel, info: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` where a folder's weights and its configuration do not fit, or a weight is no number.
+
+    ``info`` is what transformers says of the loading. It would fill what is missing with random numbers, and leave out the
+    layers that the configuration does not know, and go on.
+    """
+    if info["missing_keys"]:
+        raise ValueError(f"its weights lack {min(info['missing_keys'])!r}; name a folder that holds such a model")
+    unused = [name for name in info["unexpected_keys"] if name.startswith(f"{model.base_model_prefix}.")]
+    if unused:
+        raise ValueError(
+            f"its configuration has no place for the weights {min(unused)!r}; name a folder that fits together"
+        )
+    broken = next((name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()), None)
+    if broken is not None:
+        raise ValueError(f"its weights {broken!r} are not all numbers; take another copy of the model")
 
 
 def can_read(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:

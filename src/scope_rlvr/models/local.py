@@ -27,16 +27,22 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.core.ports import Continuation, Sampling
 from scope_rlvr.core.processes import ONE_PROCESS, Processes
 from scope_rlvr.core.prompts import PromptFormat, PromptSection
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.steps import PieceReader
+from scope_rlvr.core.time_limit import time_limit
 from scope_rlvr.formulas.readings import Entropy, HiddenReducer, LogitReducer
+from scope_rlvr.models.loading import require_all_weights
 from scope_rlvr.models.reading import hidden_states, projection_of, read_hidden, read_tokens
 
 _STOP_TEXT_WINDOW = 16
 """Tokens looked back over for a stop text; no separator in use spans more."""
+
+_TEMPLATE_SECONDS = 10.0
+"""A chat template is a program that came with the model, and may not end."""
 
 _BATCH_ROWS = 128
 _BATCH_NUMBERS = 1 << 25
@@ -88,10 +94,26 @@ class TokenizerCodec:
         """A problem as the model is shown it; ``written`` is a response's beginning, read as one text with it."""
         if not self._is_chat:
             return tuple(self.tokenizer(self._prompt.text(text) + written)["input_ids"])
-        chat = self.tokenizer.apply_chat_template(
-            self._prompt.messages(text), add_generation_prompt=True, tokenize=False
-        )
-        return self.encode(f"{chat}{written}")
+        return self.encode(f"{self._conversation(text)}{written}")
+
+    def _conversation(self, text: str) -> str:
+        """The chat template around a problem; :class:`UserError` where the template, which is the model's, cannot do it."""
+        try:
+            with time_limit(_TEMPLATE_SECONDS):
+                said = self.tokenizer.apply_chat_template(
+                    self._prompt.messages(text), add_generation_prompt=True, tokenize=False
+                )
+        except Exception as error:  # a template raises what it likes
+            raise UserError(
+                f"the chat template of {self.tokenizer.name_or_path} fails: {type(error).__name__}: {first_line(error)}; mend "
+                "it, or set prompt.format = 'plain'"
+            ) from error
+        if text.strip() not in said:
+            raise UserError(
+                f"the chat template of {self.tokenizer.name_or_path} leaves the problem out, or changes it: {text.strip()!r:.60} "
+                f"becomes {said!r:.200}; mend it, or set prompt.format = 'plain'"
+            )
+        return str(said)
 
     def prompt_as_read(self, text: str) -> str:
         """A problem as the model is shown it, as text, with template and special tokens."""
@@ -139,19 +161,23 @@ class LocalModel:
         """A model with its own tokenizer; ``prompt`` is its codec's, ``kwargs`` go to
         ``AutoModelForCausalLM.from_pretrained``.
 
-        Raises ``ValueError`` for weights that are not all there, besides what transformers raises.
+        Raises ``ValueError`` for weights that are not all there, are not all used or are not all numbers, and for a tokenizer
+        with more tokens than the model knows, besides what transformers raises.
         """
         model, info = AutoModelForCausalLM.from_pretrained(
             source, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **kwargs
         )
-        # transformers would fill what is missing with random numbers and go on.
-        if info["missing_keys"]:
-            raise ValueError(f"its weights lack {min(info['missing_keys'])!r}; name a folder that holds such a model")
+        require_all_weights(model, info)
         # With tied embeddings nothing is missing in a classifier, whose hidden states were made for something else.
         for architecture in model.config.architectures or []:
             if "Classification" in architecture:
                 raise ValueError(f"it is a classifier ({architecture}); name a folder that holds such a model")
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        known = model.get_input_embeddings().num_embeddings
+        if max(tokenizer.get_vocab().values()) >= known:
+            raise ValueError(
+                f"its tokenizer has ids from {known} on, which the model does not know; name a whole model"
+            )
         return cls(model, TokenizerCodec.of(tokenizer, model, prompt))
 
     def __init__(

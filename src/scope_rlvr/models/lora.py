@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class LoraSection(Settings):
     """Which adapters are trained in the place of the policy's own weights."""
 
-    rank: int = Field(16, ge=1, description="rows of `A` and columns of `B`: how much an adapter can change")
+    rank: int = Field(16, ge=1, le=65_536, description="rows of `A` and columns of `B`: how much an adapter can change")
     alpha: float = Field(32.0, gt=0, description="the adapter's output is multiplied by `alpha / rank`")
     dropout: float = Field(
         0.0, ge=0, lt=1, description="share of an adapter's inputs that is set to zero while the loss is computed"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.embedded import model_path
+from scope_rlvr.models.folder import require_sound_folder
 from scope_rlvr.models.gguf import SMOLLM2, as_folder, gguf_file
 
 EMBEDDED = "embedded:"
@@ -48,4 +49,5 @@ def _model_folder(folder: Path, key: str) -> Path:
         raise UserError(
             f"{key}: {folder} holds no safetensors weights; other formats are not loaded: write it anew by save_pretrained"
         )
+    require_sound_folder(folder, key)
     return folder

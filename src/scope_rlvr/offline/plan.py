@@ -11,10 +11,10 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from scope_rlvr.core.errors import UserError, first_line
+from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.types import Problem
 from scope_rlvr.methods import Scope
-from scope_rlvr.models.loading import UNLOADABLE
+from scope_rlvr.models.loading import UNLOADABLE, why_unloadable
 from scope_rlvr.models.local import TokenizerCodec
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.offline.dataset import (
@@ -268,5 +268,5 @@ def _codec(config: RunConfig) -> TokenizerCodec:
         return TokenizerCodec(AutoTokenizer.from_pretrained(source, trust_remote_code=False), (), config.prompt)
     except UNLOADABLE as error:
         raise UserError(
-            f"model.policy = {config.model.policy!r} has no usable tokenizer: {first_line(error)}"
+            f"model.policy = {config.model.policy!r} has no usable tokenizer: {why_unloadable(error)}"
         ) from error

@@ -10,6 +10,7 @@ from typing import Any
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.problems.rows import Row
+from scope_rlvr.store.files import require_file
 from scope_rlvr.store.journal import read_lines
 
 SUFFIXES = (".jsonl", ".parquet", ".csv")
@@ -20,6 +21,7 @@ def read_file(path: Path) -> Iterator[Row]:
     readers = {".jsonl": _json_lines, ".parquet": _parquet, ".csv": _csv}
     if path.suffix not in readers:
         raise UserError(f"{path} is not a file of problems: its name must end in {', '.join(SUFFIXES)}")
+    require_file(path, "the file")
     try:
         yield from readers[path.suffix](path)
     except OSError as error:

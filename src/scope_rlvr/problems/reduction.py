@@ -29,7 +29,7 @@ from scope_rlvr.problems.family import Split, check_split, split_of
 
 MODULUS = 13
 SEPARATOR = "\n\n"
-MIN_LEVEL = 2
+MIN_LEVEL, MAX_LEVEL = 2, 1000
 
 _STEP = re.compile(r"(\d+) \+ (\d+) = (\d+) : (\d+(?: \d+)*)")
 _ANSWER = re.compile(r"answer (\d+)")
@@ -102,11 +102,13 @@ class Reduction:
     def sample(self, level: int, count: int, seed: int, *, split: Split = "train") -> list[Problem]:
         """Problems whose numbers are drawn uniformly, of one split; see ``Family.sample``.
 
-        Raises ``ValueError`` for a level below 2 or an unknown split.
+        Raises ``ValueError`` for a level out of range or an unknown split.
         """
         check_split(split)
-        if level < MIN_LEVEL:
-            raise ValueError(f"level is how many numbers are to be reduced, at least {MIN_LEVEL}; got {level}")
+        if not MIN_LEVEL <= level <= MAX_LEVEL:
+            raise ValueError(
+                f"level is how many numbers are to be reduced, from {MIN_LEVEL} to {MAX_LEVEL}; got {level}"
+            )
         rng = Random(f"reduction/{split}/{level}/{seed}")
         problems: list[Problem] = []
         seen: set[str] = set()

@@ -24,8 +24,12 @@ from scope_rlvr.problems.rows import AnswerForm, BadRows, Columns, ProblemTable,
 DATA_FOLDER = "SCOPE_DATA"
 """The environment variable that names a folder with local copies of benchmarks."""
 
+MOST_MADE = 1_000_000
+"""Problems that a source makes at a time."""
+
 GYM = "gym:"
 _TRAIN = "train"
+_MOST_DIGITS = 9
 
 
 class SourceSettings(Settings):
@@ -125,7 +129,7 @@ def makes_problems(source: str | None) -> bool:
 def level_of(source: str) -> int:
     """The level of ``<family>:<level>``; :class:`UserError` for what is no number."""
     name, _, level = source.partition(":")
-    if not level.isdecimal():
+    if not level.isdecimal() or len(level) > _MOST_DIGITS:
         raise UserError(f"{source}: {name} needs a level, a whole number, such as {name}:6")
     return int(level)
 
@@ -133,6 +137,11 @@ def level_of(source: str) -> int:
 def _generated(source: str, wanted: Wanted) -> list[Problem] | None:
     """Problems of a source that makes as many as are wanted, ``None`` for any other source."""
     num_problems = wanted.start + wanted.count
+    if makes_problems(source) and num_problems > MOST_MADE:
+        raise UserError(
+            f"{source} makes at most {MOST_MADE:,} problems at a time, and problem {num_problems:,} is asked for; lower "
+            "evaluation.problems_block or the number of problems"
+        )
     if is_family(source):
         family = families.get(family_name(source))
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -17,6 +16,7 @@ from typing import Any
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.store.journal import read_lines
+from scope_rlvr.store.toml import parse_toml
 
 RUNNING = "running"
 """What the summary of a run gives as the reason of its end while it has none."""
@@ -124,7 +124,7 @@ def read_run(run: Path) -> RecordedRun:
         path=run,
         metrics=metrics,
         summary=summary,
-        config=_read(run / "config.toml", tomllib.loads, notes) or {},
+        config=_read(run / "config.toml", parse_toml, notes) or {},
         environment=_read(run / "environment.json", json.loads, notes) or {},
         written=_last_written(run),
         notes=tuple(notes),
@@ -155,7 +155,7 @@ def _read(path: Path, parse: Callable[[str], Any], notes: list[str]) -> dict[str
         return None
     try:
         value = parse(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         notes.append(f"{path.name} could not be read ({error}); it is left out.")
         return None
     if not isinstance(value, dict):

@@ -10,14 +10,14 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel
 
-from scope_rlvr.core.errors import UserError, first_line
+from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import Judge, Sampling, StepScorer, Teacher, Verifier, scoring_refusal
 from scope_rlvr.core.processes import ONE_PROCESS, Processes
 from scope_rlvr.core.prompts import PromptSection
 from scope_rlvr.core.types import Problem
 from scope_rlvr.evaluation.evaluate import Evaluator
 from scope_rlvr.methods.parts.base import Need
-from scope_rlvr.models.loading import UNLOADABLE, device, inference_dtype, require_reader
+from scope_rlvr.models.loading import UNLOADABLE, device, inference_dtype, require_reader, why_unloadable
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.models.lora import adapted_layers
 from scope_rlvr.models.resolve import resolve_model
@@ -148,7 +148,9 @@ def load_causal(name: str, key: str, dtype: Dtype, prompt: PromptSection | None 
     try:
         local = LocalModel.load(source, prompt, dtype=dtype)
     except UNLOADABLE as error:
-        raise UserError(f"{key} = {name!r} cannot be loaded as a causal language model: {first_line(error)}") from error
+        raise UserError(
+            f"{key} = {name!r} cannot be loaded as a causal language model: {why_unloadable(error)}"
+        ) from error
     local.model.to(device())
     return local
 

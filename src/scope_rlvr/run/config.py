@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from scope_rlvr.run.sections import (
     SamplingSection,
 )
 from scope_rlvr.scorers.settings import NONE, ScorerSection
+from scope_rlvr.store.toml import parse_toml, read_toml
 from scope_rlvr.teachers.settings import JudgeSection, TeacherSection
 
 
@@ -191,12 +191,7 @@ def load_config(file: Path | None = None, overrides: Sequence[str] = (), method:
     """
     values: dict[str, Any] = {}
     if file is not None:
-        try:
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"the configuration {file} cannot be read: {error.strerror or error}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"the configuration {file} is not TOML: {error}") from error
+        values = read_toml(file, "the configuration")
     given = values.get("method", {})
     if method is not None and (not isinstance(given, dict) or given.get("name", "scope") != method):
         values["method"] = {"name": method}
@@ -267,6 +262,6 @@ def _place(table: dict[str, Any] | list[Any], key: str, override: str) -> Any:
 def _parse_value(text: str) -> Any:
     """A TOML value, or the text itself where it is none, so that names need no quotes."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text

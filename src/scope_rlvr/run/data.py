@@ -12,6 +12,7 @@ from scope_rlvr.evaluation.evaluate import EvaluationSet
 from scope_rlvr.problems.family import Split
 from scope_rlvr.problems.rows import ProblemTable
 from scope_rlvr.problems.sources import (
+    MOST_MADE,
     SourceSettings,
     Wanted,
     is_family,
@@ -86,13 +87,13 @@ def read_data(config: RunConfig) -> RunData:
 def training_problems(config: RunConfig) -> ProblemTable:
     """The problems to train on, with the complaints about rows that were left out.
 
-    A source that makes problems gives as many as the run can use.
+    A source that makes problems gives as many as the run can use, a million at most.
     """
     section, run = config.problems, config.run
     if section.source is None:
         family_of(config)
         section = section.model_copy(update={"source": f"{section.family}:{section.level}"})
-    count = run.steps * run.problems_per_step if makes_problems(section.source) else 0
+    count = min(run.steps * run.problems_per_step, MOST_MADE) if makes_problems(section.source) else 0
     table = load_problems(section, Wanted("train", count, seed=run.seed), section.folder)
     require_enough(len(table.problems), config)
     return table

@@ -12,6 +12,9 @@ from scope_rlvr.methods.method import Method
 from scope_rlvr.methods.parts.base import Part
 from scope_rlvr.methods.registry import METHODS, PARTS
 
+_LONGEST_VALUE = 100
+"""Characters of a value that a message shows."""
+
 
 def described(mistake: Mapping[str, Any], values: Mapping[str, Any], root: type[Settings]) -> str:
     """One mistake that pydantic found in ``values`` of the class ``root``, in one line."""
@@ -27,8 +30,21 @@ def described(mistake: Mapping[str, Any], values: Mapping[str, Any], root: type[
             return f"{shown}: there is no {mistake['ctx']['tag']!r}{_hint(mistake['ctx']['tag'], known)}"
         case "tuple_type":
             return f"{shown}: this is a list, got {mistake['input']!r}; write {shown} = {_as_list(mistake['input'])}"
-    received = "" if mistake["type"] in {"missing", "value_error"} else f", got {mistake['input']!r}"
+    received = "" if mistake["type"] in {"missing", "value_error"} else f", got {_abbreviated(mistake['input'])}"
     return f"{shown}: {mistake['msg'].removeprefix('Value error, ')}{received}"
+
+
+def _abbreviated(value: Any) -> str:
+    """A value as a message shows it, of which the beginning is enough.
+
+    >>> _abbreviated("x" * 500) == repr("x" * 99) + "..."
+    True
+    """
+    try:
+        shown = repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits.
+        return f"a number of {value.bit_length():,} bits"
+    return shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}..."
 
 
 def _hint(word: str, known: Iterable[str]) -> str:

@@ -23,14 +23,14 @@ from scope_rlvr.problems.sources import SourceSettings, name_of
 class RunSection(Settings):
     """Two numbers decide a step's size: problems, and rollouts for each."""
 
-    seed: int = 0
-    steps: int = Field(250, ge=1)
-    problems_per_step: int = Field(8, ge=1)
-    rollouts_per_problem: int = Field(8, ge=2)
+    seed: int = Field(0, ge=0, lt=2**32)
+    steps: int = Field(250, ge=1, le=10_000_000)
+    problems_per_step: int = Field(8, ge=1, le=100_000)
+    rollouts_per_problem: int = Field(8, ge=2, le=100_000)
     micro_batch_rows: int | None = Field(
         None, ge=1, description="rows in one backward pass of a process; all that it has in a step by default"
     )
-    num_threads: int = Field(1, ge=1, description="CPU threads of the tensor library")
+    num_threads: int = Field(1, ge=1, le=1024, description="CPU threads of the tensor library")
     gradient_checkpointing: bool = Field(
         False,
         description="compute activations a second time in the backward pass instead of keeping them: slower, and "
@@ -60,7 +60,7 @@ class ProblemsSection(SourceSettings):
     """Training problems: an embedded family at one level, or what ``source`` names."""
 
     family: str = "reduction"
-    level: int = Field(6, ge=2)
+    level: int = Field(6, ge=2, le=1000)
     folder: Path | None = Field(
         None,
         description="folder with local copies of benchmarks, `<name>.jsonl`; the environment variable `SCOPE_DATA` names it "
@@ -80,7 +80,7 @@ class SamplingSection(Settings):
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)
     min_p: float = Field(0.0, ge=0, lt=1)
-    max_response_tokens: int = Field(96, ge=2)
+    max_response_tokens: int = Field(96, ge=2, le=10_000_000)
     batch_rows: int | None = Field(
         None,
         ge=1,
@@ -133,7 +133,7 @@ class OptimizerSection(Settings):
 
     learning_rate: float = Field(1.5e-4, gt=0)
     schedule: Schedule = Schedule.WARMUP
-    warmup_steps: int = Field(5, ge=0)
+    warmup_steps: int = Field(5, ge=0, le=10_000_000)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
 
@@ -142,12 +142,15 @@ class EvaluationSetSection(SourceSettings):
     """Held-out problems of the family at a level, or what ``source`` names."""
 
     role: Literal["trained", "out of distribution"]
-    level: int | None = Field(None, ge=2)
+    level: int | None = Field(None, ge=2, le=1000)
     name: str | None = Field(
         None, min_length=1, description="what the set is called in figures; its source's name otherwise"
     )
     samples_per_problem: int | None = Field(
-        None, ge=1, description="samples for each of its problems; `evaluation.samples_per_problem` by default"
+        None,
+        ge=1,
+        le=100_000,
+        description="samples for each of its problems; `evaluation.samples_per_problem` by default",
     )
 
     @model_validator(mode="after")
@@ -178,12 +181,12 @@ class EvaluationSection(Settings):
         EvaluationSetSection(role="out of distribution", level=9),
         EvaluationSetSection(role="out of distribution", level=10),
     )
-    num_problems: int = Field(200, ge=1)
+    num_problems: int = Field(200, ge=1, le=1_000_000)
     problems_block: int = Field(
         0, ge=0, description="which block of `num_problems` held-out problems of a family; blocks share no problem"
     )
-    samples_per_problem: int = Field(8, ge=1)
-    max_response_tokens: int = Field(160, ge=2)
+    samples_per_problem: int = Field(8, ge=1, le=100_000)
+    max_response_tokens: int = Field(160, ge=2, le=10_000_000)
     temperature: float | None = Field(None, ge=0)
     batch_rows: int = Field(
         256, ge=1, description="rollouts sampled at a time while measuring. Another number gives other rollouts"
@@ -193,7 +196,10 @@ class EvaluationSection(Settings):
         0, ge=0, description="held-out evaluation during the run, every so many steps and at the last; 0 is never"
     )
     num_problems_during: int | None = Field(
-        None, ge=1, description="problems of each set in evaluations during the run; `num_problems` by default"
+        None,
+        ge=1,
+        le=1_000_000,
+        description="problems of each set in evaluations during the run; `num_problems` by default",
     )
 
 

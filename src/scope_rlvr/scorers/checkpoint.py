@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from scope_rlvr.models.loading import device, inference_dtype
+from scope_rlvr.models.loading import device, inference_dtype, require_all_weights
 
 
 def load_backbone(folder: Path) -> PreTrainedModel:
@@ -33,9 +33,7 @@ def _whole(kind: type, folder: Path) -> PreTrainedModel:
     model, info = kind.from_pretrained(  # type: ignore[attr-defined]
         folder, use_safetensors=True, trust_remote_code=False, dtype=inference_dtype(), output_loading_info=True
     )
-    # transformers would fill what is missing with random numbers and go on.
-    if info["missing_keys"]:
-        raise ValueError(f"its weights lack {min(info['missing_keys'])!r}")
+    require_all_weights(model, info)
     return model.eval().to(device())
 
 

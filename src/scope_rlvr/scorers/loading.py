@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.core.ports import DecisionRule, StepScorer
 from scope_rlvr.core.types import Problem
-from scope_rlvr.models.loading import UNLOADABLE, require_reader
+from scope_rlvr.models.loading import UNLOADABLE, require_reader, why_unloadable
 from scope_rlvr.problems.family import ProblemFamily
 from scope_rlvr.salvage.rules import Calibrated
 from scope_rlvr.scorers.candidate_tokens import MathShepherdWriter, load_math_shepherd, load_rlhflow
@@ -161,7 +161,7 @@ def _load_from_folder(section: ScorerSection, problems: Sequence[Problem]) -> St
     except UNLOADABLE as error:
         raise UserError(
             f"scorer.model = {section.model!r} cannot be loaded as a step scorer of the family {family.kind!r}: "
-            f"{first_line(error)}"
+            f"{why_unloadable(error)}"
         ) from error
     require_reader(scorer.tokenizer, problems, f"the step scorer {section.model}")
     self_test(scorer, family, section.model, scorer.tokenizer)
@@ -222,7 +222,7 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(source if source.is_dir() else name, trust_remote_code=False)
     except UNLOADABLE as error:
-        raise UserError(f"scorer.family.tokenizer = {name!r} cannot be loaded: {first_line(error)}") from error
+        raise UserError(f"scorer.family.tokenizer = {name!r} cannot be loaded: {why_unloadable(error)}") from error
 
 
 def _served_model(client: Client, path: str, family: ServerFamily) -> tuple[str, int | None]:

@@ -14,7 +14,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrai
 
 from scope_rlvr.core.ports import DecisionRule
 from scope_rlvr.core.types import Problem
-from scope_rlvr.models.loading import device
+from scope_rlvr.models.loading import device, require_all_weights
 from scope_rlvr.scorers.batching import Inputs
 from scope_rlvr.scorers.families import PurePrm, TokenClassifier
 from scope_rlvr.scorers.local import LocalScorer
@@ -74,9 +74,7 @@ def load_token_classifier(folder: Path, family: TokenClassifier, rule: DecisionR
     model, info = AutoModelForTokenClassification.from_pretrained(
         folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True
     )
-    # transformers would fill what is missing with random numbers and go on.
-    if info["missing_keys"]:
-        raise ValueError(f"its weights lack {min(info['missing_keys'])!r}; a step scorer is a token classifier")
+    require_all_weights(model, info)
     if model.config.num_labels != 2:
         raise ValueError(f"{folder} classifies tokens into {model.config.num_labels} labels; a step scorer has 2")
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from secrets import token_hex
 from typing import Any
 
 from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.visible import visible
 
 
 @contextmanager
@@ -85,6 +87,18 @@ def write_text(file: Path, text: str, *, sync: bool = True) -> None:
 def write_json(file: Path, value: Any, *, sort_keys: bool = False) -> None:
     """Write a value as indented JSON, whole or not at all."""
     write_text(file, json.dumps(value, indent=2, sort_keys=sort_keys) + "\n")
+
+
+def require_file(file: Path, what: str) -> None:
+    """Raise :class:`UserError` where there is no file that could be read to its end: from a pipe nothing may ever come."""
+    try:
+        mode = file.stat().st_mode
+    except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{what} {visible(str(file))} cannot be read: {reason}; look at its name") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise UserError(f"{what} {visible(str(file))} cannot be read: it is {kind}, and a file is to be there")
 
 
 def require_new_file(file: Path, remedy: str = "name another with --out, or remove it") -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from scope_rlvr.methods.method import FIXABLE
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.store.files import write_text
 from scope_rlvr.store.folder import RunFolder
+from scope_rlvr.store.toml import read_toml
 from scope_rlvr.study.plan import Cell, PlannedRun, Study
 from scope_rlvr.study.results import RunResult, read_result
 
@@ -106,10 +106,7 @@ class StudyFolder:
         file = self.run(run).path / "config.toml"
         if not file.is_file():
             return None
-        try:
-            return file, tomllib.loads(file.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{file} is not TOML: {error}; remove that run to have it done again") from error
+        return file, read_toml(file, "the configuration of an earlier run,")
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -6,7 +6,6 @@ import copy
 import difflib
 import json
 import re
-import tomllib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.settings import Settings
 from scope_rlvr.run.config import RunConfig, apply_override, validate_config
 from scope_rlvr.run.data import evaluation_sets
+from scope_rlvr.store.toml import read_toml
 
 Value = bool | int | float | str
 """A value of the swept option."""
@@ -112,13 +112,7 @@ class Study:
 
 def load_study(file: Path) -> Study:
     """Read and resolve a study file; raises :class:`UserError` with every mistake in it, whichever arm it is in."""
-    try:
-        text = file.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
-    except OSError as error:
-        raise UserError(f"the study {file} cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"the study {file} is not TOML: {error}") from error
+    values = read_toml(file, "the study")
     head, arms = _read_head(values, file)
     base = _base_values(head.base, file)
     cells = [
@@ -150,7 +144,7 @@ def load_study(file: Path) -> Study:
         head.sweep,
         tuple(cells),
         tuple(runs),
-        text,
+        file.read_text(encoding="utf-8"),
     )
 
 
@@ -222,12 +216,7 @@ def _base_values(base: dict[str, Any], file: Path) -> dict[str, Any]:
         return _with_method_table(own)
     # Beside the study that names it, so that a study can be started from anywhere.
     shared = file.parent / str(base["config"])
-    try:
-        values = tomllib.loads(shared.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: base.config: {shared} cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: base.config: {shared} is not TOML: {error}") from error
+    values = read_toml(shared, f"{file}: base.config:")
     # The seeds are the study's.
     if isinstance(values.get("run"), dict):
         values["run"].pop("seed", None)

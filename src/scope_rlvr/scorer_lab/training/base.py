@@ -13,8 +13,8 @@ from transformers import (
     set_seed,
 )
 
-from scope_rlvr.core.errors import UserError, first_line
-from scope_rlvr.models.loading import UNLOADABLE, can_read, device, require_reader
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.models.loading import UNLOADABLE, can_read, device, require_reader, why_unloadable
 from scope_rlvr.problems.labelled import LabelledSolution
 
 LABELS = {0: "wrong", 1: "right"}
@@ -47,7 +47,7 @@ def load_base(
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except UNLOADABLE as error:
         raise UserError(
-            f"--base {name!r} cannot be loaded as a base of a token classifier with two labels: {first_line(error)}"
+            f"--base {name!r} cannot be loaded as a base of a token classifier with two labels: {why_unloadable(error)}"
         ) from error
     # Only the head may be new: transformers fills whatever is missing with random numbers.
     missing = sorted(key for key in info["missing_keys"] if key.startswith(f"{model.base_model_prefix}."))
