@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from scope_rlvr.engines.trl.options import UnsupportedOption, refuse_unsupported
 from scope_rlvr.engines.trl.problems import problem_of_row
 from scope_rlvr.engines.trl.trainer import NonFiniteLoss
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
+from scope_rlvr.grading.reward import RewardVerifier
 from scope_rlvr.methods import METHODS, Cure, Dapo, Grpo, Method, ReLift, Scope, SftThenGrpo
 from scope_rlvr.methods.step import StepResult
 from tests.engine.conftest import MakeTrainer, first_batch
@@ -349,6 +351,30 @@ def test_figures_reach_trls_log(make_trainer: MakeTrainer) -> None:
     } <= names
 
 
+def test_a_reward_function_is_handed_what_trl_hands_out(make_trainer: MakeTrainer) -> None:
+    steps: list[int] = []
+
+    def reward(
+        completions: list[str],
+        reference: list[str],
+        trainer_state: Any,
+        log_metric: Callable[[str, float], None],
+        log_extra: Callable[[str, list[int]], None],
+        **_: Any,
+    ) -> list[float]:
+        steps.append(trainer_state.global_step)
+        log_metric("my/characters", len(completions[0]))
+        log_extra("characters", [len(text) for text in completions])
+        return [float(f"answer {r}" in text) for text, r in zip(completions, reference, strict=True)]
+
+    trainer = make_trainer(verifier=RewardVerifier(reward), args={"max_steps": 2})
+    trainer.train()
+    assert set(steps) == {0, 1}
+    assert all("my/characters" in logs for logs in trainer.state.log_history if "loss" in logs)
+    rows = list(trainer._logs["completion"])
+    assert list(trainer._logs["extra"]["characters"]) == [len(text) for text in rows]
+
+
 def test_a_loss_that_is_not_a_number_stops_before_the_update(
     make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,6 +420,18 @@ def test_an_evaluation_between_two_logs_leaves_the_training_figures_whole(
         trainer.train()
         totals.append([log["tokens/sampled"] for log in trainer.state.log_history if "tokens/sampled" in log])
     assert totals[0] == totals[1]
+
+
+def test_an_evaluation_does_not_change_what_is_trained(make_trainer: MakeTrainer, rows: list[dict[str, Any]]) -> None:
+    def weights(**more: Any) -> dict[str, torch.Tensor]:
+        args = {"max_steps": 3, "steps_per_generation": 2, "per_device_train_batch_size": 4} | more.pop("args", {})
+        trainer = make_trainer(args=args, **more)
+        trainer.train()
+        return dict(trainer.model.state_dict())
+
+    alone = weights()
+    watched = weights(eval_dataset=Dataset.from_list(rows), args={"eval_strategy": "steps", "eval_steps": 1})
+    assert all(torch.equal(alone[name], watched[name]) for name in alone)
 
 
 def test_rows_for_evaluation_are_checked_at_construction(make_trainer: MakeTrainer) -> None:

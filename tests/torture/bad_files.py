@@ -192,7 +192,7 @@ def _problem_files() -> Iterator[BadFile]:
 def _damaged_problems(sound: bytes | None, suffix: str, number: int, folder: Path) -> None:
     file = folder / f"bad{suffix}"
     content = _parquet([json.loads(line) for line in _ROWS.splitlines()], file) if sound is None else sound
-    (title, damaged) = list(_damaged(content, 1, number + 1))[-1]
+    _, damaged = list(_damaged(content, 1, number + 1))[-1]
     file.write_bytes(damaged)
 
 

@@ -132,8 +132,7 @@ class Model:
     ("reward", "message"),
     [
         (lambda completions, completion_ids, **_: [], r"requires completion_ids, .*encode="),
-        (lambda completions, trainer_state, **_: [], r'requires trainer_state, .*given=\{"trainer_state"'),
-        (lambda completions, log_metric, log_extra, **_: [], r"requires log_metric, log_extra, .*given="),
+        (lambda completions, environments, **_: [], r'requires environments, .*given=\{"environments"'),
         (lambda completions, difficulty, **_: [], r'requires difficulty, .*columns=\{"difficulty"'),
         (lambda completions: [], r"takes no answer, id, .*prompts, .*let it take \*\*kwargs"),
         (lambda completions, /, **_: [], r"wants \['completions'\] by position"),
@@ -151,3 +150,30 @@ def test_what_has_a_default_is_not_required() -> None:
         return [float(log_metric is None)]
 
     assert RewardVerifier(reward).verify([(PROBLEM, "")])[0].is_right
+
+
+def test_what_a_trainer_has_is_asked_for_when_the_function_is_called() -> None:
+    def reward(completions: list[str], trainer_state: str, log_extra: Callable[..., None], **_: Any) -> list[float]:
+        log_extra("length", [len(text) for text in completions])
+        return [float(trainer_state == "now")] * len(completions)
+
+    verifier = RewardVerifier(reward)
+    with pytest.raises(
+        UnusableReward, match=r"requires log_extra, trainer_state, .* give this verifier to ScopeTrainer"
+    ):
+        verifier.verify([(PROBLEM, "2")])
+    verifier.belong_to(lambda: {"trainer_state": "now", "log_metric": None})
+    verdicts = verifier.verify([(PROBLEM, "2"), (PROBLEM, "33")])
+    assert [verdict.extra for verdict in verdicts] == [{"length": 1}, {"length": 2}]
+    assert all(verdict.is_right for verdict in verdicts)
+
+
+def test_a_column_of_another_length_is_refused() -> None:
+    def reward(completions: list[str], log_extra: Callable[..., None], **_: Any) -> list[float]:
+        log_extra("length", [1])
+        return [1.0] * len(completions)
+
+    verifier = RewardVerifier(reward)
+    verifier.belong_to(dict)
+    with pytest.raises(UnusableReward, match="1 values for 2 responses"):
+        verifier.verify([(PROBLEM, "2"), (PROBLEM, "33")])

@@ -30,7 +30,7 @@ from scope_rlvr.cli import (
     train,
 )
 from scope_rlvr.cli.console import open_console, print_lines
-from scope_rlvr.core.errors import ExitCode, UserError
+from scope_rlvr.core.errors import CannotWrite, ExitCode, UserError
 from scope_rlvr.core.processes import ProcessFailed, num_launched
 from scope_rlvr.core.visible import visible
 from scope_rlvr.engines.processes import leave
@@ -85,6 +85,11 @@ def main() -> None:
     except ProcessFailed as error:
         print_lines(open_console(stderr=True), f"scope: {error}")
         sys.exit(ExitCode.TRAINING_STOPPED)
+    except CannotWrite as error:
+        remedy = "make room, or mend the rights; what was written before is kept"
+        print_lines(open_console(stderr=True), f"scope: {visible(str(error))}; {remedy}")
+        leave(ExitCode.INTERNAL_ERROR)
+        sys.exit(ExitCode.INTERNAL_ERROR)
     except KeyboardInterrupt:
         open_console(stderr=True).print("scope: interrupted")
         sys.exit(ExitCode.INTERRUPTED)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from scope_rlvr.cli.console import open_console, print_lines
 from scope_rlvr.cli.options import ConfigArgument, MethodOption, Overrides
-from scope_rlvr.core.errors import ExitCode, UserError
+from scope_rlvr.core.errors import CannotWrite, ExitCode, UserError
 from scope_rlvr.core.lazy import quick_imports
 from scope_rlvr.core.processes import Processes, end_with_launcher
 from scope_rlvr.engines.processes import leave, meet
@@ -55,11 +55,15 @@ def train(
             if resume is None and processes.is_main:
                 run.folder.discard_unused()
             raise
-        except KeyboardInterrupt:
-            print_lines(
+        except (KeyboardInterrupt, CannotWrite) as error:
+            console, command = (
                 open_console(stderr=True, quiet=not processes.is_main),
-                f"scope: interrupted; go on with: scope train --resume {run.folder.path}",
+                f"scope train --resume {run.folder.path}",
             )
+            if isinstance(error, CannotWrite):
+                print_lines(console, f"scope: go on, once the cause is mended, with: {command}")
+                raise
+            print_lines(console, f"scope: interrupted; go on with: {command}")
             raise typer.Exit(ExitCode.INTERRUPTED) from None
     leave(exit_code)
     raise typer.Exit(exit_code)

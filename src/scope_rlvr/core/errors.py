@@ -23,6 +23,17 @@ class UserError(ValueError):
     """
 
 
+class CannotWrite(OSError):
+    """A file that the system did not let be written, as on a full disk: exit code 1. What was written before is kept.
+
+    >>> str(CannotWrite(28, "No space left on device", "runs/a/metrics.jsonl"))
+    'runs/a/metrics.jsonl cannot be written: No space left on device'
+    """
+
+    def __str__(self) -> str:
+        return f"{self.filename} cannot be written: {self.strerror}"
+
+
 def first_line(error: BaseException) -> str:
     r"""The first line of what an error says, or its name if it says nothing.
 

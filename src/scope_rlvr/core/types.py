@@ -7,8 +7,10 @@ Everything here is immutable and knows no model library. Shape suffixes used thr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 
 class Origin(StrEnum):
@@ -142,13 +144,15 @@ class Outcome(StrEnum):
 class Verdict:
     """The verifier's word on one response, the answer that it read there, and why it decided so.
 
-    ``reward`` is what a known verdict pays, where that is something else than 1 for right and 0 for wrong.
+    ``reward`` is what a known verdict pays, where that is something else than 1 for right and 0 for wrong. ``extra`` is what
+    the verifier wants to be shown beside the response, by the names of columns.
     """
 
     outcome: Outcome
     answer: str | None = None
     reason: str = ""
     reward: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def is_right(self) -> bool:

@@ -14,6 +14,9 @@ from scope_rlvr.core.types import Outcome, Problem, Verdict
 
 Rewards: TypeAlias = Sequence[float | None]
 
+OF_TRAINER = frozenset({"trainer_state", "log_metric", "log_extra"})
+"""What TRL hands to reward functions of its own."""
+
 
 class UnusableReward(UserError):
     """A reward function that cannot be called as TRL would call it."""
@@ -28,8 +31,9 @@ class RewardVerifier:
     * ``reference``, ``answer`` and ``solution``: the reference; ``id``, ``level`` and ``source`` of the problems;
     * ``columns``: further columns of the data set, each a mapping from the ids of the problems to values;
     * ``completion_ids``, with ``encode``: the responses in token ids, encoded anew, since a verifier is handed texts;
-    * ``given``: anything else by name, such as ``trainer_state``, ``log_metric`` and ``log_extra``, as it is. It is read at
-      each call, so what belongs to a trainer can be put in when there is one.
+    * ``trainer_state``, ``log_metric`` and ``log_extra``, as TRL means them, from the ``ScopeTrainer`` that the verifier is
+      given to. What ``log_extra`` is told goes to the completions table, beside the rows that are trained on;
+    * ``given``: anything else by name, such as ``environments``, as it is.
 
     An ``async`` function is awaited, always in the same event loop. Rewards are paid as they are; ``None`` or NaN is an unknown
     verdict.
@@ -38,7 +42,8 @@ class RewardVerifier:
     correction that is paid as right by itself, also one of a last line.
 
     Raises :class:`UnusableReward` for a function that requires what it would not be given, or is a model; for a problem that a
-    column has no value for; and when another number of rewards comes back than there are responses.
+    column has no value for; when another number of rewards comes back than there are responses; and where a function that
+    requires a trainer's things is called without a trainer.
 
     >>> def length_reward(prompts, completions, **columns):
     ...     return [len(text) / 4 for text in completions]
@@ -64,18 +69,50 @@ class RewardVerifier:
         self.columns = dict(columns or {})
         self.given = dict(given or {})
         self._loop: asyncio.AbstractEventLoop | None = None
-        _require_callable(reward_func, set(self._arguments([])))
+        self._trainer: Callable[[], Mapping[str, Any]] | None = None
+        parameters = _parameters_of(reward_func)
+        _require_callable(reward_func, parameters, set(self._arguments([])))
+        takes_any = parameters is None or any(p.kind is p.VAR_KEYWORD for p in parameters)
+        self._wants = OF_TRAINER if takes_any else OF_TRAINER & {p.name for p in parameters or ()}
+        self._requires = OF_TRAINER & {p.name for p in parameters or () if p.default is p.empty}
+
+    def belong_to(self, trainer: Callable[[], Mapping[str, Any]]) -> None:
+        """From now on, hand the function the trainer's ``trainer_state`` and ``log_metric``, as they are at each call.
+
+        What it logs by ``log_extra`` goes to the verdicts, since not every response that is judged is one that is trained on.
+        """
+        self._trainer = trainer
 
     def verify(self, attempts: Sequence[tuple[Problem, str]]) -> list[Verdict]:
         """One verdict for each problem and response, in order."""
         if not attempts:
             return []
-        rewards = self.reward_func(**self._arguments(attempts))
+        columns: dict[str, list[Any]] = {}
+        rewards = self.reward_func(**self._arguments(attempts), **self._of_trainer(columns))
         if inspect.isawaitable(rewards):
             rewards = self._awaited(rewards)
         if len(rewards) != len(attempts):
             raise UnusableReward(f"the reward function returned {len(rewards)} rewards for {len(attempts)} responses")
-        return [self._verdict(reward) for reward in rewards]
+        for name, values in columns.items():
+            if len(values) != len(attempts):
+                raise UnusableReward(
+                    f"log_extra({name!r}, ...) was given {len(values)} values for {len(attempts)} responses; give one for each"
+                )
+        extras = [{name: values[i] for name, values in columns.items()} for i in range(len(attempts))]
+        return [self._verdict(reward, extra) for reward, extra in zip(rewards, extras, strict=True)]
+
+    def _of_trainer(self, columns: dict[str, list[Any]]) -> dict[str, Any]:
+        """What of a trainer the function takes; ``columns`` takes up what it says of each response."""
+        missing = self._requires - self.given.keys()
+        if self._trainer is None and missing:
+            raise UnusableReward(
+                f"the reward function requires {', '.join(sorted(missing))}, which a trainer has: give this verifier to "
+                "ScopeTrainer, or make these parameters optional"
+            )
+        if self._trainer is None:
+            return {}
+        things = {**self._trainer(), "log_extra": lambda name, values: columns.setdefault(name, []).extend(values)}
+        return {name: thing for name, thing in things.items() if name in self._wants - self.given.keys()}
 
     def _arguments(self, attempts: Sequence[tuple[Problem, str]]) -> dict[str, Any]:
         problems = [problem for problem, _ in attempts]
@@ -108,11 +145,11 @@ class RewardVerifier:
 
         return asyncio.run_coroutine_threadsafe(wait(), self._loop).result()
 
-    def _verdict(self, reward: float | None) -> Verdict:
+    def _verdict(self, reward: float | None, extra: Mapping[str, Any]) -> Verdict:
         if reward is None or math.isnan(reward):
-            return Verdict(Outcome.UNKNOWN, reason="the reward function gave no reward")
+            return Verdict(Outcome.UNKNOWN, reason="the reward function gave no reward", extra=extra)
         outcome = Outcome.RIGHT if reward >= self.right_at else Outcome.WRONG
-        return Verdict(outcome, reason=f"reward {reward}, right at {self.right_at}", reward=float(reward))
+        return Verdict(outcome, reason=f"reward {reward}, right at {self.right_at}", reward=float(reward), extra=extra)
 
 
 def _value(name: str, column: Mapping[str, Any], problem: Problem) -> Any:
@@ -123,29 +160,32 @@ def _value(name: str, column: Mapping[str, Any], problem: Problem) -> Any:
 
 _REMEDIES = {
     "completion_ids": "encode=lambda text: tokenizer.encode(text, add_special_tokens=False)",
-    "trainer_state": 'given={"trainer_state": ...}',
-    "log_metric": 'given={"log_metric": a function of a name and a number}',
-    "log_extra": 'given={"log_extra": a function of a column and its values}',
     "environments": 'given={"environments": ...}',
 }
 
 
-def _require_callable(reward_func: Any, given: set[str]) -> None:
+def _parameters_of(reward_func: Any) -> list[inspect.Parameter] | None:
+    """The parameters of a function; ``None`` for one in C, which has no signature that could be looked at."""
+    try:
+        return list(inspect.signature(reward_func).parameters.values())
+    except (TypeError, ValueError):
+        return None
+
+
+def _require_callable(reward_func: Any, parameters: list[inspect.Parameter] | None, given: set[str]) -> None:
     """Raise :class:`UnusableReward` where the function would not get what it requires."""
     if not callable(reward_func) or hasattr(reward_func, "forward"):
         raise UnusableReward(
             f"{reward_func!r:.80} is no reward function: RewardVerifier needs a function of prompts and completions; a reward "
             "model gives scores, not verdicts"
         )
-    try:
-        parameters = inspect.signature(reward_func).parameters.values()
-    except ValueError:  # A function in C has no signature that could be looked at.
+    if parameters is None:
         return
     by_position = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
     if by_position:
         raise UnusableReward(f"the reward function wants {by_position} by position, and is called by keyword")
     needs_value = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-    missing = [p.name for p in needs_value if p.name not in given]
+    missing = [p.name for p in needs_value if p.name not in given | OF_TRAINER]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     unknown = sorted(given - {p.name for p in parameters}) if not takes_any else []
     if missing:

@@ -23,7 +23,7 @@ def require_sound_folder(folder: Path, key: str) -> None:
     ``key`` is where the folder is named in the configuration.
     """
     for path in folder.iterdir():
-        if path.suffix in (".json", ".safetensors", ".jinja", ".txt", ".model") and not path.is_dir():
+        if path.suffix in (".json", ".safetensors", ".jinja", ".txt", ".model"):
             require_file(path, f"{key}: the file")
     described = {name: _read_object(folder / name, key) for name in _READ_AS_JSON if (folder / name).exists()}
     names = set(_tensor_names(folder, key))

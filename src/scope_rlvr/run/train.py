@@ -29,6 +29,7 @@ from scope_rlvr.run.metrics import Totals
 from scope_rlvr.run.monitor import ProgressDisplay, TrainingMonitor
 from scope_rlvr.run.outcome import RunOutcome
 from scope_rlvr.run.trainer import make_trainer
+from scope_rlvr.store.files import writing
 from scope_rlvr.store.folder import RunFolder, step_of
 from scope_rlvr.store.interruption import interruptible
 
@@ -138,8 +139,9 @@ def _train(trainer: ScopeTrainer, monitor: TrainingMonitor, resume_from: Path | 
 def _save_model(config: RunConfig, trainer: ScopeTrainer, folder: RunFolder) -> None:
     """The trained policy as a model like any other, adapters merged into it."""
     policy = trainer.model if config.model.lora is None else merged(trainer.model)
-    policy.save_pretrained(folder.model)
-    trainer.processing_class.save_pretrained(folder.model)
-    heads = head_weights(trainer.tensors)
-    if heads:
-        save_file(heads, folder.model / "heads.safetensors")
+    with writing(folder.model):
+        policy.save_pretrained(folder.model)
+        trainer.processing_class.save_pretrained(folder.model)
+        heads = head_weights(trainer.tensors)
+        if heads:
+            save_file(heads, folder.model / "heads.safetensors")

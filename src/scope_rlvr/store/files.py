@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -12,8 +14,33 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.errors import CannotWrite, UserError
 from scope_rlvr.core.visible import visible
+
+_SAID_BY_LIBRARIES = re.compile(r"\(os error (\d+)\)|PytorchStreamWriter failed|unexpected pos")
+"""How safetensors and torch say that a file could not be written."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise :class:`CannotWrite`, which names ``path`` or a file in it, where the block cannot write to the disk.
+
+    >>> with writing(Path("model")):
+    ...     raise RuntimeError("I/O error: No space left on device (os error 28)")
+    Traceback (most recent call last):
+    ...
+    scope_rlvr.core.errors.CannotWrite: model cannot be written: No space left on device
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite(error.errno, error.strerror or str(error), str(error.filename or path)) from error
+    except Exception as error:
+        found = _SAID_BY_LIBRARIES.search(str(error))
+        if found is None:
+            raise
+        reason = os.strerror(int(found[1])) if found[1] else "the disk did not take all of it"
+        raise CannotWrite(int(found[1] or errno.EIO), reason, str(path)) from error
 
 
 @contextmanager
@@ -31,11 +58,12 @@ def replacing(file: Path, *, sync: bool = True) -> Iterator[Path]:
     """
     beside = file.with_name(f".{file.name}.{token_hex(4)}.tmp")
     try:
-        yield beside
-        if sync:
-            with beside.open("rb+") as written:
-                os.fsync(written.fileno())
-        beside.replace(file)
+        with writing(file):
+            yield beside
+            if sync:
+                with beside.open("rb+") as written:
+                    os.fsync(written.fileno())
+            beside.replace(file)
     finally:
         beside.unlink(missing_ok=True)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scope_rlvr.core.errors import UserError
-from scope_rlvr.store.files import read_tail, replacing
+from scope_rlvr.store.files import read_tail, replacing, writing
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAX_SHOWN = 60
@@ -38,7 +38,7 @@ class Line:
 
 def append_records(journal: Path, records: Iterable[Mapping[str, Any]], *, sync: bool = False) -> int:
     """Append one line a record and return the size of the file in bytes. ``sync`` waits until all is on the disk."""
-    with journal.open("ab") as file:
+    with writing(journal), journal.open("ab") as file:
         file.writelines(map(_encoded, records))
         if sync:
             file.flush()

@@ -27,6 +27,7 @@ from scope_rlvr.core.steps import StepRule
 from scope_rlvr.core.types import Problem
 from scope_rlvr.engines.pool import Pool
 from scope_rlvr.engines.processes import meet
+from scope_rlvr.engines.randomness import same_random_numbers_after
 from scope_rlvr.engines.trl.callbacks import GradientGuard, MethodState, require_own_checkpoint
 from scope_rlvr.engines.trl.loss import counts_of, tally_loss
 from scope_rlvr.engines.trl.options import (
@@ -45,12 +46,14 @@ from scope_rlvr.engines.trl.references import PolicyAverage, reference_of
 from scope_rlvr.engines.trl.rollouts import RolloutBatch, RolloutMaker
 from scope_rlvr.engines.trl.side_update import SideUpdates
 from scope_rlvr.formulas.readings import Entropy, LogProb
+from scope_rlvr.grading.reward import RewardVerifier
 from scope_rlvr.methods.loss import Objective, batch_loss, loss_reducers, stream_tensors, tokens_of
 from scope_rlvr.methods.method import Method, SideUpdate
 from scope_rlvr.methods.metrics import Tally, batch_tally
 from scope_rlvr.methods.step import StepResult, give_credit
 from scope_rlvr.models.local import TokenizerCodec, evaluating
 from scope_rlvr.models.reading import read_last
+from scope_rlvr.store.files import writing
 
 __all__ = ["NonFiniteLoss", "ScopeTrainer", "StepResult", "UnsupportedOption"]
 
@@ -144,6 +147,9 @@ class ScopeTrainer(GRPOTrainer):
         refuse_unsupported_model(self)
         self.codec = TokenizerCodec.of(self.processing_class, self.model, prompt)
         self.rollouts.reference = reference_of(self, reference)
+        if isinstance(verifier, RewardVerifier):
+            # Read at each call: the trainer's state is another object once it trains.
+            verifier.belong_to(lambda: {"trainer_state": self.state, "log_metric": self._log_metric})
         self._add_callbacks()
 
     def _start_empty(self) -> None:
@@ -202,12 +208,19 @@ class ScopeTrainer(GRPOTrainer):
         return verifier
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._log_extras()
         # TRL hands out the rewards of all processes.
         rewards_per_func = super()._calculate_rewards(*args, **kwargs)
         # An unknown verdict makes the whole reward unknown, whatever other rewards say.
         total = (rewards_per_func * self.reward_weights.to(rewards_per_func.device)).nansum(1)
         self._rewards = torch.where(rewards_per_func[:, 0].isnan(), torch.nan, total)
         return rewards_per_func
+
+    def _log_extras(self) -> None:
+        """What the verifier wants to be shown beside each row, for TRL's table of completions."""
+        extras = [{} if row is None else row.verdict.extra for row in self._now.rows[self._now.own]]
+        for name in dict.fromkeys(name for extra in extras for name in extra):
+            self._log_completion_extra(name, [extra.get(name) for extra in extras])
 
     @property
     def _now(self) -> RolloutBatch:
@@ -263,9 +276,11 @@ class ScopeTrainer(GRPOTrainer):
             _logger.warning("the teacher failed in step %d (%s): %s", result.step, fault, message)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """TRL's evaluation: the policy unaided and GRPO's loss, with the same draws each time at the same step."""
+        """TRL's evaluation: the policy unaided and GRPO's loss, with the same draws each time at the same step. What is trained
+        afterwards is what would have been trained without it."""
         self.rollouts.num_eval_batches = 0
-        return super().evaluate(*args, **kwargs)
+        with same_random_numbers_after():
+            return super().evaluate(*args, **kwargs)
 
     # --- loss -----------------------------------------------------------------------------------------------------
 
@@ -320,6 +335,10 @@ class ScopeTrainer(GRPOTrainer):
             ]
         whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return whole["logprob"], whole.get("entropy"), None
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with writing(Path(self.args.output_dir)):
+            super()._save_checkpoint(*args, **kwargs)
 
     # --- figures and guards -----------------------------------------------------------------------------------------
 
