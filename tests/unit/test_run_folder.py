@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from scope_rlvr.core.errors import UserError
-from scope_rlvr.store.folder import CHECKPOINT_MARKER, RunFolder
+from scope_rlvr.store.checkpoints import CHECKPOINT_MARKER
+from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.journal import read_records
 
 

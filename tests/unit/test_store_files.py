@@ -6,15 +6,24 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import scope_rlvr.store.journal
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.store.digests import file_digest, files_digest, value_digest
 from scope_rlvr.store.files import is_leftover, read_tail, replacing, write_json, write_text
-from scope_rlvr.store.journal import append_records, last_record, read_lines, read_records, rewrite_records
+from scope_rlvr.store.journal import (
+    append_records,
+    last_record,
+    read_lines,
+    read_records,
+    rewrite_records,
+    truncate_after,
+)
 
 RECORDS = st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=5) | st.integers()), max_size=5)
 
@@ -96,6 +105,36 @@ def test_a_journal_is_rewritten_from_what_is_read_of_it(tmp_path: Path) -> None:
     append_records(journal, [{"a": 1}, {"a": 2}, {"a": "half \ud83d"}], sync=True)
     assert rewrite_records(journal, (r for r in read_records(journal) if r["a"] != 2)) == 2
     assert journal.read_bytes() == b'{"a": 1}\n{"a": "half \\ud83d"}\n'
+
+
+@given(
+    steps=st.lists(st.integers(1, 5), max_size=8).map(sorted),
+    keep=st.integers(0, 6),
+    torn=st.sampled_from([b"", b'{"step": 9', b'{"step"', '{"step": 9, "text": "é'.encode()[:-1], b"[1]\n"]),
+    chunk=st.sampled_from([1, 7, 40, 1 << 20]),
+)
+def test_a_journal_is_cut_behind_a_step_and_never_rewritten(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[int], keep: int, torn: bytes, chunk: int
+) -> None:
+    journal = tmp_path_factory.mktemp("journal") / "rows.jsonl"
+    records = [{"step": step, "row": row, "text": "\u2028\r" * step} for row, step in enumerate(steps)]
+    append_records(journal, records)
+    node = journal.stat().st_ino
+    with journal.open("ab") as file:
+        file.write(torn)
+    with patch.object(scope_rlvr.store.journal, "_CHUNK_BYTES", chunk):
+        truncate_after(journal, keep)
+    assert journal.stat().st_ino == node
+    append_records(journal, [{"step": 7}])
+    assert list(read_records(journal)) == [*(r for r in records if r["step"] <= keep), {"step": 7}]
+
+
+def test_only_what_goes_is_read_of_a_journal_that_is_cut(tmp_path: Path) -> None:
+    journal = tmp_path / "rows.jsonl"
+    # The long beginning is no JSON, so reading it would find a fault.
+    journal.write_bytes(b"?" * (3 << 20) + b'\n{"step": 2}\n{"step": 3}\n')
+    truncate_after(journal, 2)
+    assert journal.read_bytes()[3 << 20 :] == b'\n{"step": 2}\n'
 
 
 def test_the_last_record_of_a_growing_journal(tmp_path: Path) -> None:

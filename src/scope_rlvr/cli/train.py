@@ -15,7 +15,8 @@ from scope_rlvr.core.errors import CannotWrite, ExitCode, UserError
 from scope_rlvr.core.lazy import quick_imports
 from scope_rlvr.core.processes import Processes, end_with_launcher
 from scope_rlvr.engines.processes import leave, meet
-from scope_rlvr.store.folder import RunFolder, step_of
+from scope_rlvr.store.checkpoints import step_of
+from scope_rlvr.store.folder import RunFolder
 
 if TYPE_CHECKING:
     from scope_rlvr.check.start import RunStart
@@ -86,8 +87,11 @@ def _carry_out(run: RunStart, processes: Processes) -> ExitCode:
 
 
 def _train(run: RunStart, data: RunData, console: Console, processes: Processes) -> RunOutcome:
-    checkpoint = processes.once("looking for a checkpoint", run.folder.last_checkpoint) if run.is_resumed else None
+    checkpoint = None
     if run.is_resumed:
+        damaged: list[str] = []
+        checkpoint = processes.once("looking for a checkpoint", lambda: run.folder.last_checkpoint(damaged.append))
+        print_lines(console, *(f"warning   {damage}; an earlier one is used" for damage in damaged))
         first_step = step_of(checkpoint)
         run.folder.forget_after(first_step)
         print_lines(console, f"resume    from step {first_step}; later steps are done again")

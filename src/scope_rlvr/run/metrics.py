@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scope_rlvr.store.files import write_text
+
 NAMES_OF_TRL = {
     "loss": "policy/loss",
     "grad_norm": "policy/grad_norm",
@@ -75,7 +77,7 @@ class Totals(dict[str, float]):
         return cls() if checkpoint is None else cls(json.loads((checkpoint / _FILE).read_text(encoding="utf-8")))
 
     def save(self, checkpoint: Path) -> None:
-        (checkpoint / _FILE).write_text(json.dumps(self, sort_keys=True) + "\n", encoding="utf-8")
+        write_text(checkpoint / _FILE, json.dumps(self, sort_keys=True) + "\n")
 
     def add(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Take in the metrics of one more step; they are returned with the tokens of the run so far in their place."""

@@ -14,7 +14,8 @@ from scope_rlvr.methods.step import StepResult
 from scope_rlvr.run.components import Components, make_evaluator
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.metrics import Totals, step_metrics
-from scope_rlvr.store.folder import CHECKPOINT_MARKER, RunFolder
+from scope_rlvr.store.checkpoints import mark_complete
+from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.interruption import Interruption
 from scope_rlvr.store.records import group_records
 from scope_rlvr.teachers.failures import TeacherFailureMonitor
@@ -106,7 +107,7 @@ class TrainingMonitor(TrainerCallback):
 
     def _mark_complete(self, checkpoint: Path) -> None:
         self.totals.save(checkpoint)
-        (checkpoint / CHECKPOINT_MARKER).write_text("")
+        mark_complete(checkpoint)
 
     def _count_flat_steps(self) -> None:
         if self.pending is None:

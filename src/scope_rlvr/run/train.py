@@ -29,8 +29,9 @@ from scope_rlvr.run.metrics import Totals
 from scope_rlvr.run.monitor import ProgressDisplay, TrainingMonitor
 from scope_rlvr.run.outcome import RunOutcome
 from scope_rlvr.run.trainer import make_trainer
+from scope_rlvr.store.checkpoints import step_of
 from scope_rlvr.store.files import writing
-from scope_rlvr.store.folder import RunFolder, step_of
+from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.interruption import interruptible
 
 SUMMARY_SCHEMA = 1

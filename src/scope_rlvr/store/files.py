@@ -61,9 +61,10 @@ def replacing(file: Path, *, sync: bool = True) -> Iterator[Path]:
         with writing(file):
             yield beside
             if sync:
-                with beside.open("rb+") as written:
-                    os.fsync(written.fileno())
+                to_disk(beside)
             beside.replace(file)
+            if sync:
+                to_disk(file.parent)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -86,8 +87,7 @@ def making_folder(folder: Path) -> Iterator[Path]:
     try:
         yield beside
         for file in beside.iterdir():
-            with file.open("rb+") as written:
-                os.fsync(written.fileno())
+            to_disk(file)
         try:
             beside.rename(folder)
         except OSError:
@@ -95,6 +95,15 @@ def making_folder(folder: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's content, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def is_leftover(path: Path) -> bool:

@@ -1,26 +1,28 @@
 """The run folder: what a run writes. Nothing that is finished is ever lost or overwritten.
 
-A checkpoint counts only once its marker is there, and the marker is written last.
+Journals grow at their end and are only ever cut there. What a checkpoint needs to count is in :mod:`scope_rlvr.store.checkpoints`.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from scope_rlvr.core.errors import UserError
+from scope_rlvr.store.checkpoints import last_sound_checkpoint, set_aside_after
 from scope_rlvr.store.digests import code_digest
 from scope_rlvr.store.files import is_leftover, write_json, write_text
-from scope_rlvr.store.journal import append_records, read_records, rewrite_records
+from scope_rlvr.store.journal import append_records, truncate_after
 from scope_rlvr.store.lock import LOCK_FILE
 
-CHECKPOINT_MARKER = "COMPLETE"
+_logger = logging.getLogger(__name__)
 _BEGINNING = ("config.toml", "environment.json", "start.json")
 """What is written before a run begins."""
 _SPENDING = "{}-spending.json"
@@ -129,31 +131,24 @@ class RunFolder:
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
     def append(self, journal: Path, records: Iterable[dict[str, Any]]) -> None:
-        """Append one line a record to one of the journals."""
-        if not self.is_read_only:
-            append_records(journal, records)
+        """Append one line a record to one of the journals, and wait until they are on the disk.
 
-    def last_checkpoint(self) -> Path | None:
-        """The newest checkpoint that was written to its end."""
-        complete = [marker.parent for marker in self.checkpoints.glob(f"checkpoint-*/{CHECKPOINT_MARKER}")]
-        return max(complete, key=step_of, default=None)
+        So a checkpoint, which is written later, never knows of steps that the journals lack.
+        """
+        if not self.is_read_only:
+            append_records(journal, records, sync=True)
+
+    def last_checkpoint(self, on_damage: Callable[[str], None] = _logger.warning) -> Path | None:
+        """The newest checkpoint that is complete and sound; ``on_damage`` is told of each newer one that is not."""
+        return last_sound_checkpoint(self.checkpoints, on_damage)
 
     def forget_after(self, step: int) -> None:
-        """Drop journal lines of steps after ``step``, which will be done again, and a torn last line."""
+        """Drop journal lines and checkpoints of steps after ``step``, which will be done again, and torn last lines."""
         if self.is_read_only:
             return
+        set_aside_after(self.checkpoints, step)
         for journal in (self.metrics, self.rollouts):
-            if journal.is_file():
-                rewrite_records(journal, (record for record in read_records(journal) if record["step"] <= step))
-
-
-def step_of(checkpoint: Path | None) -> int:
-    """The step that a checkpoint was saved after, 0 for none.
-
-    >>> step_of(Path("checkpoints/checkpoint-250"))
-    250
-    """
-    return 0 if checkpoint is None else int(checkpoint.name.rsplit("-", 1)[1])
+            truncate_after(journal, step)
 
 
 def environment() -> dict[str, str]:

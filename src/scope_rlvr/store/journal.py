@@ -10,8 +10,9 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.store.files import read_tail, replacing, writing
@@ -19,6 +20,7 @@ from scope_rlvr.store.files import read_tail, replacing, writing
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAX_SHOWN = 60
 _TAIL_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,53 @@ def append_records(journal: Path, records: Iterable[Mapping[str, Any]], *, sync:
             file.flush()
             os.fsync(file.fileno())
         return file.tell()
+
+
+def truncate_after(journal: Path, step: int) -> None:
+    """Cut a journal behind its last line of ``step`` or an earlier one; a missing journal stays missing.
+
+    Steps rise from line to line, so only what goes is read, however long the journal is. A torn last line goes, too.
+
+    >>> from tempfile import NamedTemporaryFile
+    >>> with NamedTemporaryFile() as file:
+    ...     journal = Path(file.name)
+    ...     _ = journal.write_text('{"step": 1}\\n{"step": 2}\\n{"step": 3}\\n{"ste')
+    ...     truncate_after(journal, 2)
+    ...     journal.read_text()
+    '{"step": 1}\\n{"step": 2}\\n'
+    """
+    if not journal.is_file():
+        return
+    with journal.open("rb+") as file:
+        end, last = 0, b""
+        for offset, line in _lines_backwards(file):
+            value, fault = _parsed(line)
+            if not fault and isinstance(value.get("step"), int) and value["step"] <= step:
+                end, last = offset + len(line), line
+                break
+        file.truncate(end)
+        if last and not last.endswith(b"\n"):
+            file.seek(end)
+            file.write(b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _lines_backwards(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file with the byte at which each begins, the last one first."""
+    start, tail = file.seek(0, os.SEEK_END), b""
+    while start > 0:
+        size = min(_CHUNK_BYTES, start)
+        start -= size
+        file.seek(start)
+        head, *lines = BytesIO(file.read(size) + tail).readlines()
+        offset = start + len(head) + sum(map(len, lines))
+        for line in reversed(lines):
+            offset -= len(line)
+            yield offset, line
+        tail = head
+    if tail:
+        yield 0, tail
 
 
 def rewrite_records(journal: Path, records: Iterable[Mapping[str, Any]]) -> int:

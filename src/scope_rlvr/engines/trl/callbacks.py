@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from scope_rlvr.store.files import replacing, write_text
+
 if TYPE_CHECKING:
     from scope_rlvr.engines.trl.trainer import ScopeTrainer
 
@@ -73,12 +75,13 @@ class MethodState(TrainerCallback):
             return
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         # In the order of the dictionaries, by which a buffer may tell what is oldest.
-        (checkpoint / MEMORY_FILE).write_text(json.dumps(self.trainer.memory) + "\n")
-        (checkpoint / WRITER_FILE).write_text(json.dumps({"method": self.trainer.method.name}) + "\n")
-        (checkpoint / FIGURES_FILE).write_text(json.dumps(self.trainer.last_figures, sort_keys=True) + "\n")
+        write_text(checkpoint / MEMORY_FILE, json.dumps(self.trainer.memory) + "\n")
+        write_text(checkpoint / WRITER_FILE, json.dumps({"method": self.trainer.method.name}) + "\n")
+        write_text(checkpoint / FIGURES_FILE, json.dumps(self.trainer.last_figures, sort_keys=True) + "\n")
         if self.trainer.tensors:
             tensors = {name: tensor.contiguous() for name, tensor in self.trainer.tensors.items()}
-            save_file(tensors, checkpoint / TENSORS_FILE)
+            with replacing(checkpoint / TENSORS_FILE) as beside:
+                save_file(tensors, beside)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

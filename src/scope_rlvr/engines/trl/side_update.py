@@ -18,6 +18,7 @@ from scope_rlvr.core.groups import Member, Streams
 from scope_rlvr.engines.trl.references import trained_parameters
 from scope_rlvr.methods.loss import Counts, batch_loss, stream_tensors, tokens_of
 from scope_rlvr.methods.method import SideUpdate
+from scope_rlvr.store.files import replacing
 
 if TYPE_CHECKING:
     from scope_rlvr.engines.trl.trainer import ScopeTrainer
@@ -64,7 +65,8 @@ class SideUpdates(TrainerCallback):
             for key, value in optimizer.state[p].items()
         }
         if tensors and self.trainer.processes.is_main:
-            save_file(tensors, Path(args.output_dir) / f"checkpoint-{state.global_step}" / OPTIMIZERS_FILE)
+            with replacing(Path(args.output_dir) / f"checkpoint-{state.global_step}" / OPTIMIZERS_FILE) as beside:
+                save_file(tensors, beside)
 
     # --- one update ---------------------------------------------------------------------------------------------
 

@@ -20,8 +20,9 @@ from scope_rlvr.scorer_lab.training.corpus import Corpus, split_corpus
 from scope_rlvr.scorer_lab.training.measure import best_threshold, held_out_figures
 from scope_rlvr.scorer_lab.training.settings import ScorerTraining
 from scope_rlvr.scorers.description import ScorerDescription
+from scope_rlvr.store.checkpoints import step_of
 from scope_rlvr.store.files import require_new_folder
-from scope_rlvr.store.folder import RunFolder, environment, step_of
+from scope_rlvr.store.folder import RunFolder, environment
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -139,7 +140,7 @@ def run(plan: ScorerTrainingPlan, out: Path, monitor: ScorerTrainingMonitor, *, 
     torch.set_num_threads(settings.threads)
     model, tokenizer = load_base(plan.base_source, plan.request.base, plan.corpus.train, settings.seed)
     folder = RunFolder(out)
-    checkpoint = folder.last_checkpoint() if resume else None
+    checkpoint = folder.last_checkpoint(monitor.note) if resume else None
     if resume:
         monitor.note(f"resume    from step {step_of(checkpoint)}; later steps are done again")
     record = None if resume else plan.record()

@@ -26,7 +26,8 @@ from transformers import (
 from scope_rlvr.models.loading import device
 from scope_rlvr.scorer_lab.training.examples import IGNORED, Example, OrderedExamples, collate, training_order
 from scope_rlvr.scorer_lab.training.settings import ScorerTraining
-from scope_rlvr.store.folder import CHECKPOINT_MARKER, RunFolder, step_of
+from scope_rlvr.store.checkpoints import mark_complete, step_of
+from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.interruption import Interruption, interruptible
 
 _FIGURES = ("loss", "grad_norm", "learning_rate")
@@ -105,7 +106,7 @@ class _TrainingRecorder(TrainerCallback):
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any) -> None:
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / CHECKPOINT_MARKER).write_text("")
+        mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 def fit(
