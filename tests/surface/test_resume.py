@@ -162,6 +162,32 @@ def test_another_version_is_said(half: Path, scope: Scope) -> None:
     assert "warning   torch was 1.0 when the run began and is " in ended.out
 
 
+# --- damaged checkpoints ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", "method.json"])
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
+    half: Path, whole: Path, name: str, scope: Scope
+) -> None:
+    shutil.copytree(whole / "checkpoints" / "checkpoint-4", half / "checkpoints" / "checkpoint-4")
+    (half / "checkpoints" / "checkpoint-4" / name).unlink()
+    ended = scope("train", "--resume", "run")
+    assert ended.code == 0, ended.err
+    assert f"warning   checkpoint-4 is damaged: {name} is missing; an earlier one is used" in ended.out
+    assert "resume    from step 2" in ended.out
+    assert (half / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
+    assert (half / "rollouts.jsonl").read_bytes() == (whole / "rollouts.jsonl").read_bytes()
+    assert (half / "checkpoints" / "damaged-checkpoint-4").is_dir()
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused(half: Path, scope: Scope) -> None:
+    with (half / "checkpoints" / "checkpoint-2" / "optimizer.pt").open("r+b") as file:
+        file.truncate(100)
+    before = contents(half)
+    assert_refused(scope("train", "--resume", "run"), "checkpoint-2 is damaged: optimizer.pt has 100 bytes")
+    assert contents(half) == before
+
+
 # --- one process at a time --------------------------------------------------------------------------------------------
 
 
