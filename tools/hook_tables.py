@@ -32,6 +32,7 @@ STAGES = {
     "reward": "prepare",
     "credit": "credit",
     "counts": "credit",
+    "credit_aside": "credit",
     "advantages": "credit",
     "credit_tokens": "credit",
     "credit_member": "credit",

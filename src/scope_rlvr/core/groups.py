@@ -15,13 +15,15 @@ class Role(StrEnum):
     """How a rollout came into its group.
 
     ``SAMPLED``: the policy wrote it unaided. ``SALVAGED``: a failure that was corrected. ``GUIDED``: written by a teacher, or
-    with a teacher's words before it. ``BRANCHED``: sampled by the policy from inside another rollout.
+    with a teacher's words before it. ``BRANCHED``: sampled by the policy from inside another rollout. ``REPLAYED``: from an
+    earlier step, perhaps of another problem; it takes no part in the group's baseline.
     """
 
     SAMPLED = "sampled"
     SALVAGED = "salvaged"
     GUIDED = "guided"
     BRANCHED = "branched"
+    REPLAYED = "replayed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,8 @@ class Member:
 
     ``num_shared_tokens`` counts the tokens at the start that belong to another rollout of the group as well (a failure
     and its own salvage in ``pair`` mode; branches; a hint that responses begin with) and therefore do not train here.
-    ``step_scores`` is there where a method asked for it. ``extras`` are named values that one hook computed for a later
+    ``problem`` is the problem that it answers, where that is not the group's. ``step_scores`` is there where a method asked
+    for it. ``extras`` are named values that one hook computed for a later
     one: a number for the rollout, or a sequence with one entry for each response token (see
     :mod:`scope_rlvr.methods.reading`).
 
@@ -136,6 +139,7 @@ class Member:
     salvage: SalvageRecord | None = None
     num_shared_tokens: int = 0
     step_scores: StepScores | None = None
+    problem: Problem | None = None
     extras: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def having(self, **extras: Any) -> Member:

@@ -89,7 +89,8 @@ class Toolbox:
     questions to the teacher. ``processes`` share the work out; a method does the same in all of them.
 
     ``readers`` are the models that can be read, by name. ``pool`` holds all training problems. ``tensors`` is a second
-    memory, for tensors by name, saved with every checkpoint as ``memory`` is. ``figures`` are the metrics of the step before.
+    memory, for tensors by name, saved with every checkpoint as ``memory`` is. ``figures`` are the metrics of the step before,
+    and ``told`` are figures that the method wants among this step's, by name; they are logged as ``method/NAME``.
     """
 
     policy: Policy
@@ -111,6 +112,7 @@ class Toolbox:
     memory: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, Any] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
+    told: dict[str, float] = field(default_factory=dict)
     processes: Processes = ONE_PROCESS
     clock: Stopwatch = field(default_factory=Stopwatch)
     tokens: Counter[str] = field(default_factory=Counter)

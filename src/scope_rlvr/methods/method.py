@@ -274,12 +274,18 @@ class Method(Described):
     ) -> tuple[Streams, ...]:
         """Streams of a group: silent for unknown verdicts and, where flat groups are dropped, for a flat group."""
         streams_G = tuple(
-            silent(member) if reward is None else self.credit_tokens(member, advantage_T)
+            self._aside(member) if reward is None else self.credit_tokens(member, advantage_T)
             for member, reward, advantage_T in zip(group.members, rewards_G, advantage_GT, strict=True)
         )
-        if self.drop_flat_groups and not any(any(streams.advantage_T) for streams in streams_G):
-            return tuple(silent(member) for member in group.members)
+        judged = (streams for streams, reward in zip(streams_G, rewards_G, strict=True) if reward is not None)
+        if self.drop_flat_groups and not any(any(streams.advantage_T) for streams in judged):
+            return tuple(self._aside(member) for member in group.members)
         return streams_G
+
+    def _aside(self, member: Member) -> Streams:
+        """What a member trains whose verdict is unknown: what the part says that brought it along, else nothing."""
+        found = (part.credit_aside(member) for part in self.parts_of(GroupEdit))
+        return next((streams for streams in found if streams is not None), silent(member))
 
     def _carried(self, groups: Sequence[Group], streams_PG: Sequence[tuple[Streams, ...]]) -> list[tuple[Streams, ...]]:
         names = tuple(dict.fromkeys(name for part in self.all_parts for name in part.carries))

@@ -70,6 +70,8 @@ def batch_tally(groups: Sequence[Group], streams_PG: Sequence[Sequence[Streams]]
     for name, count in tools.teacher_log.counts.items():
         tally.total(name, count)
     tally.ratio("teacher/aligned", tools.teacher_log.num_aligned, tools.teacher_log.num_to_align)
+    for name, value in tools.told.items():
+        tally.ratio(f"method/{name}", value, 1)
     return tally
 
 

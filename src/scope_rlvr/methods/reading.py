@@ -79,7 +79,7 @@ def _read_by(
     texts = {(g, m): found for g, m in places if (found := text(groups[g], groups[g].members[m], tools)) is not None}
     reducers = list({reading.reducer.name: reading.reducer for reading in readings}.values())
     if by is ReadBy.TEACHER:
-        asked = [(groups[g].problem, *found) for (g, _), found in texts.items()]
+        asked = [(groups[g].members[m].problem or groups[g].problem, *found) for (g, m), found in texts.items()]
         top_k = max(reducer.k if isinstance(reducer, TopK) else 0 for reducer in reducers)
         kept = [_as_reduced(said) for said in tools.score_tokens(asked, top_k=top_k)]
     else:

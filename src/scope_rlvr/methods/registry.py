@@ -105,6 +105,7 @@ _PARTS = {
     "confidence_penalty": "advantages:ConfidencePenalty",
     "entropy_smoothing": "terms:EntropySmoothing",
     "anchor": "terms:Anchor",
+    "correction_buffer": "corrections:CorrectionBuffer",
     "bandit": "sources:Bandit",
     "annealed_decoding": "decoding:AnnealedDecoding",
     "novelty_bonus": "rewards:NoveltyBonus",

@@ -8,7 +8,7 @@ from typing import Any
 from scope_rlvr.core.groups import Group, Member, SalvageRecord
 from scope_rlvr.core.ports import TextCodec
 from scope_rlvr.core.steps import Step
-from scope_rlvr.core.types import Rollout, Verdict
+from scope_rlvr.core.types import Problem, Rollout, Verdict
 
 SCHEMA_VERSION = 1
 
@@ -23,15 +23,22 @@ def group_records(
             "step": step,
             "group": index,
             "group_class": group.group_class.value,
-            "problem": group.problem.id,
-            "level": group.problem.level,
-            "prompt": group.problem.prompt,
-            "reference": group.problem.reference,
+            **_problem_record(group.problem),
         }
         for member, reward in zip(group.members, rewards_G, strict=True):
-            yield shared | {"role": member.role.value, "reward": reward} | member_record(member, codec)
+            answered = {} if member.problem is None else _problem_record(member.problem)
+            yield shared | answered | {"role": member.role.value, "reward": reward} | member_record(member, codec)
         for member in group.replaced:
             yield shared | {"role": "replaced", "reward": None} | member_record(member, codec)
+
+
+def _problem_record(problem: Problem) -> dict[str, Any]:
+    return {
+        "problem": problem.id,
+        "level": problem.level,
+        "prompt": problem.prompt,
+        "reference": problem.reference,
+    }
 
 
 def member_record(member: Member, codec: TextCodec) -> dict[str, Any]:

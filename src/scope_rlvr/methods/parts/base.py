@@ -235,6 +235,10 @@ class GroupEdit(Part):
         """Whether the group enters baselines and the loss."""
         return True
 
+    def credit_aside(self, member: Member) -> Streams | None:
+        """The streams of a member whose verdict is unknown, if this part brought it along to train outside the baseline."""
+        return None
+
 
 class Reward(Part):
     """Changes what verdicts pay. The verdicts stay: what is right is the verifier's to say."""
