@@ -71,6 +71,21 @@ def test_a_method_with_memory_goes_on_from_the_checkpoint_that_it_is_given(
         assert torch.equal(ours, theirs)
 
 
+def test_practised_corrections_go_on_from_a_checkpoint(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    method = Scope(insertion="pair", parts=[{"kind": "correction_buffer", "learned_at": 0.5}])
+    saving = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "save_only_model": False, "logging_steps": 1}
+    whole = trained(make_trainer, method, output_dir=str(tmp_path / "whole"), **saving)
+    figures = [log for log in whole.state.log_history if "method/corrections" in log]
+    assert [log["step"] for log in figures] == [1, 2, 3, 4]
+    assert figures[-1]["method/corrections"] == len(whole.memory["correction_buffer"]["corrections"]) > 0
+    assert 0 < figures[-1]["method/correction_probability"] < 1
+    resumed = make_trainer(method, args=saving | {"output_dir": str(tmp_path / "resumed")})
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    assert resumed.memory == whole.memory
+    for ours, theirs in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_a_checkpoint_of_another_method_is_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     saving = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1, "output_dir": str(tmp_path / "run")}
     trained(make_trainer, Grpo(), **saving)

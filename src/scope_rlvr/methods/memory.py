@@ -44,8 +44,8 @@ def rollout_from_json(value: dict[str, Any]) -> Rollout:
 
 def problem_to_json(problem: Problem) -> dict[str, Any]:
     """A problem as a plain table, its solution and its conversation included."""
-    fields = ("id", "prompt", "reference", "source", "level", "solution", "context")
-    return {name: getattr(problem, name) for name in fields}
+    fields = ("id", "prompt", "reference", "source", "level", "solution")
+    return {name: getattr(problem, name) for name in fields} | {"context": [list(turn) for turn in problem.context]}
 
 
 def problem_from_json(value: dict[str, Any]) -> Problem:

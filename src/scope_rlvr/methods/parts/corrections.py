@@ -55,7 +55,7 @@ class CorrectionBuffer(GroupEdit):
     """
 
     title: ClassVar[str] = "Correction buffer"
-    source: ClassVar[str] = "this project"
+    source: ClassVar[str] = "of this project, an extension of arXiv 2602.24110"
     status: ClassVar[Status] = Status.OWN
     changes: ClassVar[str] = "corrections of earlier steps are practised until they are learned"
     formula: ClassVar[str] = "`+ Σ −w·log π(z | x, u)` over corrections drawn in proportion to `1 − p`"
