@@ -84,6 +84,16 @@ def numbers_in(text: str) -> frozenset[Fraction]:
     return frozenset((*digits, *(Fraction(_WORDS.index(word.lower())) for word in _WORD.findall(text))))
 
 
+def split_solution(text: str, separator: str) -> list[str]:
+    r"""The steps of a text that are not blank, cut at the separator, or at the ends of lines where it has none.
+
+    >>> split_solution("a\n\nb\n", "\n\n"), split_solution("a\nb", "\n\n")
+    (['a', 'b'], ['a', 'b'])
+    """
+    pieces = text.split(separator if separator in text.strip() else "\n")
+    return [piece.strip() for piece in pieces if piece.strip()]
+
+
 # --- what is written as what can be read ------------------------------------------------------------------------------
 
 _LETTER = "[B-HJ-WYZb-wyz]"

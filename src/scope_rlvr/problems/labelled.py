@@ -284,7 +284,15 @@ def _problem(row: dict[str, Any], default_id: str, source: str) -> Problem:
     if level is not None and not _is_whole(level):
         raise _BadRow(f"level must be a whole number, got {_shown(level)}")
     own_id = default_id if row.get("id") in (None, "") else str(row["id"])
-    return Problem(own_id, prompt, "" if reference is None else str(reference), str(row.get("source") or source), level)
+    solution = row.get("solution")
+    return Problem(
+        own_id,
+        prompt,
+        "" if reference is None else str(reference),
+        str(row.get("source") or source),
+        level,
+        solution if isinstance(solution, str) and solution.strip() else None,
+    )
 
 
 def _texts(row: dict[str, Any], field: str) -> tuple[str, ...]:

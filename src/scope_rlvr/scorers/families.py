@@ -236,6 +236,22 @@ class VllmPooling(ServerFamily):
     rule_source: ClassVar[str] = "that of the family named by `of`"
 
 
+class Calculator(ScorerFamily):
+    """No model: equations are worked out, and their results compared with those of the worked solution."""
+
+    kind: Literal["calculator"] = "calculator"
+    unmatched: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="score of a step whose equations are true and lead to nothing in the worked solution",
+    )
+    silent: float = Field(
+        0.75, ge=0, le=1, description="score of a step without an equation that can be worked out or compared"
+    )
+    rule_source: ClassVar[str] = "false and unmatched steps are wrong; `unmatched = 0.5` makes the second kind neutral"
+
+
 class MonteCarlo(ScorerFamily):
     """The policy's own continuations decide: the first wrong step is the first from which none of them succeeds."""
 
@@ -257,6 +273,7 @@ SingleFamily = Annotated[
     | Implicit
     | Critic
     | VllmPooling
+    | Calculator
     | MonteCarlo,
     BARE_NAME,
     BY_KIND,
@@ -306,6 +323,7 @@ AnyFamily = Annotated[
     | Implicit
     | Critic
     | VllmPooling
+    | Calculator
     | MonteCarlo
     | Ensemble,
     BARE_NAME,

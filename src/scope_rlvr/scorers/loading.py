@@ -16,6 +16,7 @@ from scope_rlvr.core.types import Problem
 from scope_rlvr.models.loading import UNLOADABLE, require_reader, why_unloadable
 from scope_rlvr.problems.family import ProblemFamily
 from scope_rlvr.salvage.rules import Calibrated
+from scope_rlvr.scorers.calculator import CalculatorScorer
 from scope_rlvr.scorers.candidate_tokens import MathShepherdWriter, load_math_shepherd, load_rlhflow
 from scope_rlvr.scorers.critic import CriticScorer, check_critic
 from scope_rlvr.scorers.description import ChosenRule, ScorerDescription
@@ -23,6 +24,7 @@ from scope_rlvr.scorers.ensemble import EnsembleScorer
 from scope_rlvr.scorers.exact import ExactScorer
 from scope_rlvr.scorers.families import (
     Auto,
+    Calculator,
     Combine,
     Critic,
     Ensemble,
@@ -48,7 +50,7 @@ from scope_rlvr.scorers.origin import model_folder, require_made_for
 from scope_rlvr.scorers.pooling import PoolingScorer, check_pooling
 from scope_rlvr.scorers.qwen import QwenWriter, load_qwen
 from scope_rlvr.scorers.selftest import IN_WORDS, self_test
-from scope_rlvr.scorers.settings import EXACT, NONE, ScorerSection, rule_of
+from scope_rlvr.scorers.settings import CALCULATOR, EXACT, NONE, ScorerSection, rule_of
 from scope_rlvr.scorers.token_classifier import TokenClassifierWriter, load_token_classifier
 from scope_rlvr.scorers.value_head import SkyworkWriter, load_skywork, load_universal
 from scope_rlvr.scorers.writing import InputWriter
@@ -137,6 +139,9 @@ def _load(section: ScorerSection, context: _LoadingContext) -> StepScorer:
             raise UserError("scorer.family = 'monte_carlo' asks the policy to continue, and there is no policy here")
         rule = rule_of(section, family, None)
         return MonteCarloScorer(context.continuations, family.num_continuations, rule, context.seed)
+    if section.model == CALCULATOR:
+        calculator = family if isinstance(family, Calculator) else Calculator()
+        return CalculatorScorer(calculator, rule_of(section, calculator, None))
     if isinstance(family, Ensemble):
         return _load_ensemble(section, family, context)
     if isinstance(family, Critic):

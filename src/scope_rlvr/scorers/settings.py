@@ -13,6 +13,7 @@ from scope_rlvr.scorers.description import DESCRIPTION, ChosenRule, ScorerDescri
 from scope_rlvr.scorers.families import (
     AnyFamily,
     Auto,
+    Calculator,
     Ensemble,
     Implicit,
     MonteCarlo,
@@ -28,6 +29,9 @@ EXACT = "exact"
 
 THE_POLICY = "policy"
 """As a step scorer's name: the policy itself, whose continuations decide."""
+
+CALCULATOR = "calculator"
+"""As a step scorer's name: equations are worked out, and no model is needed."""
 
 MEMBERS = "ensemble"
 """As a step scorer's name: the members that the family names."""
@@ -63,11 +67,14 @@ class ScorerSection(Settings):
             parts = [("scorer", self.model, self.family)]
         found = []
         for key, model, family in parts:
-            if not is_address(model) and model not in (NONE, EXACT, THE_POLICY):
+            if not is_address(model) and model not in _NO_FOLDERS:
                 found.append((f"{key}.model", model))
             if isinstance(family, Implicit):
                 found.append((f"{key}.family.reference", family.reference))
         return found
+
+
+_NO_FOLDERS = (NONE, EXACT, CALCULATOR, THE_POLICY)
 
 
 def rule_of(section: ScorerSection, family: ScorerFamily, description: ScorerDescription | None) -> AnyRule:
@@ -104,6 +111,8 @@ def require_fitting(model: str, family: ScorerFamily) -> None:
         wants = "the address of a server, such as http://localhost:8000/v1", is_address(model)
     elif isinstance(family, MonteCarlo):
         wants = repr(THE_POLICY), model == THE_POLICY
+    elif isinstance(family, Calculator):
+        wants = repr(CALCULATOR), model == CALCULATOR
     elif isinstance(family, Ensemble):
         wants = repr(MEMBERS), model == MEMBERS
     elif is_address(model) or model in (THE_POLICY, MEMBERS):
@@ -113,6 +122,8 @@ def require_fitting(model: str, family: ScorerFamily) -> None:
         # An address may hold a password, and error messages are shown and kept: it is not repeated.
         named = "an address" if is_address(model) else repr(model)
         raise ValueError(f"model is {named}: name the family, {fitting}, in family")
+    elif model == CALCULATOR and not isinstance(family, Auto):
+        raise ValueError(f"model = {model!r} is of the family 'calculator'; leave family out, or name this one")
     if wants is not None and not wants[1]:
         raise ValueError(f"the family {getattr(family, 'kind', '')!r} wants {wants[0]} as its model")
     if is_address(model) and any(mark in model for mark in "@?#"):

@@ -16,7 +16,7 @@ from difflib import SequenceMatcher
 from fractions import Fraction
 from functools import lru_cache
 
-from scope_rlvr.problems.calculations import Calculation, numbers_in, read_calculations
+from scope_rlvr.problems.calculations import Calculation, numbers_in, read_calculations, split_solution
 
 _REMEMBERED = 1024
 _LEAST_SIMILARITY = 0.6
@@ -120,16 +120,6 @@ class WorkedSolution:
         if not known:
             raise UnalignedError("it has no step in words like those that are there")
         return list(range(known[-1] + 1, len(self.steps)))
-
-
-def split_solution(text: str, separator: str) -> list[str]:
-    r"""The steps of a text that are not blank, cut at the separator, or at the ends of lines where it has none.
-
-    >>> split_solution("a\n\nb\n", "\n\n"), split_solution("a\nb", "\n\n")
-    (['a', 'b'], ['a', 'b'])
-    """
-    pieces = text.split(separator if separator in text.strip() else "\n")
-    return [piece.strip() for piece in pieces if piece.strip()]
 
 
 def _with_what_they_lead_to(pieces: Sequence[str]) -> list[str]:
