@@ -102,7 +102,7 @@ def block(arm: str, config: RunConfig, parts: Components, problems: list[Problem
 
 def measure(num_blocks: int, num_steps: int) -> dict[str, Any]:
     config = load_config(None, [f"run.steps={num_steps}"])
-    torch.set_num_threads(config.run.num_threads)
+    torch.set_num_threads(config.run.threads)
     quiet_libraries(config)
     problems = training_problems(config)
     parts = load_components(config, problems)

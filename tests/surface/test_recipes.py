@@ -192,8 +192,23 @@ def test_the_terms_of_the_arithmetic() -> None:
     )
     assert memory.activations == 4 * 100 * 2 * (34 * 10 + 8 * 20)
     assert memory.logits == 4 * 96 * 100 * 12
-    assert memory.cache == 8 * 100 * 8 * 2 * 5
+    assert memory.cache == 4 * 100 * 8 * 2 * 5
     assert (memory.reference, memory.helpers) == (0, 0)
+    on_cpu = estimate(config, shape, 4, on_gpu=False)
+    assert (on_cpu.half_copies, on_cpu.cache) == (0, 2 * memory.cache)
+
+
+def test_the_terms_of_upper_layers() -> None:
+    shape = KNOWN_SHAPES["Qwen/Qwen2.5-0.5B-Instruct"]
+    whole, upper = (
+        estimate(load_config(overrides=["method.name=grpo", *overrides]), shape, 4, on_gpu=False)
+        for overrides in ([], ["model.train_layers=6"])
+    )
+    # Biases of 896 + 2 * 128, four projections, three of the feed-forward part, two norms.
+    size = 6 * (1152 + 2 * 896 * (896 + 128) + 3 * 896 * 4864 + 2 * 896) + 896
+    assert (upper.gradients, upper.optimizer) == (4 * size, 8 * size)
+    assert upper.weights == whole.weights
+    assert upper.activations == whole.activations / 4
 
 
 def test_what_a_method_reads_beside_the_policy_is_counted() -> None:

@@ -228,7 +228,7 @@ CONFIGURATION = {
         "checkpoint_every",
         "flat_steps_limit",
     ],
-    "model": ["policy", "lora", "reference"],
+    "model": ["policy", "dtype", "train_layers", "lora", "reference"],
     "problems": [*SOURCE, "family", "level", "folder", "max_prompt_tokens", "allow_overlap"],
     "prompt": ["template", "system", "format"],
     "sampling": ["sampler", "temperature", "top_p", "top_k", "min_p", "max_response_tokens", "batch_rows"],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.types import Problem
+from scope_rlvr.models.precision import require_hardware
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.problems.sources import is_family
 from scope_rlvr.run.config import RunConfig
@@ -31,6 +32,7 @@ def check_inputs(config: RunConfig) -> RunData:
         resolve_model(name, key)
     if config.method.needs_step_scorer and config.scorer.calibration is not None:
         ChosenRule.read(config.scorer.calibration)
+    require_hardware(config.model.dtype, "model.dtype")
     _check_exact_helpers(config)
     _check_reporters(config)
     _check_packages(config)

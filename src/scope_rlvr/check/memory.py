@@ -14,8 +14,10 @@ from typing import Any
 from scope_rlvr.engines.samplers import LocalSampler, VllmSampler
 from scope_rlvr.methods.parts.base import Need
 from scope_rlvr.models.lora import LoraSection
+from scope_rlvr.models.precision import Precision
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.run.config import RunConfig
+from scope_rlvr.run.sections import ModelSection
 from scope_rlvr.teachers.settings import NOBODY, THE_POLICY
 
 GIB = 2**30
@@ -56,10 +58,22 @@ class ModelShape:
     def num_parameters(self) -> int:
         """``V·h·(1 or 2) + L·(2·h·a + 2·h·k + 3·h·f + 2·h [+ a + 2·k]) + h`` with ``a`` and ``k`` the width of all heads
         and of all key heads."""
+        return self.vocabulary * self.width * (2 - self.is_tied) + self.num_upper_parameters(self.layers)
+
+    def num_upper_parameters(self, layers: int) -> int:
+        """The parameters of so many layers and of the final norm."""
         queries, keys = self.heads * self.head_width, self.key_width
         layer = 2 * self.width * (queries + keys) + 3 * self.width * self.inner_width + 2 * self.width
         layer += (queries + 2 * keys) * self.has_bias
-        return self.vocabulary * self.width * (2 - self.is_tied) + self.layers * layer + self.width
+        return layers * layer + self.width
+
+    def num_trained_parameters(self, model: ModelSection) -> int:
+        """The adapters, the upper layers that train, or all; also all where layers are named by patterns, at most."""
+        if model.lora is not None:
+            return self.num_adapter_parameters(model.lora)
+        if isinstance(model.train_layers, int):
+            return self.num_upper_parameters(min(model.train_layers, self.layers))
+        return self.num_parameters
 
     def num_adapter_parameters(self, lora: LoraSection) -> int:
         """``rank`` times the inputs and outputs of every adapted layer.
@@ -127,12 +141,10 @@ class Memory:
         """The most that is needed at once: what always stays, and the larger of a training pass and a sampling pass.
 
         >>> Memory(4, 4, 8, 2, 0, 1, 10, 5, 20).total
-        34
+        35
         """
-        training = self.half_copies + self.activations + self.logits
-        return (
-            self.weights + self.optimizer + self.reference + self.helpers + max(self.gradients + training, self.cache)
-        )
+        stays = self.weights + self.optimizer + self.half_copies + self.reference + self.helpers
+        return stays + max(self.gradients + self.activations + self.logits, self.cache)
 
     def lines(self) -> list[str]:
         """Every term that is not nothing, in GiB."""
@@ -164,7 +176,8 @@ def estimate(
 
     * weights, gradients and the two moments of AdamW: ``4·P + 4·P + 8·P``; a KL penalty adds ``4·P``, side updates ``8·P``, a
       method that reads the first policy, or the average of the policies, ``4·P`` for each;
-    * on a GPU, the copies that autocast makes: ``2·P``;
+    * with bfloat16, the copies that autocast makes, and that sampling holds: ``2·P``;
+    * where only upper layers train, gradients and moments of these alone, and activations from the lowest of them on;
     * with adapters of ``A`` parameters, gradients, moments and copies of the adapters alone: ``4·A + 8·A + 2·A``. Their
       weights, ``4·A``, come on top of the policy's, which a GPU holds as they are stored. A KL penalty adds nothing;
     * with DeepSpeed's ZeRO on ``n`` GPUs, all weights in 16 bits, ``2·P``; a share of float32 weights and moments,
@@ -172,25 +185,30 @@ def estimate(
     * activations of one micro-batch: ``rows·T·L·(34·h + 8·f)``, and with gradient checkpointing
       ``rows·T·(L·4·h + 34·h + 8·f)`` (width ``h``, inner width ``f``);
     * logits of one micro-batch, their logarithms and gradients: ``rows·responses·V·12``;
-    * keys and values while sampling: ``rows·T·L·k·8`` (all key heads together ``k`` wide, float32);
+    * keys and values while sampling: ``rows·T·L·k·8`` (all key heads together ``k`` wide), half of it in bfloat16;
     * a teacher, a step scorer, a judge and a reference model of its own that run here: 2 bytes a parameter on a GPU, 4 on a CPU.
     """
     num_parameters, lora = shape.num_parameters, config.model.lora
-    num_trained = num_parameters if lora is None else shape.num_adapter_parameters(lora)
+    num_trained = shape.num_trained_parameters(config.model)
     # Autocast makes no copies of weights that are stored in 16 bits.
     frozen_bytes = 0 if lora is None else shape.stored_bytes if on_gpu else _FLOAT
-    num_cast = num_trained + (num_parameters if frozen_bytes == _FLOAT else 0)
+    num_cast = num_parameters if lora is None else num_trained + (num_parameters if frozen_bytes == _FLOAT else 0)
+    is_half = _is_half(config, on_gpu)
     response, rows = config.sampling.max_response_tokens, config.share(num_processes).micro_batch_rows
     memory = Memory(
-        weights=_FLOAT * num_trained + frozen_bytes * num_parameters,
+        weights=_FLOAT * (num_parameters if lora is None else num_trained) + frozen_bytes * num_parameters,
         gradients=_FLOAT * num_trained,
         optimizer=_ADAM_MOMENTS * _FLOAT * num_trained * (1 + config.method.has_side_updates),
-        half_copies=_HALF * num_cast if on_gpu else 0,
+        half_copies=_HALF * num_cast if is_half else 0,
         reference=_FLOAT * _num_kept(config, num_parameters, num_trained),
         helpers=_helpers(config) * (_HALF if on_gpu else _FLOAT),
         activations=_activations(config, shape, rows * (prompt_tokens + response)),
         logits=rows * response * shape.vocabulary * 3 * _FLOAT,
-        cache=2 * _FLOAT * shape.layers * shape.key_width * max(_sampled_tokens(config, prompt_tokens, num_processes)),
+        cache=2
+        * (_HALF if is_half else _FLOAT)
+        * shape.layers
+        * shape.key_width
+        * max(_sampled_tokens(config, prompt_tokens, num_processes)),
     )
     if not (zero_stage and on_gpu):
         return memory
@@ -201,6 +219,11 @@ def estimate(
         optimizer=(1 + _ADAM_MOMENTS) * _FLOAT * num_trained / num_processes,
         half_copies=0,
     )
+
+
+def _is_half(config: RunConfig, on_gpu: bool) -> bool:
+    """Whether the policy is computed in bfloat16, as far as that is known before anything is measured."""
+    return on_gpu if config.model.dtype is None else config.model.dtype is not Precision.FLOAT32
 
 
 def _num_kept(config: RunConfig, num_parameters: int, num_trained: int) -> int:
@@ -214,10 +237,11 @@ def _num_kept(config: RunConfig, num_parameters: int, num_trained: int) -> int:
 
 def _activations(config: RunConfig, shape: ModelShape, tokens: int) -> int:
     """Bytes that the backward pass over so many tokens needs."""
-    inner = 34 * shape.width + 8 * shape.inner_width
+    inner, upper = 34 * shape.width + 8 * shape.inner_width, config.model.train_layers
+    layers = min(upper, shape.layers) if isinstance(upper, int) else shape.layers
     if config.run.gradient_checkpointing:
-        return tokens * (shape.layers * _FLOAT * shape.width + inner)
-    return tokens * shape.layers * inner
+        return tokens * (layers * _FLOAT * shape.width + inner)
+    return tokens * layers * inner
 
 
 def memory_beside_vllm(config: RunConfig, whole: float) -> float:

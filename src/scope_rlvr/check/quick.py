@@ -107,14 +107,15 @@ def _existing(path: Path) -> Path:
 
 
 def _disk(config: RunConfig, out: Path) -> Finding:
-    """Checkpoints hold 12 bytes a trained parameter (weights and two moments), the model 4 a parameter, the journal some
-    for every token."""
+    """Checkpoints hold all weights, or adapters alone, with 4 bytes a parameter, and two moments of 4 bytes a trained one; the
+    model holds 4 a parameter, the journal some for every token."""
     shape = shape_of(config.model.policy, "model.policy")
     journal = config.run.steps * config.rows_per_step * config.sampling.max_response_tokens * _JOURNAL_BYTES_PER_TOKEN
     model, lora = 0, config.model.lora
     if shape is not None:
-        num_trained = shape.num_parameters if lora is None else shape.num_adapter_parameters(lora)
-        model = 12 * _KEPT_CHECKPOINTS * num_trained + 4 * shape.num_parameters
+        num_trained = shape.num_trained_parameters(config.model)
+        num_kept = shape.num_parameters if lora is None else num_trained
+        model = _KEPT_CHECKPOINTS * (4 * num_kept + 8 * num_trained) + 4 * shape.num_parameters
     free = shutil.disk_usage(_existing(out)).free
     size = f"up to {(model + journal) / GIB:.1f} GiB ({model / GIB:.1f} checkpoints and model, {journal / GIB:.1f} rollouts)"
     if model + journal > free:

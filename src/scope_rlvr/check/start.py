@@ -15,6 +15,7 @@ from scope_rlvr.core.processes import Processes, launched_zero_stage
 from scope_rlvr.run.config import RunConfig, dump_config, load_config
 from scope_rlvr.run.data import RunData
 from scope_rlvr.run.resume import environment_changes, require_same_problems, resumed_config, write_start
+from scope_rlvr.run.speed import settled
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.lock import locked
 
@@ -57,7 +58,7 @@ def new_run(request: ConfigRequest, out: Path | None, processes: Processes, held
 
     ``held`` keeps the lock on the folder. Raises :class:`UserError`; nothing has been written then.
     """
-    config = processes.once("reading the configuration", request.load)
+    config, measured = processes.once("reading the configuration", lambda: settled(request.load()))
     method = config.method.name.rpartition(":")[2]
     named = Path("runs") / f"{method}-{time.strftime('%Y%m%d-%H%M%S')}"
     path = processes.once("naming the run folder", lambda: out or named)
@@ -67,7 +68,7 @@ def new_run(request: ConfigRequest, out: Path | None, processes: Processes, held
         lines = _findings(config, data, path, processes.count)
         held.enter_context(locked(path))
         write_start(RunFolder.create(path, dump_config(config)), config, data)
-        return lines
+        return [*lines, *measured]
 
     lines = processes.once("making the run folder", create)
     return RunStart(config, RunFolder(path, is_read_only=not processes.is_main), lines, data)

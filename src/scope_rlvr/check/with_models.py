@@ -14,6 +14,7 @@ from scope_rlvr.core.ports import ScoreRequest, StepScorer, Teacher, TeacherRequ
 from scope_rlvr.core.types import Problem
 from scope_rlvr.grading.settings import BOX_REMEDY, NO_BOX, asks_for_no_box
 from scope_rlvr.methods.parts.base import Need
+from scope_rlvr.models.layers import num_trained
 from scope_rlvr.models.local import LocalModel, TokenizerCodec, same_vocabulary
 from scope_rlvr.models.lora import num_parameters
 from scope_rlvr.run.components import load_judge, load_policy, load_step_scorer, load_teacher
@@ -59,7 +60,9 @@ def model_findings(config: RunConfig, data: RunData) -> Iterator[Finding]:
 def _size(config: RunConfig, policy: LocalModel) -> str:
     """How many parameters there are, and how many of them are trained."""
     lora, said = config.model.lora, f"{policy.model.num_parameters():,} parameters"
-    return said if lora is None else f"{said}; adapters of {num_parameters(policy.model, lora):,} are trained"
+    if lora is not None:
+        return f"{said}; adapters of {num_parameters(policy.model, lora):,} are trained"
+    return said if config.model.train_layers is None else f"{said}; {num_trained(policy.model):,} of them are trained"
 
 
 def _prompts(

@@ -36,14 +36,16 @@ def check(
     import torch
 
     from scope_rlvr.check.quick import quick_check
-    from scope_rlvr.core.findings import is_passed
+    from scope_rlvr.core.findings import is_passed, ok
     from scope_rlvr.models.quiet import quiet_libraries
     from scope_rlvr.report.findings import findings_table
+    from scope_rlvr.run.speed import settled
 
     quiet_libraries(settings.model_names)
-    torch.set_num_threads(settings.run.num_threads)
+    settings, measured = settled(settings)
+    torch.set_num_threads(settings.run.threads)
     checked = quick_check(settings, out or Path("runs") / "check", processes, zero_stage)
-    findings = checked.findings
+    findings = [*checked.findings, *(ok("speed", said) for said in measured)]
     is_complete = not quick and is_passed(findings)
     if is_complete and checked.data is not None:
         with quick_imports():

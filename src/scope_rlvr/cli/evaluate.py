@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scope_rlvr.cli.console import open_console, print_lines, progress_bar
+from scope_rlvr.models.precision import Precision
 from scope_rlvr.store.files import require_new_file, write_json
 
 if TYPE_CHECKING:
@@ -20,13 +21,6 @@ class HeldOut(StrEnum):
 
     TEST = "test"
     DEV = "dev"
-
-
-class Precision(StrEnum):
-    """The number formats that weights can be held in."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
 
 
 Model = Annotated[
@@ -52,7 +46,7 @@ VerifierKind = Annotated[str | None, typer.Option(metavar="KIND", help="pattern,
 AnswerPattern = Annotated[str | None, typer.Option(help="regular expression with one group, the answer")]
 BatchRows = Annotated[int | None, typer.Option(min=1, help="rollouts sampled at a time")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads")]
-Dtype = Annotated[Precision, typer.Option(help="how weights are held")]
+Dtype = Annotated[Precision | None, typer.Option(help="how weights are held; as in the run without it")]
 Out = Annotated[Path | None, typer.Option(help="a new JSON file for the results")]
 
 
@@ -74,7 +68,7 @@ def evaluate(
     answer_pattern: AnswerPattern = None,
     batch_rows: BatchRows = None,
     threads: Threads = None,
-    dtype: Dtype = Precision.FLOAT32,
+    dtype: Dtype = None,
     out: Out = None,
 ) -> None:
     """Measure a model on held-out problems, unaided: accuracy, pass@k, maj@k, diversity, entropy, with intervals."""
@@ -98,7 +92,7 @@ def evaluate(
         answer_pattern=answer_pattern,
         batch_rows=batch_rows,
         threads=threads,
-        dtype=dtype.value,
+        dtype=None if dtype is None else dtype.value,
     )
     _evaluate(request, out)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ from rich.console import Console
 
 from scope_rlvr.cli.console import open_console, print_lines
 from scope_rlvr.core.errors import ExitCode
+from scope_rlvr.core.processes import usable_cores
 
 if TYPE_CHECKING:
     from scope_rlvr.study.folder import StudyFolder
@@ -33,7 +33,7 @@ def study(
 
     plan = load_study(file)
     folder = StudyFolder.at(out or Path("runs") / "studies" / plan.name, results)
-    num_at_once = at_once or _cores() // max(run.config.run.num_threads for run in plan.runs) or 1
+    num_at_once = at_once or usable_cores() // max(run.config.run.threads for run in plan.runs) or 1
     console = open_console()
     _print_plan(console, plan, folder, num_at_once)
     if dry_run:
@@ -47,11 +47,6 @@ def study(
     with folder.locked():
         states = _run(console, plan, folder, num_at_once)
         raise typer.Exit(_end(console, plan, folder, states))
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _print_plan(console: Console, plan: Study, folder: StudyFolder, num_at_once: int) -> None:

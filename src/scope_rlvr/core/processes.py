@@ -20,6 +20,11 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class ProcessFailed(RuntimeError):
     """Another process of the run failed, or is gone, so that this one cannot go on."""
 

@@ -26,6 +26,7 @@ from scope_rlvr.grading.settings import (
     asks_for_no_box,
     reads_boxes,
 )
+from scope_rlvr.models.precision import Precision
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.problems.family import Split
 from scope_rlvr.problems.sources import family_name, is_family
@@ -68,7 +69,7 @@ class EvaluationRequest:
     answer_pattern: str | None = None
     batch_rows: int | None = None
     threads: int | None = None
-    dtype: str = "float32"
+    dtype: str | None = None
 
 
 @dataclass(frozen=True)
@@ -183,13 +184,18 @@ def _resolved(request: EvaluationRequest, base: RunConfig | None) -> RunConfig:
         problems |= {"family": families[0], "source": None}
     return config.model_copy(
         update={
-            "model": config.model.model_copy(update={"policy": request.model}),
+            "model": config.model.model_copy(update={"policy": request.model, "dtype": _dtype(request, config)}),
             "evaluation": config.evaluation.model_copy(update=_given(evaluation)),
             "problems": config.problems.model_copy(update=problems),
             "run": config.run.model_copy(update=_given({"seed": request.seed, "num_threads": request.threads})),
             "verifier": _verifier(request, config.verifier),
         }
     )
+
+
+def _dtype(request: EvaluationRequest, config: RunConfig) -> Precision:
+    """What is asked for, or what the run's policy was sampled in."""
+    return config.model.dtype or Precision.FLOAT32 if request.dtype is None else Precision(request.dtype)
 
 
 def _verifier(request: EvaluationRequest, given: AnyVerifier) -> AnyVerifier:
@@ -284,7 +290,7 @@ class Measurement:
                 "samples_per_problem": config.evaluation.samples_per_problem,
                 "max_response_tokens": config.evaluation.max_response_tokens,
                 "batch_rows": config.evaluation.batch_rows,
-                "threads": config.run.num_threads,
+                "threads": config.run.threads,
             },
             "prompt": config.prompt.model_dump(mode="json"),
             "verifier": config.verifier.model_dump(mode="json"),
@@ -303,11 +309,11 @@ def prepare(plan: EvaluationPlan) -> Measurement:
 
         from scope_rlvr.evaluation.readers import PolicyReader
         from scope_rlvr.models.loading import require_reader
-        from scope_rlvr.run.components import Components, load_causal, make_evaluator
+        from scope_rlvr.run.components import Components, load_causal, make_evaluator, policy_dtype
 
-    torch.set_num_threads(plan.config.run.num_threads)
-    # By default as a run holds its policy, so that the figures are the run's.
-    local = load_causal(plan.source, "MODEL", getattr(torch, plan.request.dtype), plan.config.prompt)
+    torch.set_num_threads(plan.config.run.threads)
+    # By default as a run samples its policy, so that the figures are the run's.
+    local = load_causal(plan.source, "MODEL", policy_dtype(plan.config), plan.config.prompt)
     require_reader(local.codec.tokenizer, plan.problems, f"the model {plan.request.model}")
     _require_fit(plan, local)
     components = Components(local.model, local.codec, make_verifier(plan.config))

@@ -36,6 +36,7 @@ from scope_rlvr.core.steps import PieceReader
 from scope_rlvr.core.time_limit import time_limit
 from scope_rlvr.formulas.readings import Entropy, HiddenReducer, LogitReducer
 from scope_rlvr.models.loading import require_all_weights
+from scope_rlvr.models.precision import weights_in
 from scope_rlvr.models.reading import hidden_states, projection_of, read_hidden, read_tokens
 
 _STOP_TEXT_WINDOW = 16
@@ -186,13 +187,16 @@ class LocalModel:
         codec: TokenizerCodec,
         batch_rows: int | None = None,
         processes: Processes = ONE_PROCESS,
+        dtype: torch.dtype | None = None,
     ) -> None:
         """``batch_rows`` rows are sampled at a time; another number gives other draws. Without it, all of a call's are, or
-        of several ``processes`` equal parts. Which process samples a batch makes no difference."""
+        of several ``processes`` equal parts. Which process samples a batch makes no difference. Sampling holds the weights
+        in ``dtype``; as they are, without it."""
         self.model = model
         self.codec = codec
         self.batch_rows = batch_rows
         self.processes = processes
+        self.dtype = dtype
 
     def extend(
         self,
@@ -214,7 +218,7 @@ class LocalModel:
         before = [0] * len(prefixes) if num_written is None else num_written
 
         def written(starts: Sequence[int]) -> list[list[Continuation]]:
-            with evaluating(self.model):
+            with evaluating(self.model), weights_in(self.model, self.dtype):
                 return [
                     self._write(
                         [prefixes[row] for row in rows[start : start + size]],

@@ -88,7 +88,7 @@ class OfflineSalvage:
 
     def __init__(self, plan: SalvagePlan) -> None:
         self.plan, config = plan, plan.config
-        torch.set_num_threads(config.run.num_threads)
+        torch.set_num_threads(config.run.threads)
         self.journal = SalvageJournal(plan)
         problems = list(plan.problems)
         policy = load_causal(config.model.policy, "model.policy", inference_dtype(), config.prompt)

@@ -17,9 +17,11 @@ from scope_rlvr.core.prompts import PromptSection
 from scope_rlvr.core.types import Problem
 from scope_rlvr.evaluation.evaluate import Evaluator
 from scope_rlvr.methods.parts.base import Need
+from scope_rlvr.models.layers import train_only
 from scope_rlvr.models.loading import UNLOADABLE, device, inference_dtype, require_reader, why_unloadable
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.models.lora import adapted_layers
+from scope_rlvr.models.precision import Precision, has_bfloat16, require_hardware
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.verifier import family_of, make_verifier
@@ -87,6 +89,12 @@ def load_policy(config: RunConfig, problems: Sequence[Problem]) -> LocalModel:
     # adapters are trained, a GPU holds the weights beside them as they are stored.
     dtype: Dtype = "auto" if lora is not None and device().type == "cuda" else torch.float32
     policy = load_causal(config.model.policy, "model.policy", dtype, config.prompt)
+    policy.dtype = policy_dtype(config)
+    if config.model.train_layers is not None:
+        try:
+            train_only(policy.model, config.model.train_layers)
+        except ValueError as error:
+            raise UserError(f"model.train_layers: {error}") from error
     if lora is not None:
         try:
             adapted_layers(policy.model, lora)
@@ -94,6 +102,18 @@ def load_policy(config: RunConfig, problems: Sequence[Problem]) -> LocalModel:
             raise UserError(f"model.lora.target_modules: {error}") from error
     require_reader(policy.codec.tokenizer, problems, f"the policy {config.model.policy}")
     return policy
+
+
+def policy_dtype(config: RunConfig) -> torch.dtype:
+    """What the policy is sampled and trained in; :class:`UserError` for bfloat16 on a machine that cannot compute in it."""
+    asked = config.model.dtype
+    if asked is None:
+        return inference_dtype()
+    if asked is Precision.AUTO:
+        # Only a run measures which one is faster.
+        return torch.bfloat16 if has_bfloat16() else torch.float32
+    require_hardware(asked, "model.dtype")
+    return asked.dtype
 
 
 def load_step_scorer(config: RunConfig, problems: Sequence[Problem], policy: LocalModel) -> StepScorer:
@@ -127,7 +147,7 @@ def make_evaluator(
     section = config.evaluation
     temperature = config.sampling.temperature if section.temperature is None else section.temperature
     return Evaluator(
-        policy=LocalModel(components.policy if model is None else model, components.codec),
+        policy=LocalModel(components.policy if model is None else model, components.codec, dtype=policy_dtype(config)),
         codec=components.codec,
         verifier=components.verifier,
         sampling=Sampling(temperature=temperature),

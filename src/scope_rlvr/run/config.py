@@ -151,7 +151,7 @@ class RunConfig(Settings):
         helpers += f", teacher {self.teacher.title}" if self.method.needs_teacher else ""
         helpers += f", judge {self.judge.title}" if Need.JUDGE in self.method.needs else ""
         return [
-            f"method    {self.method.title}, policy {self.model.policy}{self._adapter()}{helpers}",
+            f"method    {self.method.title}, policy {self.model.policy}{self._policy()}{helpers}",
             f"problems  {source}; {batches} x {run.problems_per_step} problems x {run.rollouts_per_problem} rollouts = "
             f"{num_batches * run.problems_per_step * run.rollouts_per_problem} rollouts",
             f"step      {run.problems_per_step} x {run.rollouts_per_problem} rollouts{slots} = {self.rows_per_step} rows{shared}, "
@@ -169,9 +169,14 @@ class RunConfig(Settings):
         parts = self.objective.mini_batches
         return "" if parts == 1 else f" on {parts} mini-batches"
 
-    def _adapter(self) -> str:
-        lora = self.model.lora
-        return "" if lora is None else f" (LoRA of rank {lora.rank}, alpha {lora.alpha:g})"
+    def _policy(self) -> str:
+        lora, layers, dtype = self.model.lora, self.model.train_layers, self.model.dtype
+        said = [] if dtype is None else [dtype.value]
+        if lora is not None:
+            said.append(f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}")
+        if layers is not None:
+            said.append(f"the upper {layers} layers train" if isinstance(layers, int) else f"{', '.join(layers)} train")
+        return f" ({'; '.join(said)})" if said else ""
 
     def _sampler(self) -> str:
         kind = self.sampling.sampler.kind

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from scope_rlvr.core.ports import Sampling
+from scope_rlvr.core.processes import usable_cores
 from scope_rlvr.core.settings import Settings
 from scope_rlvr.engines.samplers import AnySampler, LocalSampler
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.models.lora import LoraSection
+from scope_rlvr.models.precision import Precision
 from scope_rlvr.problems.sources import SourceSettings, name_of
+
+AUTO = "auto"
+"""What is measured on this machine before the run."""
 
 
 class RunSection(Settings):
@@ -30,7 +35,9 @@ class RunSection(Settings):
     micro_batch_rows: int | None = Field(
         None, ge=1, description="rows in one backward pass of a process; all that it has in a step by default"
     )
-    num_threads: int = Field(1, ge=1, le=1024, description="CPU threads of the tensor library")
+    num_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        1, description="CPU threads of the tensor library; `auto` is the fastest number, measured before the run"
+    )
     gradient_checkpointing: bool = Field(
         False,
         description="compute activations a second time in the backward pass instead of keeping them: slower, and "
@@ -39,12 +46,27 @@ class RunSection(Settings):
     checkpoint_every: int = Field(100, ge=1)
     flat_steps_limit: int = Field(30, ge=1, description="steps in a row without any gradient after which a run stops")
 
+    @property
+    def threads(self) -> int:
+        """The CPU threads; all cores where they are not measured yet."""
+        return usable_cores() if isinstance(self.num_threads, str) else self.num_threads
+
 
 class ModelSection(Settings):
     """The policy: a model folder, a GGUF file, a Hub name, ``smollm2``, or ``embedded:policy``; with ``lora``, adapters of it
     are trained."""
 
     policy: str = "embedded:policy"
+    dtype: Precision | None = Field(
+        None,
+        description="what sampling and training compute in; weights that train stay in float32. `auto` is the faster one on a "
+        "CPU, measured before the run; without it, bfloat16 on a GPU and float32 on a CPU",
+    )
+    train_layers: Annotated[int, Field(ge=1)] | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        None,
+        description="train only so many upper layers and the final norm, or the parameters whose names fit a pattern, such as "
+        '`["model.layers.2?.*"]`; all by default',
+    )
     lora: LoraSection | None = Field(
         None,
         description="train low-rank adapters in the place of all weights; `docs/lora.md` says what follows from it",
@@ -54,6 +76,12 @@ class ModelSection(Settings):
         description="the model that methods read as the reference; the policy as it was before training, by default. A KL penalty "
         "(`objective.kl`) is always to the latter",
     )
+
+    @model_validator(mode="after")
+    def _trains_in_one_way(self) -> ModelSection:
+        if self.lora is not None and self.train_layers is not None:
+            raise ValueError("train_layers and lora both say what trains; leave one out")
+        return self
 
 
 class ProblemsSection(SourceSettings):

@@ -47,7 +47,7 @@ def train(
     started = time.perf_counter()
     processes = meet()
     processes.require_equal("the problems", lambda: data.digest)
-    torch.set_num_threads(config.run.num_threads)
+    torch.set_num_threads(config.run.threads)
     set_seed(config.run.seed)
     totals = Totals.at(resume_from)
     with processes.as_one("loading what the run needs"):

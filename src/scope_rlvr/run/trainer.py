@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig
 
@@ -17,7 +18,7 @@ from scope_rlvr.engines.trl.trainer import ScopeTrainer
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.models.loading import device
 from scope_rlvr.models.lora import adapter_config
-from scope_rlvr.run.components import Components
+from scope_rlvr.run.components import Components, policy_dtype
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.store.folder import RunFolder
 
@@ -113,7 +114,7 @@ def trl_config(config: RunConfig, folder: RunFolder, num_processes: int = 1) -> 
         save_total_limit=2,
         report_to=list(config.logging.report_to) or "none",
         use_cpu=not on_gpu,
-        bf16=on_gpu,
+        bf16=policy_dtype(config) is torch.bfloat16,
         gradient_checkpointing=run.gradient_checkpointing,
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,

@@ -66,7 +66,7 @@ class ScorerSpec:
         from scope_rlvr.scorers.loading import load_scorer
 
         quiet_libraries([self.name])
-        torch.set_num_threads(config.run.num_threads)
+        torch.set_num_threads(config.run.threads)
         problems = [solution.problem for solution in solutions]
         return load_scorer(config.scorer, problems=problems, problem_family=family, seed=config.run.seed)
 

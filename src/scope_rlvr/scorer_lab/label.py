@@ -234,7 +234,7 @@ def load_labeller(plan: LabelPlan) -> Labeller:
     from scope_rlvr.run.components import load_causal
 
     request, config = plan.request, plan.config
-    torch.set_num_threads(config.run.num_threads)
+    torch.set_num_threads(config.run.threads)
     local: LocalModel = load_causal(request.policy, "--policy", inference_dtype())
     require_reader(local.codec.tokenizer, [r.problem for r in plan.responses], f"the policy {request.policy}")
     sampling = config.sampling

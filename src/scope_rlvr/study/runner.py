@@ -131,7 +131,7 @@ class StudyRunner:
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,
-                env=_environment(run.config.run.num_threads),
+                env=_environment(run.config.run.threads),
                 # Ctrl-C in a terminal reaches this process alone, which hands it on once.
                 start_new_session=True,
             )

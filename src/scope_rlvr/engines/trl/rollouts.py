@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from scope_rlvr.core.accounting import Stopwatch, TeacherLog
 from scope_rlvr.core.groups import Group, Member, Streams
 from scope_rlvr.core.ports import Policy, ReadableModel, Sampling
@@ -122,7 +124,11 @@ class RolloutMaker:
     def toolbox(self) -> Toolbox:
         trainer, args = self.trainer, self.trainer.args
         policy = LocalModel(
-            trainer.accelerator.unwrap_model(trainer.model), trainer.codec, trainer.sampling_rows, trainer.processes
+            trainer.accelerator.unwrap_model(trainer.model),
+            trainer.codec,
+            trainer.sampling_rows,
+            trainer.processes,
+            torch.bfloat16 if args.bf16 else None,
         )
         readers: dict[str, ReadableModel | None] = {
             ReadBy.POLICY.value: policy,
