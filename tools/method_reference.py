@@ -1,4 +1,5 @@
-"""Writes docs/methods.md, a page a family in docs/methods/, docs/parts.md and the catalogue, all from the classes.
+"""Writes docs/methods.md, a page a family in docs/methods/, docs/parts.md and the catalogue, all from the classes, and the imports of
+methods that type checkers see.
 
 python -m tools.method_reference            write them
 python -m tools.method_reference --check    exit with 1 where one of them is not up to date
@@ -24,11 +25,12 @@ from scope_rlvr.methods.catalogue import (
     text_of,
 )
 from scope_rlvr.methods.parts.base import Described, Status
-from scope_rlvr.methods.registry import Registry
+from scope_rlvr.methods.registry import CLASS_PLACES, Registry
 from tools.settings_tables import rows, table
 from tools.written_pages import ROOT, keep_up_to_date
 
 DOCS = ROOT / "docs"
+NAMES = ROOT / "src" / "scope_rlvr" / "methods" / "__init__.py"
 
 _MARK = "<!-- Written from the classes themselves: change those, then run python -m tools.method_reference. -->"
 
@@ -98,10 +100,19 @@ def pages() -> dict[Path, Callable[[], str]]:
     families = {entry.family for entry in catalogue.entries if entry.what == "method"}
     return {
         CATALOGUE: lambda: as_json(catalogue),
+        NAMES: imports_for_type_checkers,
         DOCS / "methods.md": lambda: index(catalogue),
         DOCS / "parts.md": lambda: parts(catalogue),
         **{DOCS / "methods" / f"{f}.md": lambda f=f: family(f, catalogue) for f in catalogue.families if f in families},
     }
+
+
+def imports_for_type_checkers() -> str:
+    """The text of ``scope_rlvr.methods``, with one import for each class that has a public name."""
+    places = sorted(place.split(":") for place in CLASS_PLACES.values())
+    imports = "".join(f"    from {module} import {name} as {name}\n" for module, name in places)
+    text = NAMES.read_text(encoding="utf-8")
+    return re.sub(r"(?<=^if TYPE_CHECKING:\n)(    from [^\n]*\n)+", imports, text, flags=re.MULTILINE)
 
 
 def index(catalogue: Catalogue) -> str:

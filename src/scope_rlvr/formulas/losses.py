@@ -48,7 +48,7 @@ class Clip(Settings):
     That lets a token of negative advantage push without bound as its ratio grows; ``dual`` is the ratio at which it stops.
     """
 
-    low: float = Field(0.2, ge=0, lt=1)
+    low: float = Field(0.2, ge=0, le=1)
     high: float = Field(0.2, ge=0)
     dual: float | None = Field(
         None,

@@ -9,6 +9,7 @@ the temperature, in float32; all logarithms are natural.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, SerializeAsAny
@@ -74,6 +75,80 @@ class SelfCertainty(LogitReducer):
     def __call__(self, logits_NV: Tensor, ids_N: Tensor) -> Tensor:
         vocabulary = torch.tensor(float(logits_NV.size(-1)))
         return -vocabulary.log() - logits_NV.log_softmax(-1).mean(-1)
+
+
+class ChosenLogit(LogitReducer):
+    """The logit of the token that was written, as the model gives it.
+
+    >>> ChosenLogit()(torch.tensor([[0.5, 2.0]]), torch.tensor([1]))
+    tensor([2.])
+    """
+
+    title = "chosen_logit"
+
+    def __call__(self, logits_NV: Tensor, ids_N: Tensor) -> Tensor:
+        return logits_NV.gather(-1, ids_N[:, None])[:, 0]
+
+
+class TemperedLogProb(LogitReducer):
+    """The log-probability of the token that was written if the temperature were ``temperature`` times what it is.
+
+    >>> TemperedLogProb(temperature=2)(torch.tensor([[0.0, 2.0]]), torch.tensor([1])).round(decimals=4)  # of logits 0 and 1
+    tensor([-0.3133])
+    """
+
+    title = "tempered"
+    temperature: float = Field(1.0, gt=0)
+
+    @property
+    def name(self) -> str:
+        return f"tempered_{self.temperature:g}"
+
+    def __call__(self, logits_NV: Tensor, ids_N: Tensor) -> Tensor:
+        return LogProb()(logits_NV / self.temperature, ids_N)
+
+
+class MinPLogProb(LogitReducer):
+    """The log-probability of the token that was written among the tokens of at least ``min_p`` times the largest probability.
+
+    ``FILTERED`` for a token that is not among them. Source: Nguyen et al. 2024 (min-p sampling).
+
+    >>> logits = torch.log(torch.tensor([[0.6, 0.3, 0.1]]))
+    >>> [MinPLogProb(min_p=0.2)(logits, torch.tensor([token])).exp().item() for token in (0, 2)]  # 0.6 of 0.6 + 0.3
+    [0.6666666269302368, 0.0]
+    """
+
+    title = "min_p_logprob"
+    FILTERED: ClassVar[float] = -1e4
+    min_p: float = Field(0.02, ge=0, le=1)
+
+    def __call__(self, logits_NV: Tensor, ids_N: Tensor) -> Tensor:
+        logp_NV = logits_NV.log_softmax(-1)
+        floor_N1 = logp_NV.max(-1, keepdim=True).values + math.log(max(self.min_p, 1e-30))
+        kept_NV = logp_NV.masked_fill(logp_NV < floor_N1, -torch.inf)
+        return LogProb()(kept_NV, ids_N).clamp(min=self.FILTERED)
+
+
+class NucleusEntropy(LogitReducer):
+    """The entropy in nats of the likeliest tokens that reach ``top_p`` together, as if there were no others.
+
+    The token that reaches it counts. Source: Jiang et al. 2025 (SIREN), section 4.
+
+    >>> NucleusEntropy(top_p=0.7)(torch.log(torch.tensor([[0.4, 0.4, 0.2]])), torch.tensor([0])).round(decimals=4)  # log 2
+    tensor([0.6931])
+    """
+
+    title = "nucleus_entropy"
+    top_p: float = Field(0.8, gt=0, le=1)
+
+    def __call__(self, logits_NV: Tensor, ids_N: Tensor) -> Tensor:
+        logp_NV = logits_NV.log_softmax(-1).sort(-1, descending=True).values
+        prob_NV = logp_NV.exp()
+        before_NV = prob_NV.detach().cumsum(-1) - prob_NV.detach()
+        kept_NV = before_NV < self.top_p
+        mass_N1 = (prob_NV * kept_NV).sum(-1, keepdim=True)
+        # H of p/m is log m − (1/m) Σ p log p over what is kept.
+        return (mass_N1.log() - (prob_NV * logp_NV * kept_NV).sum(-1, keepdim=True) / mass_N1)[:, 0]
 
 
 class TopK(LogitReducer):

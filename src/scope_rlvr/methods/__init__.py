@@ -24,9 +24,19 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.distillation.sdpo import Sdpo as Sdpo
     from scope_rlvr.methods.distillation.sdpo import Srpo as Srpo
     from scope_rlvr.methods.exploration.arpo import Arpo as Arpo
+    from scope_rlvr.methods.exploration.confidence import Ace as Ace
+    from scope_rlvr.methods.exploration.confidence import Dcpo as Dcpo
+    from scope_rlvr.methods.exploration.confidence import ProGrpo as ProGrpo
+    from scope_rlvr.methods.exploration.confidence import Ucas as Ucas
     from scope_rlvr.methods.exploration.cure import Cure as Cure
     from scope_rlvr.methods.exploration.dars import Dars as Dars
     from scope_rlvr.methods.exploration.ead import Ead as Ead
+    from scope_rlvr.methods.exploration.entropy import ClipCov as ClipCov
+    from scope_rlvr.methods.exploration.entropy import KlCov as KlCov
+    from scope_rlvr.methods.exploration.entropy import Steer as Steer
+    from scope_rlvr.methods.exploration.entropy_terms import EightyTwenty as EightyTwenty
+    from scope_rlvr.methods.exploration.entropy_terms import Epo as Epo
+    from scope_rlvr.methods.exploration.entropy_terms import Siren as Siren
     from scope_rlvr.methods.exploration.rep_exp import RepExp as RepExp
     from scope_rlvr.methods.exploration.sibling_grpo import SiblingGrpo as SiblingGrpo
     from scope_rlvr.methods.guided.ampo import Ampo as Ampo
@@ -43,11 +53,25 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.imitation.sft_then_grpo import SftThenGrpo as SftThenGrpo
     from scope_rlvr.methods.method import AnyMethod as AnyMethod
     from scope_rlvr.methods.method import Method as Method
+    from scope_rlvr.methods.outcome.baselines import Adora as Adora
+    from scope_rlvr.methods.outcome.baselines import Canon as Canon
+    from scope_rlvr.methods.outcome.baselines import LitePpo as LitePpo
     from scope_rlvr.methods.outcome.dapo import Dapo as Dapo
     from scope_rlvr.methods.outcome.dr_grpo import DrGrpo as DrGrpo
     from scope_rlvr.methods.outcome.grpo import Grpo as Grpo
     from scope_rlvr.methods.outcome.gspo import Gspo as Gspo
+    from scope_rlvr.methods.outcome.noisy_verifiers import Olr as Olr
+    from scope_rlvr.methods.outcome.noisy_verifiers import Pgbc as Pgbc
+    from scope_rlvr.methods.outcome.noisy_verifiers import Pgfc as Pgfc
+    from scope_rlvr.methods.outcome.rewards import RewardUnlikely as RewardUnlikely
+    from scope_rlvr.methods.outcome.rewards import Rlsp as Rlsp
     from scope_rlvr.methods.outcome.rft import Rft as Rft
+    from scope_rlvr.methods.outcome.shaping import PerplexityShaping as PerplexityShaping
+    from scope_rlvr.methods.outcome.shaping import PositionShaping as PositionShaping
+    from scope_rlvr.methods.outcome.shaping import Prl as Prl
+    from scope_rlvr.methods.outcome.signs import Nsr as Nsr
+    from scope_rlvr.methods.outcome.signs import Psr as Psr
+    from scope_rlvr.methods.outcome.signs import WReinforce as WReinforce
     from scope_rlvr.methods.process.prime import Prime as Prime
     from scope_rlvr.methods.process.process_reward import ProcessReward as ProcessReward
     from scope_rlvr.methods.process.prof import Prof as Prof

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from scope_rlvr.core.groups import Group, Member, Role, Streams
 from scope_rlvr.core.steps import Step
 from scope_rlvr.formulas.advantages import Baseline, Normalisation, centred_rewards, normalise, returns_to_go
+
+_Result = TypeVar("_Result")
 
 
 def own_tokens(member: Member, advantage_T: Sequence[float]) -> Streams:
@@ -65,3 +68,37 @@ def carrying(streams: Streams, member: Member, names: Iterable[str]) -> Streams:
         value = member.extras.get(name, 0.0)
         found[name] = tuple(value) if isinstance(value, Sequence) else (float(value),) * num_tokens
     return replace(streams, extras={**streams.extras, **found}) if found else streams
+
+
+def over_members(
+    groups: Sequence[Group], streams_PG: Sequence[Sequence[Streams]], of: Callable[[Group, Member, Streams], _Result]
+) -> list[list[_Result]]:
+    """``(P, G)``: something of every member and its streams, for what is computed of a whole batch."""
+    return [
+        [of(group, member, streams) for member, streams in zip(group.members, streams_G, strict=True)]
+        for group, streams_G in zip(groups, streams_PG, strict=True)
+    ]
+
+
+def counted(value_PGT: Sequence[Sequence[Sequence[float]]], streams_PG: Sequence[Sequence[Streams]]) -> list[float]:
+    """The values of all tokens of the batch that count, in order; a rollout without values is left out."""
+    return [
+        value
+        for value_GT, streams_G in zip(value_PGT, streams_PG, strict=True)
+        for value_T, streams in zip(value_GT, streams_G, strict=True)
+        for value, weight in zip(value_T, streams.weight_T, strict=False)
+        if weight > 0
+    ]
+
+
+def scaled(streams: Streams, factor_T: Sequence[float]) -> Streams:
+    """The streams with each advantage times a factor; without factors, as nobody could compute them, they stay.
+
+    >>> from scope_rlvr.core.types import *
+    >>> streams = Streams.of(Rollout((), (Segment((5, 6), Origin.POLICY),)), [1.0, -1.0], [1.0, 1.0])
+    >>> scaled(streams, [0.5, 0.25]).advantage_T, scaled(streams, []).advantage_T
+    ((0.5, -0.25), (1.0, -1.0))
+    """
+    if not factor_T:
+        return streams
+    return replace(streams, advantage_T=tuple(a * f for a, f in zip(streams.advantage_T, factor_T, strict=True)))

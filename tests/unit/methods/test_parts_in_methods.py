@@ -17,7 +17,7 @@ from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation
 from scope_rlvr.formulas.readings import HiddenReducer
 from scope_rlvr.methods import METHODS, Cure, Grpo, Luffy, Method, Sft
-from scope_rlvr.methods.loss import Counts, Objective, batch_loss, stream_tensors, tokens_of
+from scope_rlvr.methods.loss import Counts, Objective, batch_loss, loss_reducers, stream_tensors, tokens_of
 from scope_rlvr.methods.parts.base import GroupEdit, Need, Reward, Rewards, Sampler
 from scope_rlvr.methods.reading import read
 from scope_rlvr.methods.registry import PARTS
@@ -144,21 +144,24 @@ def test_every_hook_of_a_part_is_called_in_every_method(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_what_parts_carry_and_weigh_reaches_the_loss_in_every_method(name: str) -> None:
-    method, tools = METHODS[name](parts=["anchor", "forking_tokens"]), tools_of([FAILURE, RIGHT])
+    own = {part.kind for part in METHODS[name]().own_parts}
+    parts = [kind for kind in ("anchor", "forking_tokens") if kind not in own]
+    method, tools = METHODS[name](parts=parts), tools_of([FAILURE, RIGHT])
     groups = make_groups(method, offered(), NUM_ROLLOUTS, tools)
     streams_PG = give_credit(method, groups, _pays(groups), Normalisation.NONE, tools)
     streams = [s for streams_G in streams_PG for s in streams_G]
     assert all(s.extras["anchor_logprob"] == (-0.5,) * len(s.weight_T) for s in streams)
     num_tokens = max(len(s.weight_T) for s in streams)
-    tensors = stream_tensors(streams, num_tokens, ("anchor_logprob",))
-    kept = {"logprob": torch.full((len(streams), num_tokens), -0.7).requires_grad_()}
-    kept["entropy"] = torch.zeros(len(streams), num_tokens)
+    tensors = stream_tensors(streams, num_tokens, tuple(streams[0].extras))
+    objective = Objective(200, aggregation=Aggregation.TOKEN_MEAN)
+    kept = {r.name: torch.zeros(len(streams), num_tokens) for r in loss_reducers(method, objective)}
+    kept["logprob"] = torch.full((len(streams), num_tokens), -0.7).requires_grad_()
     is_response = torch.tensor([[t < len(s.weight_T) for t in range(num_tokens)] for s in streams])
     count = torch.tensor(1.0)
     loss = batch_loss(
         method,
         tokens_of(kept, tensors),
-        Objective(200, aggregation=Aggregation.TOKEN_MEAN),
+        objective,
         Counts(count, count),
         entropy_BT=kept["entropy"],
         is_response_BT=is_response,
