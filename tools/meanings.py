@@ -116,6 +116,7 @@ MEANINGS = {
     "plain": "`-A * p`: an importance ratio against a teacher that was sure of itself.",
     "teacher_ratio": "`-A * min(p / q, max_ratio)`: the true ratio against the teacher's probability `q`; needs one vocabulary.",
     "teacher_ratio.max_ratio": "Bound of the ratio.",
+    "undecided": "`-A * p * (1 - p) * log p` with a fixed factor before the logarithm: imitation of what the policy is undecided about (CHORD).",
     "trust": "`-A * p / max(p, floor)` with a fixed denominator: likelihood inside the trust region, faded out below it (TRAPO).",
     "trust.floor": "Probability from which on a token is inside the region.",
     "mixture": "`-A * (1 - p)^exponent * 4p / (3 p_old + 1)`: ratio against a mixture, more for what the policy finds unlikely (RL-PLUS).",

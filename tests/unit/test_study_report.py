@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.report.charts import Chart, Key
-from scope_rlvr.study.analysis import Analysis, at_tokens, measures_after
+from scope_rlvr.study.analysis import Analysis, at_tokens, budgets, measures_after
 from scope_rlvr.study.charts import SWEPT, charts_of
 from scope_rlvr.study.content import notes
 from scope_rlvr.study.folder import StudyFolder
@@ -169,6 +169,13 @@ def test_the_table_holds_means_intervals_and_corrected_differences(example: tupl
     assert arms["scope"]["budgets"]["steps"]["mean"] == 200
     assert arms["grpo"]["budgets"]["tokens/teacher"]["mean"] == 0
     assert "salvage/rate" not in arms["grpo"]["budgets"]
+    assert "tokens/scored" not in arms["grpo"]["budgets"]
+
+
+def test_tokens_that_a_teacher_scored_are_told_from_those_it_wrote(example: tuple[Study, StudyFolder]) -> None:
+    result = analysis_of(*example).all_results[0]
+    spent = budgets(replace(result, tokens={**result.tokens, "teacher": 3, "scored": 7}))
+    assert (spent["tokens/teacher"], spent["tokens/scored"]) == (3, 7)
 
 
 def test_equal_tokens_are_read_where_every_run_came_to(example: tuple[Study, StudyFolder]) -> None:

@@ -234,6 +234,22 @@ class NegativeLogLikelihood(Settings):
         return -tokens.advantage_BT * tokens.logp_BT
 
 
+class Undecided(Settings):
+    """Imitation of what the policy neither knows nor finds absurd: ``−Â·sg(π(1 − π))·log π``, largest weight (¼) at ``π = ½``.
+
+    Source: CHORD (Zhang et al. 2025), the token weight φ.
+
+    >>> Undecided().loss(example_tokens(0.5), Clip())
+    tensor([[0.1733]])
+    """
+
+    kind: Literal["undecided"] = "undecided"
+
+    def loss(self, tokens: Tokens, clip: Clip) -> Tensor:
+        prob_BT = tokens.logp_BT.detach().exp()
+        return -tokens.advantage_BT * prob_BT * (1 - prob_BT) * tokens.logp_BT
+
+
 class Clipped(Settings):
     """Teacher tokens as if the policy had sampled them: the clipped surrogate against π_old.
 
@@ -263,7 +279,16 @@ class Masked(Settings):
 
 
 TeacherTerm = Annotated[
-    Shaped | Plain | TeacherRatio | Trust | Mixture | ShapedRatio | NegativeLogLikelihood | Clipped | Masked,
+    Shaped
+    | Plain
+    | TeacherRatio
+    | Trust
+    | Mixture
+    | ShapedRatio
+    | NegativeLogLikelihood
+    | Undecided
+    | Clipped
+    | Masked,
     BY_KIND,
     BARE_NAME,
 ]

@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.exploration.rep_exp import RepExp as RepExp
     from scope_rlvr.methods.exploration.sibling_grpo import SiblingGrpo as SiblingGrpo
     from scope_rlvr.methods.guided.ampo import Ampo as Ampo
+    from scope_rlvr.methods.guided.arg import Arg as Arg
     from scope_rlvr.methods.guided.bread import Bread as Bread
+    from scope_rlvr.methods.guided.chord import Chord as Chord
     from scope_rlvr.methods.guided.critique_grpo import CritiqueGrpo as CritiqueGrpo
     from scope_rlvr.methods.guided.ghpo import Ghpo as Ghpo
     from scope_rlvr.methods.guided.guide import Guide as Guide

@@ -124,7 +124,8 @@ def _facts(run: RecordedRun) -> list[tuple[str, str]]:
 
 
 def _tiles(run: RecordedRun) -> list[Tile]:
-    return [tile for tile in (_accuracy_tile(run), _salvage_tile(run), _gradient_tile(run), _teacher_tile(run)) if tile]
+    makers = (_accuracy_tile, _salvage_tile, _gradient_tile, _teacher_tile, _scored_tile)
+    return [tile for make in makers if (tile := make(run))]
 
 
 def _accuracy_tile(run: RecordedRun) -> Tile | None:
@@ -164,6 +165,12 @@ def _teacher_tile(run: RecordedRun) -> Tile | None:
         return None
     total = sampled + teacher + tokens.get("continuation", 0)
     return Tile("written by the teacher", percent(teacher / total), f"{number(teacher)} of {number(total)} tokens")
+
+
+def _scored_tile(run: RecordedRun) -> Tile | None:
+    tokens = (run.summary or {}).get("tokens") or {}
+    scored = tokens.get("scored") or max((n for _, n in run.series("tokens/scored")), default=0)
+    return Tile("scored by the teacher", number(scored), "tokens that the policy wrote") if scored else None
 
 
 # --- salvage and plan ---------------------------------------------------------------------------------------------

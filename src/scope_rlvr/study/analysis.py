@@ -225,13 +225,15 @@ def measures_after(result: RunResult) -> dict[str, float]:
 
 
 def budgets(result: RunResult) -> dict[str, float]:
-    """What a run has spent, in the four currencies, and what its salvages came to."""
+    """What a run has spent, in each currency, and what its salvages came to."""
     found = {
         "steps": float(result.steps),
         "tokens/policy": float(result.policy_tokens),
         "tokens/teacher": float(result.tokens.get("teacher", 0)),
         "seconds/training": result.seconds["training"],
     }
+    if scored := result.tokens.get("scored"):
+        found["tokens/scored"] = float(scored)
     if attempted := result.salvage.get("attempted"):
         found["salvage/rate"] = result.salvage["admitted"] / attempted
     return found

@@ -194,6 +194,7 @@ def _budgets(analysis: Analysis) -> ReportSection | None:
         "steps": ("optimiser steps", number),
         "tokens/policy": ("tokens sampled", _count),
         "tokens/teacher": ("tokens by the teacher", _count),
+        "tokens/scored": ("tokens the teacher scored", _count),
         "seconds/training": ("time in training", duration),
         "salvage/rate": ("salvages admitted", percent),
     }
@@ -204,8 +205,8 @@ def _budgets(analysis: Analysis) -> ReportSection | None:
     at_once = sorted({result.runs_at_once for result in analysis.all_results if result.runs_at_once})
     shared = f" The machine was shared by {' or '.join(map(str, at_once))} runs at once." if at_once else ""
     lead = (
-        "What a run has spent, in four currencies, mean over seeds. Tokens sampled are the policy's own: rollouts, and continuations "
-        f"after corrections. Time is that of training steps alone, without evaluation and loading.{shared}"
+        "What a run has spent, mean over seeds. Tokens sampled are the policy's own: rollouts, and continuations after "
+        f"corrections. Tokens that a teacher scored are none that it wrote. Time is that of training steps alone, without evaluation and loading.{shared}"
     )
     header = ("arm", *(writers[key][0] for key in known))
     return ReportSection("budgets", "What it cost", lead, (TextTable("", header, tuple(rows)),))

@@ -41,7 +41,7 @@ _MEANS = (
 )
 """Curves of noisy figures: a point is the mean over its steps."""
 
-_TOTALS = ("tokens/sampled", "tokens/teacher", "tokens/continuation")
+_TOTALS = ("tokens/sampled", "tokens/teacher", "tokens/continuation", "tokens/scored")
 """Curves of sums so far: a point is the value at the last of its steps."""
 
 _SIGNIFICANT = 5
