@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -88,13 +87,13 @@ class Chord(WholeTraces):
     ) -> list[tuple[Streams, ...]]:
         streams_PG = super().credit(groups, rewards_PG, normalisation)
         mu = next((m.extras[_MU] for group in groups for m in group.members), 0.0)
-        weights = Counter[Origin]()
+        weights = dict.fromkeys(Origin, 0.0)
         for streams in (s for streams_G in streams_PG for s in streams_G):
             for origin, weight in zip(streams.origin_T, streams.weight_T, strict=True):
                 weights[origin] += weight
         # The loss divides by all tokens; these factors make it a mean over each kind of them.
         shares = {Origin.POLICY: 1 - mu, Origin.TEACHER: mu * self.teacher_weight}
-        factor = {o: share * weights.total() / weights[o] for o, share in shares.items() if weights[o]}
+        factor = {o: share * sum(weights.values()) / weights[o] for o, share in shares.items() if weights[o]}
         return [tuple(_weighed(s, factor) for s in streams_G) for streams_G in streams_PG]
 
 
