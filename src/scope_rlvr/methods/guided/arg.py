@@ -25,7 +25,7 @@ _SELECTOR = "arg"
 
 
 @dataclass(frozen=True)
-class Anchor:
+class ReferencePrefix:
     """A prefix of a reference, and ``S_t/S_0``: the share of the reference's surprisal that is still to come after it."""
 
     prefix: Rollout
@@ -110,11 +110,11 @@ class Arg(GuidedMethod):
                 admitted[p].append(replace(member, role=Role.GUIDED))
         return [replace_failures(group, newcomers, rng) for group, newcomers in zip(unsolved, admitted, strict=True)]
 
-    def _anchors(self, traces: Sequence[Member | None], tools: Toolbox) -> list[list[Anchor]]:
+    def _anchors(self, traces: Sequence[Member | None], tools: Toolbox) -> list[list[ReferencePrefix]]:
         """The prefixes of each trace that end with a step, the last excepted, shortest first."""
         found = [trace.rollout for trace in traces if trace is not None]
         read = iter(tools.read("policy", [(r.prompt_ids, r.token_ids) for r in found], [LogProb()]))
-        anchors_P: list[list[Anchor]] = []
+        anchors_P: list[list[ReferencePrefix]] = []
         for trace in traces:
             if trace is None:
                 anchors_P.append([])
@@ -122,7 +122,9 @@ class Arg(GuidedMethod):
             surprisal_T = [-float(logprob) for logprob in next(read)[LogProb().name]]
             ends = [step.end for step in tools.split(trace.rollout)[:-1]]
             total = max(math.fsum(surprisal_T), 1e-9)
-            anchors_P.append([Anchor(trace.rollout.cut(end), math.fsum(surprisal_T[end:]) / total) for end in ends])
+            anchors_P.append(
+                [ReferencePrefix(trace.rollout.cut(end), math.fsum(surprisal_T[end:]) / total) for end in ends]
+            )
         return anchors_P
 
     def _selector(self, tools: Toolbox) -> dict[str, Any]:
