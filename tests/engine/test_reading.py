@@ -18,6 +18,7 @@ from scope_rlvr.embedded import model_path
 from scope_rlvr.evaluation.measures import Sample
 from scope_rlvr.evaluation.readers import PolicyReader, TextReader
 from scope_rlvr.formulas.diversity import embedding_diversity
+from scope_rlvr.formulas.features import OutputGradient, SemanticEntropy
 from scope_rlvr.formulas.readings import Entropy, LogProb, SelfCertainty, TopK
 from scope_rlvr.models import local as engine
 from scope_rlvr.models import reading
@@ -243,3 +244,18 @@ def test_under_autocast_the_backward_pass_computes_parts_as_the_forward_pass_did
         torch.testing.assert_close(logp, exact_logp, rtol=0.03, atol=0.05)
         assert torch.cosine_similarity(half, exact, dim=0) > 0.99
         assert half.norm() == pytest.approx(exact.norm().item(), rel=0.02)
+
+
+def test_gradients_of_the_output_layer_are_those_of_autograd(local: LocalModel):
+    prompts, responses = [(4, 12, 25)] * 2, [(7, 8, 9, 10), (5,)]
+    read = local.read(prompts, responses, [OutputGradient(), SemanticEntropy(k=3), Entropy()])
+    embedding = local.model.get_output_embeddings().weight
+    for prompt, response, kept in zip(prompts, responses, read, strict=True):
+        ids = torch.tensor([(*prompt, *response)])
+        states = local.model.base_model(input_ids=ids).last_hidden_state[0, len(prompt) - 1 : -1].detach()
+        states.requires_grad_()
+        logp = (states @ embedding.T).log_softmax(-1).gather(-1, torch.tensor(response)[:, None]).sum()
+        (gradient,) = torch.autograd.grad(logp, states)
+        assert torch.allclose(kept["output_gradient"], gradient.mean(0), atol=1e-5)
+        assert len(kept["semantic_entropy"]) == len(kept["entropy"]) == len(response)
+        assert (kept["semantic_entropy"] <= kept["entropy"] + 1e-5).all()

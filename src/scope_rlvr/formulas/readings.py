@@ -35,6 +35,20 @@ class LogitReducer(Settings):
         raise NotImplementedError
 
 
+class EmbeddingReducer(LogitReducer):
+    """A reducer that also sees the model's output embeddings ``(V, D)``, in the model's own number format.
+
+    What it keeps of the tokens of a response may be reduced once more, by ``of_response``, before it leaves the model's device.
+    """
+
+    def __call__(self, logits_NV: Tensor, ids_N: Tensor, embedding_VD: Tensor | None = None) -> Tensor:
+        raise NotImplementedError
+
+    def of_response(self, kept_T: Tensor) -> Tensor:
+        """What is kept of a whole response, out of what was kept of each of its tokens; by default, all."""
+        return kept_T
+
+
 class LogProb(LogitReducer):
     """The log-probability of the token that was written, ``z_y − log Σ_v exp z_v``.
 

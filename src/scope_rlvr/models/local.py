@@ -34,7 +34,7 @@ from scope_rlvr.core.prompts import PromptFormat, PromptSection
 from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.steps import PieceReader
 from scope_rlvr.core.time_limit import time_limit
-from scope_rlvr.formulas.readings import Entropy, HiddenReducer, LogitReducer
+from scope_rlvr.formulas.readings import EmbeddingReducer, Entropy, HiddenReducer, LogitReducer
 from scope_rlvr.models.loading import require_all_weights
 from scope_rlvr.models.precision import weights_in
 from scope_rlvr.models.reading import hidden_states, projection_of, read_hidden, read_tokens
@@ -268,10 +268,10 @@ class LocalModel:
                 states_BLD = hidden_states(self.model, input_ids, mask)
                 # A token was drawn from what the model said one position earlier.
                 before_BTD, ids_BT = states_BLD[:, -width - 1 : -1], input_ids[:, input_ids.size(1) - width :]
-                kept = _on_cpu(read_tokens(before_BTD, ids_BT, project, of_logits, temperature))
+                kept = read_tokens(before_BTD, ids_BT, project, of_logits, temperature)
                 for row, i in enumerate(batch):
                     start = width - len(responses[i])
-                    own = {name: kept_BT[row, start:] for name, kept_BT in kept.items()}
+                    own = _on_cpu({r.name: _of_response(r, kept[r.name][row, start:]) for r in of_logits})
                     found[i] = own | _on_cpu(read_hidden(states_BLD[row], len(responses[i]), of_hidden))
         return [found[i] for i in range(len(lengths))]
 
@@ -341,6 +341,10 @@ class LocalModel:
         input_ids = [[pad] * (width - len(prefix)) + list(prefix) for prefix in prefixes]
         mask = [[0] * (width - len(prefix)) + [1] * len(prefix) for prefix in prefixes]
         return torch.tensor(input_ids, device=self.model.device), torch.tensor(mask, device=self.model.device)
+
+
+def _of_response(reducer: LogitReducer, kept_T: Tensor) -> Tensor:
+    return reducer.of_response(kept_T) if isinstance(reducer, EmbeddingReducer) else kept_T
 
 
 def _on_cpu(kept: dict[str, Tensor]) -> dict[str, Tensor]:

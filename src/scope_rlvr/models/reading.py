@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from scope_rlvr.formulas.readings import HiddenReducer, LogitReducer
+from scope_rlvr.formulas.readings import EmbeddingReducer, HiddenReducer, LogitReducer
 
 LOGITS_AT_ONCE = 1 << 24
 """Logits that exist at once: 64 MiB in float32, and a few times that while they are reduced. A GPU, whose products pay only
@@ -31,8 +31,13 @@ class Projection:
     model: PreTrainedModel
 
     @property
+    def embedding(self) -> Tensor:
+        """The output embeddings, ``(V, D)``."""
+        return self.model.get_output_embeddings().weight
+
+    @property
     def vocabulary(self) -> int:
-        return self.model.get_output_embeddings().weight.size(0)
+        return self.embedding.size(0)
 
     def __call__(self, states_ND: Tensor) -> Tensor:
         logits_NV = self.model.get_output_embeddings()(states_ND)
@@ -108,7 +113,10 @@ def read_tokens(
     def reduced(part_ND: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
         logits_NV = project(part_ND).float()
         logits_NV = logits_NV / temperature if temperature not in (0.0, 1.0) else logits_NV
-        return tuple(reducer(logits_NV, ids) for reducer in reducers)
+        return tuple(
+            r(logits_NV, ids, project.embedding) if isinstance(r, EmbeddingReducer) else r(logits_NV, ids)
+            for r in reducers
+        )
 
     at_once = LOGITS_AT_ONCE * (8 if states_ND.is_cuda else 1)
     rows = max(1, at_once // project.vocabulary)
