@@ -77,7 +77,7 @@ class OutputGradient(EmbeddingReducer):
     title = "output_gradient"
 
     def __call__(self, logits_NV: Tensor, ids_N: Tensor, embedding_VD: Tensor | None = None) -> Tensor:
-        assert embedding_VD is not None, "whoever reads logits has the embeddings"
+        assert embedding_VD is not None, "a reading gives the embeddings"
         expected_ND = logits_NV.softmax(-1).to(embedding_VD.dtype) @ embedding_VD
         return (embedding_VD[ids_N] - expected_ND).float()
 
@@ -99,7 +99,7 @@ class SemanticEntropy(EmbeddingReducer):
     k: int = Field(20, ge=2)
 
     def __call__(self, logits_NV: Tensor, ids_N: Tensor, embedding_VD: Tensor | None = None) -> Tensor:
-        assert embedding_VD is not None, "whoever reads logits has the embeddings"
+        assert embedding_VD is not None, "a reading gives the embeddings"
         logp_NV = logits_NV.log_softmax(-1)
         entropy_N = -(logp_NV.exp() * logp_NV).sum(-1)
         top_NK, ids_NK = logp_NV.topk(min(self.k, logp_NV.size(-1)), dim=-1)

@@ -37,8 +37,12 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.exploration.entropy_terms import EightyTwenty as EightyTwenty
     from scope_rlvr.methods.exploration.entropy_terms import Epo as Epo
     from scope_rlvr.methods.exploration.entropy_terms import Siren as Siren
+    from scope_rlvr.methods.exploration.g2rl import G2rl as G2rl
+    from scope_rlvr.methods.exploration.hidden_rank import HiddenRank as HiddenRank
+    from scope_rlvr.methods.exploration.nthr import Nthr as Nthr
     from scope_rlvr.methods.exploration.rep_exp import RepExp as RepExp
     from scope_rlvr.methods.exploration.sibling_grpo import SiblingGrpo as SiblingGrpo
+    from scope_rlvr.methods.exploration.thr import Thr as Thr
     from scope_rlvr.methods.guided.ampo import Ampo as Ampo
     from scope_rlvr.methods.guided.arg import Arg as Arg
     from scope_rlvr.methods.guided.bread import Bread as Bread

@@ -15,7 +15,7 @@ from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Problem
 from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.formulas.losses import Aggregation
-from scope_rlvr.formulas.readings import HiddenReducer
+from scope_rlvr.formulas.readings import EmbeddingReducer, HiddenReducer
 from scope_rlvr.methods import METHODS, Cure, Grpo, Luffy, Method, Sft
 from scope_rlvr.methods.loss import Counts, Objective, batch_loss, loss_reducers, stream_tensors, tokens_of
 from scope_rlvr.methods.parts.base import GroupEdit, Need, Reward, Rewards, Sampler
@@ -76,7 +76,11 @@ class Reader:
         ids_T = torch.tensor([token % 40 for token in ids], dtype=torch.long)
         if isinstance(reducer, HiddenReducer):
             return reducer(torch.sin(ids_T[:, None] + torch.arange(3.0)))
-        return reducer(torch.cos(ids_T[:, None] * torch.arange(40.0)), ids_T)
+        logits_TV = torch.cos(ids_T[:, None] * torch.arange(40.0))
+        if isinstance(reducer, EmbeddingReducer):
+            embedding_VD = torch.sin(torch.arange(40.0)[:, None] * torch.arange(1.0, 4.0))
+            return reducer.of_response(reducer(logits_TV, ids_T, embedding_VD))
+        return reducer(logits_TV, ids_T)
 
 
 class Watching(GroupEdit):
