@@ -22,7 +22,7 @@ def modules_of(room: str) -> list[str]:
     return sorted(f"{room}.{file.stem}" for file in (SOURCE / room).rglob("*.py") if file.stem != "__init__")
 
 
-TENSORS = {"core.lazy", "formulas.losses", "formulas.readings"}
+TENSORS = {"core.lazy", "formulas.features", "formulas.losses", "formulas.readings"}
 """What of the ground floors knows tensors."""
 CORE = sorted({*modules_of("core"), *modules_of("salvage"), *modules_of("formulas")} - TENSORS)
 TENSOR_CORE = [*sorted(TENSORS), "methods"]
