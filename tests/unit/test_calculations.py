@@ -48,6 +48,11 @@ def found(text: str) -> list[tuple[str, bool | None]]:
         ("He pays 15 gallons * 8 pints / gallon = 120 pints", [("120", True)]),
         ("Half of the book means 500 / 2 = 250 pages.", [("250", True)]),
         ("He makes 12 = 3*4 cups", [("12", True)]),
+        ("Total cost = boxes * price per box = 20 * $40 = $800", [("800", True)]),
+        ("16 guests x 3 egg halves = 47 egg halves", [("47", False)]),
+        ("18 books (already there) + 20 = 38", [("38", True)]),
+        (r"\[ 44 + 4 \] \[ \text{Bananas} = 44 + 4 = 48 \]", [("48", True)]),
+        ("3 + 4 = the sum = 8", [("8", False)]),
         ("5 / 0 = 0", []),
     ],
 )

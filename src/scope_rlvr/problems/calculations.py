@@ -102,8 +102,8 @@ _LETTER = "[B-HJ-WYZb-wyz]"
 _PLAIN: Sequence[tuple[re.Pattern[str], str]] = [
     (re.compile(pattern), meant)
     for pattern, meant in (
-        (r"\\{2}|&", "\n"),
-        (r"\\[()\[\],;:! ]|\\q?quad\b|\\left\b|\\right\b|~", " "),
+        (r"\\{2}|\\[\[\]]|&", "\n"),
+        (r"\\[(),;:! ]|\\q?quad\b|\\left\b|\\right\b|~", " "),
         (r"\\([$%#])", r"\1"),
         (r"\{,\}", ","),
         (r"\\(?:text|mathrm|mathbf|textbf|mbox|boxed)\s*\{([^{}]*)\}", r" \1 "),
@@ -131,6 +131,11 @@ _PLAIN: Sequence[tuple[re.Pattern[str], str]] = [
         (r"\\[A-Za-z]+|_", " √ "),
         (rf"(?<![A-Za-z'’])(?:{_LETTER}|[xX])(?=\s*(?:[+*/=^)<>]|-(?![A-Za-z])))", " √ "),
         (rf"(?<=[+\-*/=(])\s*(?:{_LETTER}|[xXaA])(?![\w'’-])", " √ "),
+        # "egg halves", "(all of them)", "Total = boxes x price = 3 x 4": words that only look like numbers and operations.
+        (r"(?<=[a-z]\s)(?:halves|quarters|thirds|dozens?)\b", " "),
+        (r"\([^()\d]*\)", " "),
+        (r"(?:(?<=[.;:,\n])|^)(?:[^=\d.;:,\n]*=)+", " "),
+        (r"=[^=\d.;:,\n]+(?==)", ""),
     )
 ]
 
