@@ -77,3 +77,41 @@ def test_a_function_that_is_not_there_is_told_before_any_work(tmp_path: Path, sc
     assert ended.code == 2, ended
     assert "nowhere" in ended.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("scorer.model=function", 'scorer.family={kind="function", path="nowhere.to_be_found:f"}'),
+        ("teacher.model=function", 'teacher.function={path="nowhere.to_be_found:f"}'),
+    ],
+)
+def test_a_helper_that_is_not_there_is_told_before_any_work(
+    tmp_path: Path, scope: Scope, small: Small, overrides: tuple[str, ...]
+) -> None:
+    ended = scope("train", "--out", tmp_path / "run", "--steps", "1", *small(*overrides))
+    assert ended.code == 2
+    assert "nowhere" in " ".join(ended.err.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_functions_of_ones_own_salvage(tmp_path: Path, scope: Scope, small: Small) -> None:
+    overrides = small(
+        *(
+            "scorer.model=function",
+            'scorer.family={kind="function", path="tests.unit.scorers.functions:half_right", workers=1}',
+        ),
+        *(
+            "teacher.model=function",
+            'teacher.function={path="tests.unit.teacher_functions:says_the_answer", workers=1}',
+        ),
+        *(
+            "evaluation.before=false",
+            "method.guards.low_score=false",
+            "method.guards.answer_leak=false",
+            "scorer.rule={kind='threshold', threshold=0.4}",
+        ),
+    )
+    ended = scope("train", "--out", tmp_path / "run", "--steps", "2", *overrides)
+    assert ended.code == 0, ended.err
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["salvage"]["admitted"] > 0

@@ -12,9 +12,12 @@ from scope_rlvr.problems.sources import is_family
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.data import RunData, read_data
 from scope_rlvr.run.verifier import family_of
+from scope_rlvr.scorers import function as scorer_function
 from scope_rlvr.scorers.description import ChosenRule
+from scope_rlvr.scorers.families import Function
 from scope_rlvr.scorers.settings import EXACT
 from scope_rlvr.store.packages import is_installed
+from scope_rlvr.teachers import function as teacher_function
 from scope_rlvr.teachers.settings import SOLUTIONS
 
 
@@ -34,6 +37,7 @@ def check_inputs(config: RunConfig) -> RunData:
         ChosenRule.read(config.scorer.calibration)
     require_hardware(config.model.dtype, "model.dtype")
     _check_exact_helpers(config)
+    _check_functions(config)
     _check_reporters(config)
     _check_packages(config)
     data = read_data(config)
@@ -54,6 +58,15 @@ def _check_exact_helpers(config: RunConfig) -> None:
                 f"{key} = {EXACT!r} knows the problems of the family {config.problems.family!r}, not those of "
                 f"{source}; name a model folder"
             )
+
+
+def _check_functions(config: RunConfig) -> None:
+    """Functions of the user's can be imported."""
+    teacher, scorer = config.teacher.function, config.scorer.family
+    if config.method.needs_teacher and teacher is not None:
+        teacher.pool(teacher_function.JUDGE).close()
+    if config.method.needs_step_scorer and isinstance(scorer, Function):
+        scorer.pool(scorer_function.JUDGE).close()
 
 
 def _check_solutions(config: RunConfig, training: Sequence[Problem]) -> None:

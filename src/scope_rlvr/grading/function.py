@@ -1,4 +1,4 @@
-"""A function of the user's as the verifier, in processes that can be killed."""
+"""A function of the user's in processes that can be killed: as the verifier here, as a step scorer and a teacher elsewhere."""
 
 from __future__ import annotations
 
@@ -9,8 +9,36 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pydantic import Field
+
+from scope_rlvr.core.settings import Settings
 from scope_rlvr.core.types import Outcome, Problem, Verdict
 from scope_rlvr.grading.pool import WorkerPool
+
+FUNCTION_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+
+DOES_NOT_KNOW, RETURNED_OTHER = "function_does_not_know", "function_returned_other"
+
+
+class FunctionSettings(Settings):
+    """A function of the user's, and what it may take."""
+
+    path: str = Field(..., pattern=FUNCTION_PATH, description="where it is, `package.module:name`")
+    workers: int = Field(2, ge=1, le=256, description="processes that work at a time")
+    deadline: float = Field(60.0, gt=0, le=3600, description="seconds for one call; then it has failed")
+    memory_mib: int = Field(4096, ge=64, description="most memory of a process; above it the call has failed")
+
+    def pool(self, judge: str) -> WorkerPool:
+        """Processes that call the function; ``judge`` makes, from its path, what they answer with.
+
+        Raises :class:`~scope_rlvr.grading.pool.WorkerStartError` where the function cannot be imported.
+        """
+        pool = WorkerPool(
+            judge, {"path": self.path}, num_workers=self.workers, deadline=self.deadline, memory_mib=self.memory_mib
+        )
+        pool.wait_until_ready()
+        return pool
+
 
 _WORDS = {True: (Outcome.RIGHT, "function_said_right"), False: (Outcome.WRONG, "function_said_wrong")}
 
@@ -57,18 +85,24 @@ class FunctionVerifier:
         return [Verdict(answer.outcome, None, answer.reason) for answer in self.pool.ask(questions)]
 
 
-def make_judge(path: str) -> Callable[..., tuple[str, str]]:
-    """The judge of a worker process: calls the user's function."""
+def imported(path: str) -> Callable[..., Any]:
+    """A function by ``package.module:name``, from where Python finds modules and from the current folder. For workers alone."""
     sys.path.insert(0, os.getcwd())
     module, _, name = path.partition(":")
-    user_function: Callable[[Problem, str], Any] = getattr(importlib.import_module(module), name)
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def make_judge(path: str) -> Callable[..., tuple[str, str]]:
+    """The judge of a worker process: calls the user's function."""
+    user_function = imported(path)
 
     def judge(problem: dict[str, Any], response: str) -> tuple[str, str]:
         said = user_function(Problem(**problem), response)
         if said is None:
-            return Outcome.UNKNOWN, "function_does_not_know"
+            return Outcome.UNKNOWN, DOES_NOT_KNOW
         if not isinstance(said, bool):
-            return Outcome.UNKNOWN, f"function_returned_other: {type(said).__name__} instead of True, False or None"
+            return Outcome.UNKNOWN, f"{RETURNED_OTHER}: {type(said).__name__} instead of True, False or None"
         return _WORDS[said]
 
     return judge

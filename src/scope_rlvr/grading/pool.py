@@ -36,11 +36,12 @@ class WorkerStartError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a question: the outcome, why, and the seconds that a worker spent on it."""
+    """What came of a question: the outcome, why, the seconds that a worker spent on it, and what else the judge said."""
 
     outcome: Outcome
     reason: str
     seconds: float = 0.0
+    value: Any = None
 
 
 class WorkerPool:
@@ -133,7 +134,9 @@ class WorkerPool:
                 continue
             for message in messages:
                 number = under_way.pop(message["id"])
-                answers[number] = Answer(Outcome(message["outcome"]), message["reason"], message["seconds"])
+                answers[number] = Answer(
+                    Outcome(message["outcome"]), message["reason"], message["seconds"], message.get("value")
+                )
         return [answers[number] for number in range(len(questions))]
 
     def _send_some(self, questions: Sequence[dict[str, Any]], waiting: deque[int], under_way: dict[int, int]) -> None:

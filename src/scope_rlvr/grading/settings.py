@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from scope_rlvr.core.ports import Verifier
 from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
-from scope_rlvr.grading.function import FunctionVerifier
+from scope_rlvr.grading.function import FUNCTION_PATH, FunctionVerifier
 from scope_rlvr.grading.math_answer import MathVerifier
 from scope_rlvr.grading.reading import one_group
 from scope_rlvr.grading.simple import ChoiceVerifier, ExactVerifier, NumericVerifier
@@ -83,7 +83,7 @@ class FunctionKind(_InProcesses):
     """A function of your own: ``is_right(problem, response)`` returns true, false, or ``None`` for unknown."""
 
     kind: Literal["function"] = "function"
-    path: str = Field(..., pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="where it is, `package.module:name`")
+    path: str = Field(..., pattern=FUNCTION_PATH, description="where it is, `package.module:name`")
     memory_mib: int = Field(4096, ge=64, description="most memory of a process; above it the verdict is unknown")
 
 

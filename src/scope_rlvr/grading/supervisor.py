@@ -22,8 +22,9 @@ import psutil
 
 from scope_rlvr.grading.pipes import CRASHED, OUT_OF_MEMORY, TIME_OUT, Lines, send
 
-Judge = Callable[..., tuple[str, str]]
-"""Takes the fields of a question by name; returns an :class:`~scope_rlvr.core.types.Outcome` by value, and the reason."""
+Judge = Callable[..., tuple[str, str] | tuple[str, str, Any]]
+"""Takes the fields of a question by name; returns an :class:`~scope_rlvr.core.types.Outcome` by value, the reason, and where it
+has more to say a value that JSON can hold."""
 
 _CPU_SECONDS_BEYOND_DEADLINE = 10
 _GLANCE_SECONDS = 0.05
@@ -226,14 +227,14 @@ def _work(judge: Judge, deadline: float, hears: int, says: int, not_mine: list[i
         os._exit(0)
 
 
-def _answer(judge: Judge, question: dict[str, Any]) -> dict[str, str]:
+def _answer(judge: Judge, question: dict[str, Any]) -> dict[str, Any]:
     try:
-        outcome, reason = judge(**question)
+        outcome, reason, *value = judge(**question)
     except MemoryError:
         return {"outcome": "unknown", "reason": OUT_OF_MEMORY}
     except Exception as error:
         return {"outcome": "unknown", "reason": f"grader_error: {type(error).__name__}: {str(error)[:200]}"}
-    return {"outcome": outcome, "reason": reason}
+    return {"outcome": outcome, "reason": reason} | ({"value": value[0]} if value else {})
 
 
 def _limit_cpu(seconds: float) -> None:

@@ -30,6 +30,7 @@ from scope_rlvr.scorers.loading import load_scorer
 from scope_rlvr.scorers.monte_carlo import ContinuationSetup
 from scope_rlvr.servers.client import Client
 from scope_rlvr.teachers.exact import ExactTeacher
+from scope_rlvr.teachers.function import FunctionTeacher
 from scope_rlvr.teachers.judge_local import LocalJudge
 from scope_rlvr.teachers.judge_server import ServerJudge
 from scope_rlvr.teachers.local import LocalTeacher
@@ -193,6 +194,8 @@ def _plain_teacher(config: RunConfig, policy: LocalModel, problems: Sequence[Pro
         return ExactTeacher(family_of(config))
     if section.model == SOLUTIONS:
         return SolutionTeacher(config.steps.separator)
+    if section.function is not None:
+        return FunctionTeacher(section.function)
     if section.is_served:
         return _server_teacher(config, policy, problems, spending)
     model = policy

@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
+from scope_rlvr.grading.function import FunctionSettings
 from scope_rlvr.salvage.rules import AnyRule, Drop, Threshold
 from scope_rlvr.servers.settings import ServerSettings
 
@@ -252,6 +253,13 @@ class Calculator(ScorerFamily):
     rule_source: ClassVar[str] = "false and unmatched steps are wrong; `unmatched = 0.5` makes the second kind neutral"
 
 
+class Function(FunctionSettings, ScorerFamily):
+    """A function of your own: ``score(problem, steps)`` returns a number from 0 to 1 for each step, or ``None`` for unknown."""
+
+    kind: Literal["function"] = "function"
+    rule_source: ClassVar[str] = "the middle of the range"
+
+
 class MonteCarlo(ScorerFamily):
     """The policy's own continuations decide: the first wrong step is the first from which none of them succeeds."""
 
@@ -274,6 +282,7 @@ SingleFamily = Annotated[
     | Critic
     | VllmPooling
     | Calculator
+    | Function
     | MonteCarlo,
     BARE_NAME,
     BY_KIND,
@@ -324,6 +333,7 @@ AnyFamily = Annotated[
     | Critic
     | VllmPooling
     | Calculator
+    | Function
     | MonteCarlo
     | Ensemble,
     BARE_NAME,

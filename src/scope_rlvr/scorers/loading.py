@@ -28,6 +28,7 @@ from scope_rlvr.scorers.families import (
     Combine,
     Critic,
     Ensemble,
+    Function,
     Implicit,
     MathShepherd,
     MonteCarlo,
@@ -42,6 +43,7 @@ from scope_rlvr.scorers.families import (
     Universal,
     VllmPooling,
 )
+from scope_rlvr.scorers.function import FunctionScorer
 from scope_rlvr.scorers.implicit import load_implicit
 from scope_rlvr.scorers.local import LocalScorer
 from scope_rlvr.scorers.monte_carlo import ContinuationSetup, MonteCarloScorer
@@ -142,6 +144,8 @@ def _load(section: ScorerSection, context: _LoadingContext) -> StepScorer:
     if section.model == CALCULATOR:
         calculator = family if isinstance(family, Calculator) else Calculator()
         return CalculatorScorer(calculator, rule_of(section, calculator, None))
+    if isinstance(family, Function):
+        return _load_function(section, family)
     if isinstance(family, Ensemble):
         return _load_ensemble(section, family, context)
     if isinstance(family, Critic):
@@ -194,6 +198,12 @@ def _load_ensemble(section: ScorerSection, family: Ensemble, context: _LoadingCo
 
 def _is_probability(family: ScorerFamily) -> bool:
     return (family.lowest, family.highest) == (0.0, 1.0)
+
+
+def _load_function(section: ScorerSection, family: Function) -> StepScorer:
+    scorer = FunctionScorer(family, rule_of(section, family, None))
+    scorer.check(IN_WORDS[0])
+    return scorer
 
 
 def _load_critic(section: ScorerSection, family: Critic, seed: int) -> StepScorer:

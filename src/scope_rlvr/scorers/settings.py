@@ -15,6 +15,7 @@ from scope_rlvr.scorers.families import (
     Auto,
     Calculator,
     Ensemble,
+    Function,
     Implicit,
     MonteCarlo,
     ScorerFamily,
@@ -32,6 +33,9 @@ THE_POLICY = "policy"
 
 CALCULATOR = "calculator"
 """As a step scorer's name: equations are worked out, and no model is needed."""
+
+FUNCTION = "function"
+"""As a step scorer's name: the function of the user's that the family names."""
 
 MEMBERS = "ensemble"
 """As a step scorer's name: the members that the family names."""
@@ -74,7 +78,9 @@ class ScorerSection(Settings):
         return found
 
 
-_NO_FOLDERS = (NONE, EXACT, CALCULATOR, THE_POLICY)
+_FITTING = {THE_POLICY: "monte_carlo", MEMBERS: "ensemble", FUNCTION: "function"}
+
+_NO_FOLDERS = (NONE, EXACT, CALCULATOR, FUNCTION, THE_POLICY)
 
 
 def rule_of(section: ScorerSection, family: ScorerFamily, description: ScorerDescription | None) -> AnyRule:
@@ -113,12 +119,12 @@ def require_fitting(model: str, family: ScorerFamily) -> None:
         wants = repr(THE_POLICY), model == THE_POLICY
     elif isinstance(family, Calculator):
         wants = repr(CALCULATOR), model == CALCULATOR
+    elif isinstance(family, Function):
+        wants = repr(FUNCTION), model == FUNCTION
     elif isinstance(family, Ensemble):
         wants = repr(MEMBERS), model == MEMBERS
-    elif is_address(model) or model in (THE_POLICY, MEMBERS):
-        fitting = (
-            "critic or vllm_pooling" if is_address(model) else "monte_carlo" if model == THE_POLICY else "ensemble"
-        )
+    elif is_address(model) or model in _FITTING:
+        fitting = "critic or vllm_pooling" if is_address(model) else _FITTING[model]
         # An address may hold a password, and error messages are shown and kept: it is not repeated.
         named = "an address" if is_address(model) else repr(model)
         raise ValueError(f"model is {named}: name the family, {fitting}, in family")

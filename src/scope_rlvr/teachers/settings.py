@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
+from scope_rlvr.grading.function import FunctionSettings
 from scope_rlvr.servers.settings import ServerSettings, require_no_secret
 
 THE_POLICY = "policy"
@@ -17,6 +18,9 @@ EXACT = "exact"
 
 SOLUTIONS = "solutions"
 """As a teacher's name: the worked solutions that the problems came with."""
+
+FUNCTION = "function"
+"""As a teacher's name: the function of the user's that ``teacher.function`` names."""
 
 NOBODY = "none"
 """As a teacher's or a judge's name: there is none."""
@@ -140,6 +144,9 @@ class TeacherSection(Helper):
     model: str = "embedded:teacher"
     interface: AnyInterface = Completions()
     prompt: str = Field(PLAIN_PROMPT, description="what the teacher is shown: {problem}, {reference}, {rejected_step}")
+    function: FunctionSettings | None = Field(
+        None, description='a function of your own that writes steps, for `model = "function"`'
+    )
     noise: float = Field(0.0, ge=0, le=1, description="share of the replies in which one number is replaced by another")
     max_failure_share: float = Field(
         0.5,
@@ -154,13 +161,21 @@ class TeacherSection(Helper):
     @property
     def folders(self) -> list[tuple[str, str]]:
         """The key of the configuration that names a model folder or a Hub model, and the name; empty where it names none."""
-        is_model = not self.is_served and self.model not in (EXACT, SOLUTIONS, THE_POLICY, NOBODY)
+        is_model = not self.is_served and self.model not in (EXACT, SOLUTIONS, FUNCTION, THE_POLICY, NOBODY)
         return [("teacher.model", self.model)] if is_model else []
+
+    @model_validator(mode="after")
+    def _names_its_function(self) -> Self:
+        if (self.model == FUNCTION) != (self.function is not None):
+            raise ValueError(
+                f'model = {FUNCTION!r} and function = {{path = "package.module:name"}} belong together: give both, or neither'
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_a_place_for_its_prompt(self) -> Self:
         if self.prompt != PLAIN_PROMPT and (
-            self.model in (EXACT, SOLUTIONS) or (self.is_served and self.interface.kind == "chat")
+            self.model in (EXACT, SOLUTIONS, FUNCTION) or (self.is_served and self.interface.kind == "chat")
         ):
             instead = "write interface.next_step and interface.rest instead" if self.is_served else "leave it out"
             raise ValueError(f"prompt is for a teacher that continues a text; {instead}")
