@@ -164,14 +164,36 @@ def test_solutions_of_the_data_set_are_imitated(world: World, scope: Scope) -> N
 
 
 @pytest.mark.parametrize(
-    ("method", "solved", "reason"),
-    [("scope", True, "cannot go on from a policy's prefix"), ("luffy", False, "no training problem has a solution")],
+    ("method", "rows", "reason"),
+    [
+        ("luffy", sums(0, 6), "no training problem has a solution"),
+        ("luffy", [row | {"solution": "#### 7"} for row in sums(0, 6)], "calls 0 of 6 worked solutions right"),
+        ("scope", [row | {"solution": "#### 7"} for row in sums(0, 6)], "problems.solutions.final_line"),
+    ],
 )
-def test_solutions_that_cannot_be_used(method: str, solved: bool, reason: str, world: World, scope: Scope) -> None:
-    write_rows(world.problems, with_solutions(6) if solved else sums(0, 6))
+def test_solutions_that_cannot_be_used(
+    method: str, rows: list[dict[str, Any]], reason: str, world: World, scope: Scope
+) -> None:
+    write_rows(world.problems, rows)
     ended = scope("train", world.config, "--method", method, "--set", "teacher.model=solutions")
     assert ended.code == 2
-    assert reason in ended.err
+    assert reason in " ".join(ended.err.split())
+
+
+def test_solutions_are_brought_into_the_form_that_the_verifier_reads(world: World, scope: Scope) -> None:
+    rows = sums(0, 6)
+    for row in rows[1:]:
+        row["solution"] = f"It is 1 + 1 = <<1+1=2>>2.\n#### {row['answer']}"
+    write_rows(world.problems, rows)
+    form = ("problems.solutions.strip_annotations=true", r'problems.solutions.final_line="\\boxed{{answer}}"')
+    chosen = [
+        part for override in ("method.name=luffy", "teacher.model=solutions", *form) for part in ("--set", override)
+    ]
+    ended = scope("check", world.config, "--quick", "--json", *chosen)
+    told = message_of(ended, "solutions")
+    assert "1 of 6 training problems have no worked solution" in told
+    assert "calls 5 of 5 worked solutions right" in told
+    assert "can go on from a prefix" in told
 
 
 # --- what is found before -------------------------------------------------------------------------------------------

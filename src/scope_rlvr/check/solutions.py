@@ -41,7 +41,7 @@ def _verified(problems: Sequence[Problem], verifier: Verifier) -> Finding:
         return ok("solutions", f"the verifier calls {len(problems)} of {len(problems)} worked solutions right")
     (problem, verdict), remedy = (
         bad[0],
-        "let solutions state their final answers as the verifier reads them, or choose another verifier",
+        "let solutions end as the verifier reads answers, by problems.solutions.final_line, or choose another verifier",
     )
     said = (
         f"the verifier calls {len(problems) - len(bad)} of {len(problems)} worked solutions right; that of {problem.id}, which "

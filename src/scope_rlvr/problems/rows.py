@@ -17,6 +17,7 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.settings import Settings
 from scope_rlvr.core.types import Problem
 from scope_rlvr.grading.boxes import last_box
+from scope_rlvr.problems.solutions import SolutionForm
 
 MAX_CHARS = 100_000
 """No problem and no answer is longer; what is, is another column or a broken file."""
@@ -83,6 +84,7 @@ def read_table(
     *,
     columns: Columns | None = None,
     answer_form: AnswerForm = AnswerForm.WHOLE,
+    solution_form: SolutionForm | None = None,
     bad_rows: BadRows = BadRows.REFUSE,
     where: str | None = None,
 ) -> ProblemTable:
@@ -98,7 +100,7 @@ def read_table(
     >>> table.problems[0].id, table.problems[0].reference, table.left_out
     ('sums-1', '2', ("line 2: the same problem as line 1, and another answer: '3' here, '2' there",))
     """
-    reader = _RowReader(name, columns or Columns(), answer_form)
+    reader = _RowReader(name, columns or Columns(), answer_form, solution_form or SolutionForm())
     complaints: list[str] = []
     where, num_rows = where or name, 0
     for row in rows:
@@ -151,10 +153,11 @@ def normalised(text: str) -> str:
 class _RowReader:
     """Takes rows one by one and remembers what earlier ones said."""
 
-    def __init__(self, name: str, columns: Columns, answer_form: AnswerForm) -> None:
+    def __init__(self, name: str, columns: Columns, answer_form: AnswerForm, solution_form: SolutionForm) -> None:
         self.name = name
         self.columns = columns
         self.answer_form = answer_form
+        self.solution_form = solution_form
         self.problems: list[Problem] = []
         self._ids: set[str] = set()
         self._seen: dict[str, tuple[str, str]] = {}
@@ -207,7 +210,7 @@ class _RowReader:
             answer,
             source if isinstance(source, str) and source else self.name,
             number,
-            solution,
+            None if solution is None else self.solution_form.apply(solution, answer),
         )
 
     def _where_answers_are(self) -> str:

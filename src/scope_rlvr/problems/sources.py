@@ -20,6 +20,7 @@ from scope_rlvr.problems.files import SUFFIXES, read_file
 from scope_rlvr.problems.gym import gym_problems
 from scope_rlvr.problems.hub import DataSetError, read_hub
 from scope_rlvr.problems.rows import AnswerForm, BadRows, Columns, ProblemTable, Row, normalised, read_table
+from scope_rlvr.problems.solutions import SolutionForm
 
 DATA_FOLDER = "SCOPE_DATA"
 """The environment variable that names a folder with local copies of benchmarks."""
@@ -54,6 +55,7 @@ class SourceSettings(Settings):
         AnswerForm.WHOLE,
         description="where the answer is in its column: it is the whole text, what follows `####`, or the last box",
     )
+    solutions: SolutionForm = Field(SolutionForm(), description="what is changed in worked solutions")
     bad_rows: BadRows = Field(
         BadRows.REFUSE, description="what becomes of rows that are no problems: refuse the source, or leave them out"
     )
@@ -259,6 +261,7 @@ def _table(rows: Iterable[Row], settings: SourceSettings, name: str, where: str)
         name,
         columns=settings.columns,
         answer_form=settings.answer_form,
+        solution_form=settings.solutions,
         bad_rows=settings.bad_rows,
         where=where,
     )
