@@ -134,7 +134,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["'reductoin:6'", "reduction:6", "math500"],
     ),
     "no level": (["embedded:policy", "--problems", "reduction:six"], ["--problems reduction:six", "whole number"]),
-    "level out of range": (["embedded:policy", "--problems", "reduction:1"], ["at least 2; got 1"]),
+    "level out of range": (["embedded:policy", "--problems", "reduction:1"], ["from 2 to 1000; got 1"]),
     "no such file": (["embedded:policy", "--problems", "missing.jsonl"], ["missing.jsonl cannot be read"]),
     "empty file": (["embedded:policy", "--problems", "empty.jsonl"], ["empty.jsonl holds no problem"]),
     "no model name": (["nowhere", *FEW], ["MODEL = 'nowhere'", "owner/name"]),
@@ -211,6 +211,41 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_sampled(
     assert_refused(scope("eval", "embedded:policy", *FEW, "--max-tokens", "400"), "256 positions", "lower --max-tokens")
     strange = ("--embedding-model", here / "strange")
     assert_refused(scope("eval", "embedded:policy", *FEW, *strange), "embedding model", "another vocabulary")
+
+
+def test_two_models_are_compared_problem_by_problem(here: Path, scope: Scope) -> None:
+    earlier = figures_of(scope, here / "earlier.json", "embedded:policy", *FEW)
+    ended = scope("eval", "embedded:policy", *FEW, "--seed", "7", "--against", "earlier.json", "--out", "now.json")
+    assert ended.code == 0, ended.err
+    assert "the earlier policy is ahead from" in ended.out
+    now = json.loads((here / "now.json").read_text())
+    assert earlier["against"] is None
+    (found,) = now["against"]["sets"]
+    right = [[p["num_right"] for p in record["sets"][0]["problems"]] for record in (earlier, now)]
+    kinds = [(before > 0, after > 0) for before, after in zip(*right, strict=True)]
+    support = found["support"]
+    assert (support["kept"], support["lost"]) == (kinds.count((True, True)), kinds.count((True, False)))
+    assert (support["found"], support["neither"]) == (kinds.count((False, True)), kinds.count((False, False)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--problems-block", "1"), "other problems there (3, 3 here)"),
+        (("--samples", "2"), "4 samples a problem there and 2 here; give --samples 4"),
+        (("--problems", "reduction:5"), "has no set 'reduction-5'; it has reduction-4"),
+        (("--against", "missing.json"), "--against missing.json cannot be read"),
+        (("--against", "broken.json"), "--against broken.json is no file of scope eval --out"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(here: Path, scope: Scope, arguments: tuple[str, ...], said: str) -> None:
+    (here / "broken.json").write_text('{"sets": [{"name": 3}]}')
+    figures_of(scope, here / "earlier.json", "embedded:policy", *FEW)
+    before = sorted(path.name for path in here.iterdir())
+    ended = scope("eval", "embedded:policy", *FEW, "--against", "earlier.json", *arguments)
+    assert ended.code == 2
+    assert said in ended.err
+    assert sorted(path.name for path in here.iterdir()) == before
 
 
 def test_a_pipe_gets_no_progress_bar(here: Path, scope: Scope) -> None:

@@ -47,6 +47,7 @@ AnswerPattern = Annotated[str | None, typer.Option(help="regular expression with
 BatchRows = Annotated[int | None, typer.Option(min=1, help="rollouts sampled at a time")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads")]
 Dtype = Annotated[Precision | None, typer.Option(help="how weights are held; as in the run without it")]
+Against = Annotated[Path | None, typer.Option(help="the results (--out) of another model, to compare with")]
 Out = Annotated[Path | None, typer.Option(help="a new JSON file for the results")]
 
 
@@ -69,6 +70,7 @@ def evaluate(
     batch_rows: BatchRows = None,
     threads: Threads = None,
     dtype: Dtype = None,
+    against: Against = None,
     out: Out = None,
 ) -> None:
     """Measure a model on held-out problems, unaided: accuracy, pass@k, maj@k, diversity, entropy, with intervals."""
@@ -93,6 +95,7 @@ def evaluate(
         batch_rows=batch_rows,
         threads=threads,
         dtype=None if dtype is None else dtype.value,
+        against=against,
     )
     _evaluate(request, out)
 
@@ -106,7 +109,7 @@ def _evaluate(request: EvaluationRequest, out: Path | None) -> None:
 
     from scope_rlvr.measure.policy import prepare
     from scope_rlvr.models.quiet import quiet_libraries
-    from scope_rlvr.report.measured import evaluation_table
+    from scope_rlvr.report.measured import comparison_table, evaluation_table
 
     quiet_libraries(plan.config.model_names)
     measurement = prepare(plan)
@@ -116,6 +119,8 @@ def _evaluate(request: EvaluationRequest, out: Path | None) -> None:
         task = progress.add_task("sampling", total=plan.num_samples)
         results = list(measurement.results(lambda num_samples: progress.advance(task, num_samples)))
     console.print(evaluation_table(results))
+    if comparisons := measurement.compare(results):
+        console.print(comparison_table(comparisons))
     if out is not None:
         write_json(out, measurement.record(results))
         print_lines(console, f"results   {out}")

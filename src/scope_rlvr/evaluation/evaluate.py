@@ -105,6 +105,7 @@ class EvaluationResult:
             "diversity": self.diversity,
             "num_unknown": self.num_unknown,
             "num_truncated": self.num_truncated,
+            "num_right": [measured.num_right for measured in self.measured],
         }
 
 

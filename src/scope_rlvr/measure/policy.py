@@ -12,6 +12,7 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.findings import Severity
 from scope_rlvr.core.lazy import quick_imports
 from scope_rlvr.core.types import Problem
+from scope_rlvr.evaluation.against import Earlier, SetComparison, compare
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet, Evaluator
 from scope_rlvr.evaluation.measures import Figure, SampleReader, choose, figures
 from scope_rlvr.formulas.estimators import LEVEL, NUM_RESAMPLES
@@ -49,7 +50,7 @@ EVALUATION_SCHEMA = 1
 class EvaluationRequest:
     """An evaluation as the command line asks for it. ``None`` means: as in ``config``, else as in the run, else the default.
 
-    ``data`` is the folder with local copies of benchmarks.
+    ``data`` is the folder with local copies of benchmarks, ``against`` the file of another evaluation to compare with.
     """
 
     model: str
@@ -70,6 +71,7 @@ class EvaluationRequest:
     batch_rows: int | None = None
     threads: int | None = None
     dtype: str | None = None
+    against: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class EvaluationPlan:
     source: str
     config: RunConfig
     sets: tuple[EvaluationSet, ...]
+    earlier: Earlier | None = None
 
     @property
     def temperature(self) -> float:
@@ -139,9 +142,12 @@ def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
         )
     if request.embedding_model is not None:
         resolve_model(request.embedding_model, "--embedding-model")
-    plan = EvaluationPlan(request, source, config, tuple(sets))
+    earlier = None if request.against is None else Earlier.read(request.against)
+    plan = EvaluationPlan(request, source, config, tuple(sets), earlier)
     for asked in plan.sets:
         plan.metrics_of(asked)
+        if earlier is not None:
+            earlier.require(asked.name, plan.samples_of(asked), [problem.id for problem in asked.problems])
     return plan
 
 
@@ -299,7 +305,19 @@ class Measurement:
             "interval": {"kind": "percentile bootstrap over problems", "level": LEVEL, "num_resamples": NUM_RESAMPLES},
             "environment": environment(),
             "sets": [_set_record(result) for result in results],
+            "against": self._against_record(results),
         }
+
+    def compare(self, results: Sequence[EvaluationResult]) -> list[SetComparison]:
+        """What changed since the evaluation that it is compared with; nothing without one."""
+        return [] if self.plan.earlier is None else compare(self.plan.earlier, results)
+
+    def _against_record(self, results: Sequence[EvaluationResult]) -> dict[str, Any] | None:
+        earlier = self.plan.earlier
+        if earlier is None:
+            return None
+        sets = [comparison.record() for comparison in compare(earlier, results)]
+        return {"file": earlier.path.name, "digest": file_digest(earlier.path), "sets": sets}
 
 
 def prepare(plan: EvaluationPlan) -> Measurement:

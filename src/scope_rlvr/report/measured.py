@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from scope_rlvr.core.visible import visible
+from scope_rlvr.evaluation.against import SetComparison
 from scope_rlvr.evaluation.evaluate import EvaluationResult
 from scope_rlvr.evaluation.measures import AT_K, Figure, figures
+from scope_rlvr.formulas.diagnostics import Shift
 from scope_rlvr.report.wording import number, percent, plain
 
 _SHARES = {*AT_K, "truncated", "effective_groups"}
@@ -46,3 +49,30 @@ def _add_section(table: Table, name: str, size: str, found: dict[str, Figure], n
         low, high = figure.interval
         table.add_row(label, Text(write(figure.value), style="bold"), f"{write(low)} to {write(high)}")
     table.add_section()
+
+
+def comparison_table(comparisons: Sequence[SetComparison]) -> Table:
+    """What changed since an earlier evaluation: which problems are solved at all, and where success rose and fell."""
+    table = Table(title="against the earlier policy", title_style="bold", title_justify="left", header_style="dim")
+    table.add_column("measured")
+    table.add_column("value", justify="right", no_wrap=True)
+    for one in comparisons:
+        support = one.support
+        table.add_row(Text(visible(one.name), style="bold"))
+        table.add_row("  problems solved by both", str(support.kept))
+        table.add_row("  lost: solved before alone", str(support.lost))
+        table.add_row("  found: solved now alone", str(support.found))
+        table.add_row("  solved by neither", str(support.neither))
+        for label, rate in (("retention", support.retention), ("discovery", support.discovery), ("net", support.net)):
+            table.add_row(f"  support, {label}", "–" if math.isnan(rate) else percent(rate))
+        crossing = "never" if one.crossing is None else f"pass@{one.crossing}"
+        table.add_row("  the earlier policy is ahead from", crossing)
+        for shift in one.shifts:
+            label = f"  success before {_range(shift)}, {shift.num_problems} problems"
+            table.add_row(label, f"{percent(shift.before)} → {percent(shift.after)}")
+        table.add_section()
+    return table
+
+
+def _range(shift: Shift) -> str:
+    return "0" if shift.high == 0 else f"{percent(shift.low)} to {percent(shift.high)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from scope_rlvr.formulas.diagnostics import collapse_step, entropy_fit, support_change
 from scope_rlvr.study.plan import Cell, Study
 from scope_rlvr.study.results import Curve, RunResult
 from scope_rlvr.study.statistics import (
@@ -177,7 +179,7 @@ class Analysis:
     def record(self) -> dict[str, Any]:
         """All figures as plain values, for ``table.json``."""
         tokens = self.common_tokens(self.sampling_cells)
-        after, spent = self.table(measures_after), self.table(budgets)
+        after, spent, reached = self.table(measures_after), self.table(budgets), self.table(reach)
         equal = self.table(at_tokens(tokens)) if tokens is not None else {}
         measures = [name for set_name in self.sets for name in self.measures_of(set_name)]
         return {
@@ -194,6 +196,7 @@ class Analysis:
                     "seeds": sorted(self.results[cell]),
                     "after": _interval_records(after[cell]),
                     "budgets": _interval_records(spent[cell]),
+                    "reach": _interval_records(reached[cell]),
                     "at_common_tokens": _interval_records(equal.get(cell, {})),
                 }
                 for cell in self.cells
@@ -236,6 +239,27 @@ def budgets(result: RunResult) -> dict[str, float]:
         found["tokens/scored"] = float(scored)
     if attempted := result.salvage.get("attempted"):
         found["salvage/rate"] = result.salvage["admitted"] / attempted
+    return found
+
+
+def reach(result: RunResult) -> dict[str, float]:
+    """What training did to the policy's reach, see :mod:`scope_rlvr.formulas.diagnostics`: the fit of accuracy by entropy over the
+    run, the share of seeds that collapsed, and the change of support where the policy was measured before the run, too."""
+    entropy, accuracy = result.curves.get("policy/entropy", []), result.curves.get("accuracy", [])
+    known = [(h, a) for h, a in zip(entropy, accuracy, strict=False) if h is not None and a is not None]
+    found: dict[str, float] = {}
+    if (fit := entropy_fit([h for h, _ in known], [a for _, a in known])) is not None:
+        found |= {"entropy/slope": fit.a, "entropy/ceiling": fit.ceiling, "entropy/r_squared": fit.r_squared}
+    if known:
+        found["collapsed"] = float(collapse_step([a for _, a in known]) is not None)
+    for name, after in result.after.items():
+        before = (result.before or {}).get(name, {})
+        if before.get("num_right") and after.get("num_right"):
+            samples = after["samples_per_problem"]
+            counts = [[(samples, right) for right in record["num_right"]] for record in (before, after)]
+            change = support_change(*counts)
+            rates = {"retention": change.retention, "discovery": change.discovery, "net": change.net}
+            found |= {f"{name}/{kind}": rate for kind, rate in rates.items() if not math.isnan(rate)}
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scope_rlvr.report.wording import duration, number, percent, signed
-from scope_rlvr.study.analysis import Analysis, Comparison, at_tokens, budgets, is_share, measures_after
+from scope_rlvr.study.analysis import Analysis, Comparison, at_tokens, budgets, is_share, measures_after, reach
 from scope_rlvr.study.charts import measure_title
 from scope_rlvr.study.plan import Cell
 from scope_rlvr.study.statistics import EXACT_SIGN_FLIPS, Interval
@@ -71,7 +71,7 @@ def _packages(versions: Mapping[str, str]) -> dict[str, str]:
 
 def sections(analysis: Analysis) -> list[ReportSection]:
     """Every part of the report that there is something to say in."""
-    parts = (_after, _differences, _equal_tokens, _steps_to_reach, _budgets, _other_differences, _diversity)
+    parts = (_after, _differences, _equal_tokens, _steps_to_reach, _budgets, _other_differences, _diversity, _reach)
     return [section for part in parts if (section := part(analysis)) is not None]
 
 
@@ -148,6 +148,36 @@ def _diversity(analysis: Analysis) -> ReportSection | None:
         "seeds. All measures but the distinct right solutions fall when fewer kinds of mistakes are made: read them beside the accuracy."
     )
     return ReportSection("diversity", "Diversity", lead, tuple(tables)) if tables else None
+
+
+def _reach(analysis: Analysis) -> ReportSection | None:
+    table = analysis.table(reach)
+    shares = sorted(
+        {key for row in table.values() for key in row if key.endswith(("/retention", "/discovery", "/net"))}
+    )
+    titles = {
+        "entropy/slope": "a",
+        "entropy/ceiling": "b − a",
+        "entropy/r_squared": "R²",
+        "collapsed": "collapsed",
+    } | {key: "support of " + key.replace("/", ", ") for key in shares}
+    known = [key for key in titles if any(key in row for row in table.values())]
+    if not known:
+        return None
+    rows = [
+        (
+            cell.title,
+            *(_written(table[cell].get(k), percent if k in {*shares, "collapsed"} else _decimal) for k in known),
+        )
+        for cell in analysis.cells
+    ]
+    lead = (
+        "Mean over seeds. The accuracy of the training rollouts is fitted as b − a·exp(H) over the policy's entropy H; b − a is what the "
+        "fit gives to a policy without entropy. A run has collapsed if its accuracy fell below 1 %. Support counts problems solved at "
+        "least once: retention is the share of those solved before that still are, discovery the share of those solved now that were not."
+    )
+    header = ("arm", *(titles[key] for key in known))
+    return ReportSection("entropy-and-support", "Entropy and support", lead, (TextTable("", header, tuple(rows)),))
 
 
 def _equal_tokens(analysis: Analysis) -> ReportSection | None:
