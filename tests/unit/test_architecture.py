@@ -26,7 +26,7 @@ TENSORS = {"core.lazy", "formulas.features", "formulas.losses", "formulas.readin
 """What of the ground floors knows tensors."""
 CORE = sorted({*modules_of("core"), *modules_of("salvage"), *modules_of("formulas")} - TENSORS)
 TENSOR_CORE = [*sorted(TENSORS), "methods"]
-ARRAYS = {"formulas.estimators"}
+ARRAYS = {"formulas.estimators", "formulas.diagnostics"}
 ARRAY_CORE = ["evaluation.measures", "evaluation.evaluate", *sorted(ARRAYS)]
 CORE = [module for module in CORE if module not in ARRAYS]
 ENGINES = frozenset({"trl", "transformers", "verl", "vllm", "ray", "datasets", "accelerate"})
