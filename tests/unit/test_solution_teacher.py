@@ -117,6 +117,32 @@ def test_where_nothing_is_calculated_words_tell_the_place() -> None:
     assert "nothing that is not there" in (ask("That is even.\n\n", problem=problem).error or "")
 
 
+ALGEBRA = """\
+Let S be the price.
+Then 30 + 46 + 38 = 114 is the rest.
+So S + 114 = 184.
+S = 184 - 114 = 70
+Answer: 70"""
+
+
+@pytest.mark.parametrize(
+    ("prefix", "step"),
+    [
+        ("46 + 30 + 38 = 114\n\n", "So S + 114 = 184."),
+        ("46 + 30 + 38 = 114\n\nSo x + 114 = 184.\n\n", "S = 184 - 114 = 70"),
+        ("The rest costs 114.\n\n184 - 114 = 70\n\n", "Answer: 70"),
+    ],
+)
+def test_equations_with_letters_have_a_place_and_no_result(prefix: str, step: str) -> None:
+    problem = Problem("price", "30, 46, 38 and one more come to 184.", "70", solution=ALGEBRA)
+    assert (ask(prefix, problem=problem).text or "").strip() == step
+
+
+def test_a_number_inside_a_calculation_is_no_result_of_its_own() -> None:
+    problem = Problem("half", "Half of 10, and a fifth of it.", "7", solution="10/2 = 5\n10/5 = 2\n5 + 2 = 7")
+    assert ask("10/2 = 5\n\n", problem=problem).text == "10/5 = 2\n\n"
+
+
 def test_steps_are_cut_at_the_separator_and_else_at_lines() -> None:
     assert WorkedSolution.read("1 + 1 = 2\nsee?\n\n2 + 2 = 4", "\n\n").steps == ("1 + 1 = 2\nsee?", "2 + 2 = 4")
     assert WorkedSolution.read("1 + 1 = 2\n2 + 2 = 4", "\n\n").steps == ("1 + 1 = 2", "2 + 2 = 4")

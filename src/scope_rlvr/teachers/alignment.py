@@ -69,21 +69,24 @@ class WorkedSolution:
         """
         if not beginning.strip():
             return self.steps
-        missing = self._uncalculated(problem, beginning) if self.calculations else self._unsaid(beginning, separator)
+        said = [_words(piece) for piece in split_solution(beginning, separator)]
+        missing = self._uncalculated(problem, beginning, said) if self.calculations else self._unsaid(said)
         if not missing:
             raise UnalignedError("it has nothing that is not there already")
         return tuple(self.steps[k] for k in missing)
 
-    def _uncalculated(self, problem: str, beginning: str) -> list[int]:
+    def _uncalculated(self, problem: str, beginning: str, said: Sequence[Sequence[str]]) -> list[int]:
         is_done_C = self._done(problem, beginning)
         if not any(is_done_C) and read_calculations(beginning).found:
             raise UnalignedError("it has none of the results that are there")
         is_needed_C = self._needed(is_done_C)
         missing = {step for (step, _), is_needed in zip(self.calculations, is_needed_C, strict=True) if is_needed}
-        last = len(self.steps) - 1
-        if all(step != last for step, _ in self.calculations):
-            missing.add(last)
-        return sorted(missing)
+        # Sentences and equations with letters have a place and no result.
+        done = {step for (step, _), is_done in zip(self.calculations, is_done_C, strict=True) if is_done}
+        calculating = {step for step, _ in self.calculations}
+        others = [k for k in range(len(self.steps)) if k not in calculating]
+        reached = max(done | {k for k in others if self._is_said(k, said)}, default=-1)
+        return sorted(missing | {k for k in others if k > reached})
 
     def _done(self, problem: str, beginning: str) -> list[bool]:
         """Whether the beginning has the result of each calculation; each of its own stands for one at most."""
@@ -99,9 +102,10 @@ class WorkedSolution:
             if not is_done_C[i] and results[calculation.result]:
                 results[calculation.result] -= 1
                 is_done_C[i] = True
-        # A number that no calculation gave and the problem does not give was worked out without saying how.
-        worked_out = {found.result for found in read_calculations(beginning).found}
-        said = numbers_in(_NUMBERING.sub("", beginning)) - numbers_in(problem) - worked_out
+        # A number that stands in no calculation, and that the problem does not give, was worked out without saying how.
+        worked = read_calculations(beginning).found
+        in_calculations = {number for found in worked for number in (found.result, *found.inputs)}
+        said = numbers_in(_NUMBERING.sub("", beginning)) - numbers_in(problem) - in_calculations
         return [done or calculation.result in said for done, calculation in zip(is_done_C, own, strict=True)]
 
     def _needed(self, is_done_C: Sequence[bool]) -> list[bool]:
@@ -113,13 +117,17 @@ class WorkedSolution:
             is_needed_C[i] = not is_done_C[i] and (not users or any(is_needed_C[j] for j in users))
         return is_needed_C
 
-    def _unsaid(self, beginning: str, separator: str) -> list[int]:
+    def _unsaid(self, said: Sequence[Sequence[str]]) -> list[int]:
         """The steps after the last one that the beginning has in similar words."""
-        said = [_words(piece) for piece in split_solution(beginning, separator)]
-        known = [k for k, step in enumerate(self.steps) if any(_are_similar(_words(step), words) for words in said)]
+        known = [k for k in range(len(self.steps)) if self._is_said(k, said)]
         if not known:
             raise UnalignedError("it has no step in words like those that are there")
         return list(range(known[-1] + 1, len(self.steps)))
+
+    def _is_said(self, step: int, said: Sequence[Sequence[str]]) -> bool:
+        """Whether somebody said a step in similar words."""
+        words = _words(self.steps[step])
+        return any(SequenceMatcher(None, words, other, autojunk=False).ratio() >= _LEAST_SIMILARITY for other in said)
 
 
 def _with_what_they_lead_to(pieces: Sequence[str]) -> list[str]:
@@ -141,7 +149,3 @@ def _signature(calculation: Calculation) -> _Result:
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
-
-
-def _are_similar(some: Sequence[str], others: Sequence[str]) -> bool:
-    return SequenceMatcher(None, some, others, autojunk=False).ratio() >= _LEAST_SIMILARITY
