@@ -27,6 +27,7 @@ from scope_rlvr.engines.trl.trainer import NonFiniteLoss
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.grading.reward import RewardVerifier
 from scope_rlvr.methods import METHODS, Cure, Dapo, Grpo, Method, ReLift, Scope, SftThenGrpo
+from scope_rlvr.methods.parts.base import Need
 from scope_rlvr.methods.step import StepResult
 from tests.engine.conftest import MakeTrainer, first_batch
 
@@ -286,14 +287,11 @@ def test_other_rewards_are_refused_where_problems_are_not_the_rows(make_trainer:
 
 
 def test_methods_that_draw_problems_say_so() -> None:
-    assert {name for name, method in METHODS.items() if method().draws_problems} == {
-        "cog_drift",
-        "dapo",
-        "drive",
-        "dump",
-        "self_filter",
-        "wgrpo",
-    }
+    for name, method in METHODS.items():
+        redraws = any(part.kind == "redraw_flat_groups" for part in method().own_parts)
+        assert method().draws_problems is (redraws or Need.PROBLEM_POOL in method().needs), name
+    assert Dapo().draws_problems
+    assert not Grpo().draws_problems
 
 
 def test_a_teacher_that_is_down_costs_nothing_but_the_salvage(make_trainer: MakeTrainer) -> None:

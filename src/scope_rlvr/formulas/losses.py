@@ -198,23 +198,28 @@ class Mixture(Settings):
 
 
 class ShapedRatio(Settings):
-    """Guide: shaping of the true ratio, ``−Â·ρ/(ρ+γ)`` with ``ρ = π/q`` and γ the ``quantile`` of ρ among the tokens of a
-    response that train by it.
+    """Shaping of the true ratio, ``−Â·ρ/(ρ+γ)`` with ``ρ = π/q``: Guide's, with γ the ``quantile`` of ρ among the tokens of a response
+    that train by it, or ExGRPO's, with a fixed ``gamma``.
 
-    For tokens with a known probability ``q``, as when the policy wrote them to another prompt. γ has no gradient and is at
-    least ``floor``. The released code takes the quantile over a micro-batch; over a response, it does not depend on how a
-    batch is split. Source: Guide (Nath et al. 2025), Guide-GRPO.
+    For tokens with a known probability ``q``, as when the policy wrote them to another prompt, or some steps ago. γ has no
+    gradient and is at least ``floor``. Guide's released code takes the quantile over a micro-batch; over a response, it does not
+    depend on how a batch is split. Source: Guide (Nath et al. 2025), Guide-GRPO; ExGRPO (Zhan et al. 2025).
 
     >>> ShapedRatio().loss(example_tokens(0.3, teacher=0.6), Clip())  # of one token, γ = ρ
     tensor([[-0.5000]])
+    >>> ShapedRatio(gamma=0.1).loss(example_tokens(0.2, teacher=0.5), Clip())  # 0.4 / (0.4 + 0.1)
+    tensor([[-0.8000]])
     """
 
     kind: Literal["shaped_ratio"] = "shaped_ratio"
     quantile: float = Field(0.9, ge=0, le=1)
+    gamma: float | None = Field(None, gt=0, description="a fixed γ, in the place of the quantile")
     floor: float = Field(1e-4, gt=0)
 
     def loss(self, tokens: Tokens, clip: Clip) -> Tensor:
         ratio_BT = torch.exp(tokens.logp_BT - tokens.teacher_logp_BT)
+        if self.gamma is not None:
+            return -tokens.advantage_BT * ratio_BT / (ratio_BT + self.gamma)
         trains_BT = tokens.is_teacher_BT & (tokens.weight_BT > 0)
         known_BT = torch.where(trains_BT, ratio_BT.detach().float(), torch.nan)
         gamma_B1 = known_BT.nanquantile(self.quantile, dim=1, keepdim=True).nan_to_num(1.0).clamp(min=self.floor)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.exploration.entropy_terms import Siren as Siren
     from scope_rlvr.methods.exploration.g2rl import G2rl as G2rl
     from scope_rlvr.methods.exploration.hidden_rank import HiddenRank as HiddenRank
+    from scope_rlvr.methods.exploration.knapsack_rl import KnapsackRl as KnapsackRl
     from scope_rlvr.methods.exploration.nthr import Nthr as Nthr
     from scope_rlvr.methods.exploration.rep_exp import RepExp as RepExp
     from scope_rlvr.methods.exploration.sibling_grpo import SiblingGrpo as SiblingGrpo
@@ -83,6 +84,12 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.process.prof import Prof as Prof
     from scope_rlvr.methods.process.pure import Pure as Pure
     from scope_rlvr.methods.process.vppo import Vppo as Vppo
+    from scope_rlvr.methods.replay.dph_rl import DphRl as DphRl
+    from scope_rlvr.methods.replay.exgrpo import Exgrpo as Exgrpo
+    from scope_rlvr.methods.replay.recap import Recap as Recap
+    from scope_rlvr.methods.replay.repo import Repo as Repo
+    from scope_rlvr.methods.replay.rorecomp import RoRecomp as RoRecomp
+    from scope_rlvr.methods.replay.spear import Spear as Spear
 
 
 if not TYPE_CHECKING:  # so that a type checker refuses a name that is not above

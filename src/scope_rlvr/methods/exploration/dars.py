@@ -11,7 +11,7 @@ from pydantic import Field
 
 from scope_rlvr.core.groups import Group
 from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Rollout
+from scope_rlvr.methods.budget import sample_counts
 from scope_rlvr.methods.method import Method
 from scope_rlvr.methods.parts.base import Status
 
@@ -68,18 +68,8 @@ class Dars(Method):
     def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
         sampled = super().sample(groups, num_rollouts, tools)
         extra_P = self.allotted([self._wanted_for(g, num_rollouts) for g in sampled], self.extra_rows * len(sampled))
-        starts = [
-            (g.problem, Rollout(g.prompt_ids, ()))
-            for g, extra in zip(sampled, extra_P, strict=True)
-            for _ in range(extra)
-        ]
-        written = tools.extend([start for _, start in starts], "sampling", "more")
-        problems = [problem for problem, _ in starts]
-        more = iter(tools.verified(list(zip(problems, written, strict=True))))
-        return [
-            replace(g, members=(*g.members, *(next(more) for _ in range(extra))))
-            for g, extra in zip(sampled, extra_P, strict=True)
-        ]
+        more_P = sample_counts(sampled, extra_P, tools, "more")
+        return [replace(g, members=(*g.members, *more)) for g, more in zip(sampled, more_P, strict=True)]
 
     def _wanted_for(self, group: Group, num_rollouts: int) -> int:
         known = [m.verdict.is_right for m in group.members if m.verdict.is_known]
