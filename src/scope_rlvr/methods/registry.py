@@ -183,6 +183,7 @@ _PARTS = {
     "token_hidden_reward": "hidden:TokenHiddenReward",
     "negative_influence": "hidden:NegativeInfluence",
     "objective_balance": "objectives:ObjectiveBalance",
+    "brevity_priority": "brevity:BrevityPriority",
 }
 
 

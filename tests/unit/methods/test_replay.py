@@ -167,7 +167,7 @@ def test_short_successes_and_long_failures_go_first_and_the_rest_later():
     one = group(RIGHT, "so\nanswer 7|", "no answer 3|", WRONG, UNKNOWN)
     streams = credited(method, [one])[0]
     assert [any(s.weight_T) for s in streams] == [True, False, True, False, False]
-    assert [s.advantage_T[0] for s in streams] == [0.5, 0, -0.5, 0, 0]
+    assert [s.advantage_T[0] for s in streams] == [0.5, 0.5, -0.5, -0.5, 0]
     assert method.side_updates([one], tools) == []
     assert [entry["advantage"] for entry in tools.memory["rorecomp"]] == [0.5, -0.5]
     tools = through_a_checkpoint(tools)

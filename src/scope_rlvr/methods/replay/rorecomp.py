@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from scope_rlvr.core.groups import Group, Member, Streams
+from scope_rlvr.core.groups import Group, Member
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.formulas.advantages import Baseline, Normalisation, centred_rewards, normalise
 from scope_rlvr.methods.memory import problem_from_json, problem_to_json
 from scope_rlvr.methods.method import Method, SideUpdate
-from scope_rlvr.methods.parts.base import Status, TokenAdvantages
+from scope_rlvr.methods.parts.base import Part, Status, TokenAdvantages
+from scope_rlvr.methods.parts.brevity import BrevityPriority
 from scope_rlvr.methods.replay.replayed import ReplayingMethod, member_to_json, replayed
-from scope_rlvr.methods.streams import silent
 
 
 class Compensation(ReplayingMethod):
@@ -38,8 +37,8 @@ class RoRecomp(Method):
     the oldest of them are an update beside the step's, the compensation batch, so that the policy does not collapse into
     brevity. Source: RoRecomp (2509.25958); its share has no value in the text that we had.
 
-    >>> RoRecomp(share=0.5).first([3, 1, 2, 9], shortest=True), RoRecomp(share=0.5).first([3, 1, 2, 9], shortest=False)
-    ([1, 2], [3, 0])
+    >>> RoRecomp(share=0.25).own_parts[0].share
+    0.25
     """
 
     title: ClassVar[str] = "RoRecomp"
@@ -55,34 +54,12 @@ class RoRecomp(Method):
     normalisation: Normalisation | None = Normalisation.GROUP_STD
     share: float = Field(0.5, gt=0, le=1, description="share of the right and of the wrong rollouts that train at once")
 
-    def first(self, lengths: Sequence[int], *, shortest: bool) -> list[int]:
-        """Which rollouts of these lengths come first."""
-        order = sorted(range(len(lengths)), key=lambda i: (lengths[i] if shortest else -lengths[i], i))
-        return order[: math.ceil(self.share * len(order))]
-
-    def priority(self, groups: Sequence[Group]) -> set[int]:
-        """The identities of the members that train at once."""
-        chosen = set[int]()
-        for is_right in (True, False):
-            members = [m for g in groups for m in g.members if m.verdict.is_known and m.verdict.is_right is is_right]
-            lengths = [len(member.rollout) for member in members]
-            chosen |= {id(members[i]) for i in self.first(lengths, shortest=is_right)}
-        return chosen
-
-    def credit(
-        self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
-    ) -> list[tuple[Streams, ...]]:
-        streams_PG, now = super().credit(groups, rewards_PG, normalisation), self.priority(groups)
-        return [
-            tuple(
-                s if id(m) in now else replace(silent(m), extras=s.extras)
-                for m, s in zip(group.members, streams_G, strict=True)
-            )
-            for group, streams_G in zip(groups, streams_PG, strict=True)
-        ]
+    @property
+    def own_parts(self) -> tuple[Part, ...]:
+        return (BrevityPriority.of(self),)
 
     def side_updates(self, groups: Sequence[Group], tools: Toolbox) -> list[SideUpdate]:
-        now = self.priority(groups)
+        now = BrevityPriority.of(self).priority(groups)
         waiting: list[dict[str, Any]] = tools.memory.setdefault(self.name, [])
         for group in groups:
             for member, advantage in zip(group.members, self._outcome_advantages(group), strict=True):
