@@ -57,6 +57,21 @@ def test_log_probabilities_are_those_of_the_model_row_by_row(
         assert continuation.logprobs == pytest.approx(expected, abs=2e-4)
 
 
+def test_a_prompt_is_read_once_for_all_rollouts_of_its_group(
+    policy: LocalModel, prefixes: list[tuple[int, ...]]
+) -> None:
+    groups, read = [prefixes[i] for i in (0, 4, 0, 8, 4, 0)], list[tuple[int, ...]]()
+    hook = policy.model.register_forward_pre_hook(
+        lambda module, given, named: read.append(tuple(named["input_ids"].shape)), with_kwargs=True
+    )
+    written = policy.extend(groups, Sampling(), max_tokens=[40] * 6, seed=5)
+    hook.remove()
+    assert read[:2] == [(3, max(map(len, groups))), (6, 1)]
+    assert len({written[i].token_ids for i in (0, 2, 5)}) == 3, "each rollout has draws of its own"
+    for prefix, continuation in zip(groups, written, strict=True):
+        assert continuation.logprobs == pytest.approx(reread(policy, prefix, continuation.token_ids, 1.0), abs=2e-4)
+
+
 def test_greedy_is_transformers_own_greedy(policy: LocalModel, prefixes: list[tuple[int, ...]]) -> None:
     written = policy.extend(prefixes, Sampling(temperature=0.0), max_tokens=[90] * len(prefixes), seed=0)
     for prefix, continuation in zip(prefixes, written, strict=True):

@@ -21,6 +21,7 @@ from trl import GRPOTrainer
 from scope_rlvr.core.groups import GroupClass, Role, SalvageOutcome
 from scope_rlvr.core.ports import TeacherReply
 from scope_rlvr.core.types import Origin, Outcome, Verdict
+from scope_rlvr.engines.trl import trainer as trainer_module
 from scope_rlvr.engines.trl.options import UnsupportedOption, refuse_unsupported_model
 from scope_rlvr.engines.trl.problems import problem_of_row
 from scope_rlvr.engines.trl.trainer import NonFiniteLoss
@@ -161,6 +162,38 @@ def test_micro_batches_change_nothing_but_rounding(make_trainer: MakeTrainer, lo
         trainer.train()
         weights.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("method", [Grpo(), Scope(), Grpo(parts=["entropy_smoothing"])], ids=["grpo", "scope", "term"])
+def test_rows_without_advantage_are_not_read_and_change_nothing(
+    make_trainer: MakeTrainer, method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, num_read = make_trainer(method, args={"num_generations": 8}), list[int]()
+    trainer.current_gradient_accumulation_steps, batch = 1, first_batch(trainer)
+    # As if every answer of the second group were right.
+    batch["advantages"][8:] = 0.0
+    trainer.model.double()
+    trainer.model.register_forward_pre_hook(
+        lambda module, args, kwargs: num_read.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    loss, gradient = loss_and_gradient(trainer, trainer._compute_loss, batch)
+    monkeypatch.setattr(trainer_module, "rows_to_read", lambda inputs, needs_advantage: inputs)
+    whole_loss, whole_gradient = loss_and_gradient(trainer, trainer._compute_loss, batch)
+    expected = 16 if method.parts else int(batch["advantages"].any(1).sum())
+    assert (num_read[0], num_read[-1]) == (expected, 16), "a term learns from every row"
+    torch.testing.assert_close(loss, whole_loss, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(gradient, whole_gradient, rtol=1e-9, atol=1e-12)
+    assert gradient.any()
+
+
+def test_a_batch_without_any_advantage_still_has_a_gradient_of_zero(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(Grpo())
+    trainer.current_gradient_accumulation_steps, batch = 1, first_batch(trainer)
+    batch["advantages"][:] = 0.0
+    loss, gradient = loss_and_gradient(trainer, trainer._compute_loss, batch)
+    assert loss == 0
+    assert len(gradient) == trainer.model.num_parameters()
+    assert not gradient.any()
 
 
 def test_several_updates_on_the_same_rollouts_use_old_log_probabilities(make_trainer: MakeTrainer) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from scope_rlvr.check.longest_step import run_longest_step
 from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.embedded import model_path
+from scope_rlvr.engines.trl import trainer as trainer_module
 from scope_rlvr.models.precision import has_bfloat16
 from scope_rlvr.run.components import load_policy
 from scope_rlvr.run.config import dump_config, load_config
@@ -83,3 +86,19 @@ def test_layers_that_there_are_not_are_told(layers: str, said: str) -> None:
 def test_layers_and_adapters_exclude_each_other() -> None:
     with pytest.raises(UserError, match="train_layers and lora both say what trains; leave one out"):
         load_config(overrides=["model.train_layers=1", "model.lora.rank=4"])
+
+
+def test_the_longest_step_reads_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(overrides=SMALL)
+    problems, num_read = read_data(config).training.problems, list[int]()
+    policy = load_policy(config, problems)
+    read_last = trainer_module.read_last
+
+    def counted(model: Any, input_ids: torch.Tensor, *others: Any) -> dict[str, torch.Tensor]:
+        num_read.append(len(input_ids))
+        return read_last(model, input_ids, *others)
+
+    monkeypatch.setattr(trainer_module, "read_last", counted)
+    step = run_longest_step(config, policy, problems[:2])
+    assert num_read == [8], "no response ends, so none is right, and all of them are read"
+    assert 0 < step.sampling_seconds < step.seconds

@@ -12,7 +12,7 @@ from scope_rlvr.core.groups import Streams
 from scope_rlvr.core.types import Origin
 from scope_rlvr.formulas.losses import Aggregation, SamplerCorrection
 from scope_rlvr.methods import Grpo, Method, Scope
-from scope_rlvr.methods.loss import BatchLoss, Counts, Objective, batch_loss, stream_tensors, tokens_of
+from scope_rlvr.methods.loss import BatchLoss, Counts, Objective, batch_loss, needs_advantage, stream_tensors, tokens_of
 
 
 def row(advantage: float, *, weight: float = 1.0, num_tokens: int = 2, origin: Origin = Origin.POLICY, **extras: Any):
@@ -77,3 +77,32 @@ def test_what_counts_nowhere_cannot_make_the_loss_overflow(aggregation: Aggregat
     torch.testing.assert_close(least.grad[0, :1], alone.grad[0])
     assert not least.grad[0, 1:].any()
     assert not least.grad[1:].any()
+
+
+@pytest.mark.parametrize(
+    ("method", "objective", "expected"),
+    [
+        (Grpo(), Objective(10), True),
+        (Scope(), Objective(10), True),
+        (Scope(teacher_term="shaped"), Objective(10), True),
+        (Grpo(parts=["sequence_ratio"]), Objective(10), True),
+        (Grpo(), Objective(10, kl=0.1), False),
+        (Grpo(), Objective(10, entropy=0.1), False),
+        (Grpo(parts=["entropy_smoothing"]), Objective(10), False),
+    ],
+)
+def test_what_is_learned_without_an_advantage(method: Method, objective: Objective, expected: bool):
+    assert needs_advantage(method, objective) is expected
+
+
+def test_a_loss_that_forgets_the_advantage_learns_from_every_token():
+    class Imitation(Grpo):
+        def token_loss(self, tokens, clip):
+            return torch.where(tokens.is_teacher_BT, -tokens.logp_BT, super().token_loss(tokens, clip))
+
+    class FromAnExtra(Grpo):
+        def token_loss(self, tokens, clip):
+            return tokens.extras["surprise"] * tokens.advantage_BT
+
+    assert not needs_advantage(Imitation(), Objective(10))
+    assert not needs_advantage(FromAnExtra(), Objective(10))

@@ -19,9 +19,11 @@ from scope_rlvr.core.groups import Group
 from scope_rlvr.core.toolbox import Toolbox
 from scope_rlvr.core.types import Problem
 from scope_rlvr.engines.trl.trainer import ScopeTrainer
+from scope_rlvr.formulas.advantages import Normalisation
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.methods import Grpo
 from scope_rlvr.methods.method import SideUpdate
+from scope_rlvr.methods.parts.base import TokenAdvantages
 from scope_rlvr.models.lora import adapter_config
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.trainer import starting, trl_config
@@ -31,11 +33,20 @@ if TYPE_CHECKING:
     from scope_rlvr.models.local import LocalModel
 
 
-class _WithSideUpdate(Grpo):
-    """GRPO, and an update beside it on the same rollouts: as much memory as any that a method could ask for."""
+class _EveryRow(Grpo):
+    """GRPO as if something could be learned from every rollout; rows without advantage would not be read."""
+
+    def advantages(
+        self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
+    ) -> TokenAdvantages:
+        return [[[1.0] * len(member.rollout) for member in group.members] for group in groups]
+
+
+class _WithSideUpdate(_EveryRow):
+    """The same, and an update beside it on the same rollouts: as much memory as any that a method could ask for."""
 
     def side_updates(self, groups: Sequence[Group], tools: Toolbox) -> list[SideUpdate]:
-        return [SideUpdate(Grpo(), tuple(groups))]
+        return [SideUpdate(_EveryRow(), tuple(groups))]
 
 
 class OutOfMemory(RuntimeError):
@@ -44,9 +55,10 @@ class OutOfMemory(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class LongestStep:
-    """What the step took; ``where`` says whose memory was measured."""
+    """What the step took, and its sampling alone; ``where`` says whose memory was measured."""
 
     seconds: float
+    sampling_seconds: float
     peak_bytes: int
     where: str
 
@@ -60,22 +72,25 @@ def run_longest_step(config: RunConfig, policy: LocalModel, problems: Sequence[P
     on_gpu = policy.model.device.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         with starting(config):
             trainer = _trainer(config, policy, problems, Path(folder))
         trainer.codec.end_ids = frozenset()
         if trainer.use_vllm:
             trainer.vllm_generation.generation_kwargs["ignore_eos"] = True
+        started = time.perf_counter()
         try:
             trainer.train()
         except torch.cuda.OutOfMemoryError as error:
             raise OutOfMemory(first_line(error)) from error
-    seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started
+    sampling = sum(logged.get("seconds/sampling", 0.0) for logged in trainer.state.log_history)
     if on_gpu:
-        return LongestStep(seconds, torch.cuda.max_memory_allocated(), "the graphics processor's memory")
+        return LongestStep(seconds, sampling, torch.cuda.max_memory_allocated(), "the graphics processor's memory")
     kilo = 1 if sys.platform == "darwin" else 1024
-    return LongestStep(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo, "this process's memory")
+    return LongestStep(
+        seconds, sampling, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo, "this process's memory"
+    )
 
 
 def _trainer(config: RunConfig, policy: LocalModel, problems: Sequence[Problem], folder: Path) -> ScopeTrainer:
@@ -85,7 +100,7 @@ def _trainer(config: RunConfig, policy: LocalModel, problems: Sequence[Problem],
     lora = config.model.lora
     trainer = ScopeTrainer(
         model=policy.model,
-        method=_WithSideUpdate() if config.method.has_side_updates else Grpo(),
+        method=_WithSideUpdate() if config.method.has_side_updates else _EveryRow(),
         verifier=FinalAnswerVerifier(),
         args=args,
         problems=problems,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from scope_rlvr.check.duration import run_duration
 from scope_rlvr.check.longest_step import OutOfMemory, run_longest_step
 from scope_rlvr.check.memory import GIB
 from scope_rlvr.core.errors import UserError
@@ -54,7 +55,7 @@ def model_findings(config: RunConfig, data: RunData) -> Iterator[Finding]:
     fits = list(_context(config, loaded.policy, admitted, data))
     yield from fits
     if is_passed(fits):
-        yield _longest_step(config, loaded, admitted.longest_first()[: config.run.problems_per_step])
+        yield from _longest_step(config, loaded, admitted.longest_first()[: config.run.problems_per_step], data)
 
 
 def _size(config: RunConfig, policy: LocalModel) -> str:
@@ -197,20 +198,23 @@ def _context(config: RunConfig, policy: LocalModel, admitted: MeasuredPrompts, d
         yield ok("context", f"{where}: {fit}") if fit.fits else error("context", f"{where}: {fit}", remedy)
 
 
-def _longest_step(config: RunConfig, loaded: _Loaded, longest: list[Problem]) -> Finding:
-    """One whole step on the longest prompts whose every response runs to the budget, and the memory that it took."""
+def _longest_step(config: RunConfig, loaded: _Loaded, longest: list[Problem], data: RunData) -> Iterator[Finding]:
+    """One whole step on the longest prompts whose every response runs to the budget, the memory that it took, and what
+    follows for the whole run."""
     rows = f"{config.rows_per_step} rows of {config.sampling.max_response_tokens} response tokens"
     try:
         measured = run_longest_step(config, loaded.policy, longest)
     except OutOfMemory as found:
-        return error(
+        yield error(
             "longest step",
             f"{rows} do not fit: {found}",
             "lower run.micro_batch_rows, sampling.batch_rows or sampling.max_response_tokens, or set "
             "run.gradient_checkpointing = true",
         )
-    return ok(
+        return
+    yield ok(
         "longest step",
         f"{rows}, sampled and trained on in {measured.seconds:.1f} s; at most {measured.peak_bytes / GIB:.2f} GiB of "
         f"{measured.where}",
     )
+    yield ok("whole run", run_duration(config, data, measured))

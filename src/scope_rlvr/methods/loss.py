@@ -84,6 +84,36 @@ def loss_reducers(method: Method, objective: Objective) -> tuple[LogitReducer, .
     return tuple(({LogProb().name: LogProb(), entropy.name: entropy} | of_parts).values())
 
 
+def needs_advantage(method: Method, objective: Objective) -> bool:
+    """Whether nothing is learned from tokens whose advantage is zero: no penalty, bonus or term counts them, and the token
+    loss is zero there, as is its gradient.
+
+    The token loss is tried out on some tokens, sampled ones and a teacher's, below, at and above the clip bounds. One that
+    wants more than every method has is taken to learn from all tokens.
+    """
+    if objective.kl != 0.0 or objective.entropy != 0.0 or method.parts_of(Term):
+        return False
+    logp_BT = torch.tensor([[-3.0, -1.0, -0.5, -0.1]] * 2, requires_grad=True)
+    sampled_BT = torch.full((2, 4), -0.7)
+    tokens = Tokens(
+        logp_BT=logp_BT,
+        old_logp_BT=sampled_BT,
+        advantage_BT=torch.zeros(2, 4),
+        is_teacher_BT=torch.tensor([[False] * 4, [True] * 4]),
+        teacher_logp_BT=sampled_BT,
+        weight_BT=torch.ones(2, 4),
+        entropy_BT=torch.ones(2, 4),
+    )
+    try:
+        loss_BT = method.token_loss(tokens, objective.clip)
+    except (LookupError, ValueError, TypeError, RuntimeError):
+        return False
+    if loss_BT.any() or not loss_BT.requires_grad:
+        return not loss_BT.any()
+    (gradient_BT,) = torch.autograd.grad(loss_BT.sum(), logp_BT)
+    return not gradient_BT.any()
+
+
 def tokens_of(kept: Mapping[str, Tensor], streams: Mapping[str, Tensor], old_logp_BT: Tensor | None = None) -> Tokens:
     """A micro-batch as losses see it: ``kept`` is what the reducers kept of the policy's logits, ``streams`` as
     :func:`stream_tensors` gives them. Without ``old_logp_BT`` the policy is the one that sampled."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,8 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     DynamicCache,
-    LogitsProcessorList,
-    MinPLogitsWarper,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
 )
 
 from scope_rlvr.core.errors import UserError, first_line
@@ -35,6 +30,7 @@ from scope_rlvr.core.seeds import derive_seed
 from scope_rlvr.core.steps import PieceReader
 from scope_rlvr.core.time_limit import time_limit
 from scope_rlvr.formulas.readings import EmbeddingReducer, Entropy, HiddenReducer, LogitReducer
+from scope_rlvr.models.decoding import Running, draw, warpers_of
 from scope_rlvr.models.loading import require_all_weights
 from scope_rlvr.models.precision import weights_in
 from scope_rlvr.models.reading import hidden_states, projection_of, read_hidden, read_tokens
@@ -124,21 +120,6 @@ class TokenizerCodec:
 def same_vocabulary(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
     """Whether token ids mean the same to both."""
     return one.get_vocab() == other.get_vocab()
-
-
-@dataclass(slots=True)
-class _Running:
-    """The rows still being written, in the order in which they lie in the cache."""
-
-    rows: list[int]
-    attention_mask: Tensor
-    cache: DynamicCache
-
-    def keep(self, kept: list[int]) -> None:
-        index = torch.tensor(kept, device=self.attention_mask.device)
-        self.rows = [self.rows[i] for i in kept]
-        self.attention_mask = self.attention_mask[index]
-        self.cache.batch_select_indices(index)
 
 
 def batches_of_like_length(lengths: Sequence[int], numbers_per_token: int) -> Iterator[list[int]]:
@@ -288,23 +269,11 @@ class LocalModel:
         ids: list[list[int]] = [[] for _ in prefixes]
         logprobs: list[list[float]] = [[] for _ in prefixes]
         ends = ["" for _ in prefixes]
-        device = self.model.device
-        generator = torch.Generator(device).manual_seed(seed)
-        warpers = _warpers(sampling)
-        input_ids, attention_mask = self._left_padded(prefixes)
-        running = _Running(list(range(len(prefixes))), attention_mask, DynamicCache(config=self.model.config))
-        position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+        generator, warpers = torch.Generator(self.model.device).manual_seed(seed), warpers_of(sampling)
+        running, logits_BV = self._read_prefixes(prefixes)
         while True:
-            logits = self.model(
-                input_ids=input_ids,
-                attention_mask=running.attention_mask,
-                position_ids=position_ids,
-                past_key_values=running.cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
             num_written = [before[row] + len(ids[row]) for row in running.rows]
-            tokens, token_logprobs = _draw(logits.float(), sampling, warpers, generator, num_written)
+            tokens, token_logprobs = draw(logits_BV.float(), sampling, warpers, generator, num_written)
             for row, token, logprob in zip(running.rows, tokens.tolist(), token_logprobs.tolist(), strict=True):
                 ids[row].append(token)
                 logprobs[row].append(logprob)
@@ -314,14 +283,41 @@ class LocalModel:
                 break
             if len(kept) < len(running.rows):
                 running.keep(kept)
-                tokens, position_ids = tokens[kept], position_ids[kept]
-            input_ids = tokens[:, None]
-            position_ids = position_ids[:, -1:] + 1
-            running.attention_mask = torch.nn.functional.pad(running.attention_mask, (0, 1), value=1)
+                tokens = tokens[kept]
+            running.add_token()
+            logits_BV = self._next_logits(tokens[:, None], running, running.positions_B1)
         return [
             Continuation(tuple(i), tuple(p), finished=end == "finished", stopped=end == "stopped")
             for i, p, end in zip(ids, logprobs, ends, strict=True)
         ]
+
+    def _read_prefixes(self, prefixes: Sequence[Sequence[int]]) -> tuple[Running, Tensor]:
+        """The rows before their first token, and its logits. Rows with one prefix, as those of a group, are read once."""
+        rows_of: dict[tuple[int, ...], list[int]] = {}
+        for row, prefix in enumerate(prefixes):
+            rows_of.setdefault(tuple(prefix), []).append(row)
+        input_ids, mask = self._left_padded(list(rows_of))
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        running = Running(list(range(len(rows_of))), mask, positions[:, -1:], DynamicCache(config=self.model.config))
+        logits_BV = self._next_logits(input_ids, running, positions)
+        if len(rows_of) < len(prefixes):
+            place = {row: i for i, rows in enumerate(rows_of.values()) for row in rows}
+            of_row = [place[row] for row in range(len(prefixes))]
+            running.keep(of_row)
+            running.rows, logits_BV = list(range(len(prefixes))), logits_BV[of_row]
+        return running, logits_BV
+
+    def _next_logits(self, input_ids: Tensor, running: Running, position_ids: Tensor) -> Tensor:
+        """The logits after the last of the input ids, ``(B, V)``; the cache then holds these ids, too."""
+        found = self.model(
+            input_ids=input_ids,
+            attention_mask=running.attention_mask,
+            position_ids=position_ids,
+            past_key_values=running.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return found.logits[:, -1]
 
     def _end_of(self, ids: list[int], sampling: Sampling, budget: int) -> str:
         """Why a row ends here: "finished", "stopped", "full"; empty while it goes on."""
@@ -360,37 +356,3 @@ def evaluating(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
-
-
-def _warpers(sampling: Sampling) -> LogitsProcessorList:
-    warpers = LogitsProcessorList()
-    if sampling.top_k > 0:
-        warpers.append(TopKLogitsWarper(sampling.top_k))
-    if sampling.top_p < 1:
-        warpers.append(TopPLogitsWarper(sampling.top_p))
-    if sampling.min_p > 0:
-        warpers.append(MinPLogitsWarper(sampling.min_p))
-    return warpers
-
-
-def _draw(
-    logits_BV: Tensor,
-    sampling: Sampling,
-    warpers: LogitsProcessorList,
-    generator: torch.Generator,
-    num_written_B: Sequence[int],
-) -> tuple[Tensor, Tensor]:
-    """One token a row and its log-probability. Gumbel noise makes the draw an arg-max."""
-    if sampling.temperature == 0:
-        logprobs_BV = logits_BV.log_softmax(-1)
-        tokens_B = logits_BV.argmax(-1)
-    else:
-        scaled_BV = logits_BV / sampling.temperature
-        logprobs_BV = scaled_BV.log_softmax(-1)
-        drawn_BV = scaled_BV if sampling.control is None else sampling.control.adjust(scaled_BV, num_written_B)
-        kept_BV = warpers(None, drawn_BV) if warpers else drawn_BV  # type: ignore[arg-type]
-        noise_BV = torch.empty_like(kept_BV).exponential_(generator=generator)
-        # Some platforms can draw exactly zero, whose logarithm would choose the token whatever its probability.
-        noise_BV.clamp_(min=torch.finfo(noise_BV.dtype).tiny)
-        tokens_B = (kept_BV - noise_BV.log()).argmax(-1)
-    return tokens_B, logprobs_BV.gather(-1, tokens_B[:, None])[:, 0]

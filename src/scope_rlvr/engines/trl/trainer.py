@@ -29,7 +29,7 @@ from scope_rlvr.engines.pool import Pool
 from scope_rlvr.engines.processes import meet
 from scope_rlvr.engines.randomness import same_random_numbers_after
 from scope_rlvr.engines.trl.callbacks import GradientGuard, MethodState, require_own_checkpoint
-from scope_rlvr.engines.trl.loss import counts_of, tally_loss
+from scope_rlvr.engines.trl.loss import counts_of, rows_to_read, tally_loss
 from scope_rlvr.engines.trl.options import (
     UnsupportedOption,
     abilities,
@@ -47,7 +47,7 @@ from scope_rlvr.engines.trl.rollouts import RolloutBatch, RolloutMaker
 from scope_rlvr.engines.trl.side_update import SideUpdates
 from scope_rlvr.formulas.readings import Entropy, LogProb
 from scope_rlvr.grading.reward import RewardVerifier
-from scope_rlvr.methods.loss import Objective, batch_loss, loss_reducers, stream_tensors, tokens_of
+from scope_rlvr.methods.loss import Objective, batch_loss, loss_reducers, needs_advantage, stream_tensors, tokens_of
 from scope_rlvr.methods.method import Method, SideUpdate
 from scope_rlvr.methods.metrics import Tally, batch_tally
 from scope_rlvr.methods.step import StepResult, give_credit
@@ -286,6 +286,8 @@ class ScopeTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         method = self.method if self.model.training else UNAIDED
+        self._last_inputs, weight = inputs, inputs["token_weights"].sum()
+        inputs = rows_to_read(inputs, needs_advantage(method, self.objective))
         kept = self._policy_reading(model, inputs, method, self.objective)
         tokens = tokens_of(kept, inputs, inputs.get("old_per_token_logps"))
         found = batch_loss(
@@ -299,8 +301,7 @@ class ScopeTrainer(GRPOTrainer):
             ref_logp_BT=inputs["ref_per_token_logps"] if self.objective.kl != 0.0 else None,
             term_weights=self._term_weights,
         )
-        tally_loss(self._tally, tokens, found, kept["entropy"], self.objective, inputs)
-        self._last_inputs = inputs
+        tally_loss(self._tally, tokens, found, kept["entropy"], self.objective, inputs, weight)
         self._refuse_non_finite(found.loss)
         return found.loss
 
