@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,16 @@ import torch
 from safetensors.torch import load_file
 
 from scope_rlvr.check.longest_step import run_longest_step
+from scope_rlvr.check.start import ConfigRequest, resumed_run
 from scope_rlvr.core.errors import ExitCode, UserError
+from scope_rlvr.core.processes import ONE_PROCESS
 from scope_rlvr.embedded import model_path
 from scope_rlvr.engines.trl import trainer as trainer_module
 from scope_rlvr.models.precision import has_bfloat16
 from scope_rlvr.run.components import load_policy
 from scope_rlvr.run.config import dump_config, load_config
 from scope_rlvr.run.data import read_data
+from scope_rlvr.run.resume import write_start
 from scope_rlvr.run.train import train
 from scope_rlvr.store.folder import RunFolder
 from tests.engine.test_run import Killed, Killer, RecordingDisplay, resumed, weights
@@ -102,3 +106,23 @@ def test_the_longest_step_reads_every_row(monkeypatch: pytest.MonkeyPatch) -> No
     step = run_longest_step(config, policy, problems[:2])
     assert num_read == [8], "no response ends, so none is right, and all of them are read"
     assert 0 < step.sampling_seconds < step.seconds
+
+
+def test_checkpoints_without_the_optimiser_are_models_and_cannot_be_gone_on_from(tmp_path: Path) -> None:
+    path = tmp_path / "killed"
+    config = load_config(None, [*SMALL, "run.checkpoint_optimizer=false"])
+    folder, data = RunFolder.create(path, dump_config(config)), read_data(config)
+    write_start(folder, config, data)
+    with pytest.raises(Killed):
+        train(config, data, folder, Killer())
+    checkpoint = folder.last_checkpoint()
+    assert checkpoint is not None
+    assert not {"optimizer.pt", "scheduler.pt", "rng_state.pth"} & {file.name for file in checkpoint.iterdir()}
+    with (
+        pytest.raises(UserError, match=r"cannot be resumed: .*--set model\.policy=.*checkpoint-2"),
+        ExitStack() as held,
+    ):
+        resumed_run(path, ConfigRequest(), None, ONE_PROCESS, held)
+    assert load_policy(
+        load_config(overrides=[f"model.policy={checkpoint}"]), data.training.problems
+    ).model.num_parameters()

@@ -296,6 +296,7 @@ CONFIGURATION = {
         "num_threads",
         "gradient_checkpointing",
         "checkpoint_every",
+        "checkpoint_optimizer",
         "flat_steps_limit",
     ],
     "model": ["policy", "dtype", "train_layers", "lora", "reference"],

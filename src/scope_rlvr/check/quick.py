@@ -115,7 +115,8 @@ def _disk(config: RunConfig, out: Path) -> Finding:
     if shape is not None:
         num_trained = shape.num_trained_parameters(config.model)
         num_kept = shape.num_parameters if lora is None else num_trained
-        model = _KEPT_CHECKPOINTS * (4 * num_kept + 8 * num_trained) + 4 * shape.num_parameters
+        moments = 8 * num_trained * config.run.checkpoint_optimizer
+        model = _KEPT_CHECKPOINTS * (4 * num_kept + moments) + 4 * shape.num_parameters
     free = shutil.disk_usage(_existing(out)).free
     size = f"up to {(model + journal) / GIB:.1f} GiB ({model / GIB:.1f} checkpoints and model, {journal / GIB:.1f} rollouts)"
     if model + journal > free:

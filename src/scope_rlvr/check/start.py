@@ -16,6 +16,7 @@ from scope_rlvr.run.config import RunConfig, dump_config, load_config
 from scope_rlvr.run.data import RunData
 from scope_rlvr.run.resume import environment_changes, require_same_problems, resumed_config, write_start
 from scope_rlvr.run.speed import settled
+from scope_rlvr.store.checkpoints import step_of
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.lock import locked
 
@@ -96,6 +97,8 @@ def resumed_run(
                 f"{path} has done its {config.run.steps} steps and is finished; there is nothing left to resume. "
                 "Train a new run with more steps instead"
             )
+        if not is_trained:
+            _require_optimizer(folder, config)
         held.enter_context(locked(path))
         return config, lines, is_trained
 
@@ -106,6 +109,21 @@ def resumed_run(
     with processes.as_one("comparing the problems"):
         require_same_problems(folder, data)
     return RunStart(config, folder, lines, data, is_resumed=True)
+
+
+def _require_optimizer(folder: RunFolder, config: RunConfig) -> None:
+    """Refuse to go on from a checkpoint that has no optimiser state, in the middle of the training."""
+    checkpoint = None if config.run.checkpoint_optimizer else folder.last_checkpoint(lambda damage: None)
+    if checkpoint is not None and step_of(checkpoint) < config.run.steps:
+        raise UserError(
+            f"{folder.path} cannot be resumed: with run.checkpoint_optimizer = false its checkpoints are without the state of the "
+            f"optimiser. Begin a new run"
+            + (
+                ""
+                if config.model.lora
+                else f" with the weights of step {step_of(checkpoint)}: --set model.policy={checkpoint}"
+            )
+        )
 
 
 def _resumed_config(folder: RunFolder, request: ConfigRequest) -> tuple[RunConfig, list[str]]:

@@ -44,6 +44,11 @@ class RunSection(Settings):
         "far less memory",
     )
     checkpoint_every: int = Field(100, ge=1)
+    checkpoint_optimizer: bool = Field(
+        True,
+        description="keep the optimiser's state in checkpoints, which a run needs to be resumed; without it a checkpoint has a "
+        "third of the size and is a model to measure or to begin another run with",
+    )
     flat_steps_limit: int = Field(30, ge=1, description="steps in a row without any gradient after which a run stops")
 
     @property

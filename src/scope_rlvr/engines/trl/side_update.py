@@ -58,6 +58,8 @@ class SideUpdates(TrainerCallback):
             self._make(update)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if args.save_only_model:
+            return
         tensors = self._unused | {
             f"{name}/{parameter}/{key}": value.contiguous()
             for name, optimizer in self._optimizers.items()
