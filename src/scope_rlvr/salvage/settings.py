@@ -244,7 +244,17 @@ class SalvageSettings(Settings):
         return self.max_salvages > 0 and (locates or guards)
 
     @property
-    def uses_teacher(self) -> bool:
-        """Whether these settings ask the teacher anything."""
+    def teacher_writes(self) -> bool:
+        """Whether the teacher is to write anything."""
         writes = not isinstance(self.mode, NoTeacher) or self.fallback is Fallback.SUFFIX
         return self.max_salvages > 0 and writes
+
+    @property
+    def teacher_scores(self) -> bool:
+        """Whether the teacher is to score tokens that it did not write."""
+        return self.max_salvages > 0 and self.cut.needs_teacher_scores
+
+    @property
+    def uses_teacher(self) -> bool:
+        """Whether these settings ask the teacher anything."""
+        return self.teacher_writes or self.teacher_scores

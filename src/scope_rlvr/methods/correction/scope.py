@@ -105,7 +105,11 @@ class Scope(SalvageSettings, GuidedMethod):
 
     @property
     def own_needs(self) -> frozenset[Need]:
-        uses = {Need.STEP_SCORER: self.uses_step_scorer, Need.TEACHER: self.uses_teacher}
+        uses = {
+            Need.STEP_SCORER: self.uses_step_scorer,
+            Need.TEACHER: self.teacher_writes,
+            Need.TEACHER_SCORES: self.teacher_scores,
+        }
         return frozenset(need for need, is_needed in uses.items() if is_needed)
 
     @property
