@@ -10,6 +10,7 @@ from scope_rlvr.methods.registry import PARTS as PARTS
 
 if TYPE_CHECKING:
     from scope_rlvr.methods.correction.scope import Scope as Scope
+    from scope_rlvr.methods.correction.search_r2 import SearchR2 as SearchR2
     from scope_rlvr.methods.curriculum.cog_drift import CogDrift as CogDrift
     from scope_rlvr.methods.curriculum.drive import Drive as Drive
     from scope_rlvr.methods.curriculum.dump import Dump as Dump
@@ -47,17 +48,24 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.guided.ampo import Ampo as Ampo
     from scope_rlvr.methods.guided.arg import Arg as Arg
     from scope_rlvr.methods.guided.bread import Bread as Bread
+    from scope_rlvr.methods.guided.calibrl import CalibRl as CalibRl
     from scope_rlvr.methods.guided.chord import Chord as Chord
     from scope_rlvr.methods.guided.critique_grpo import CritiqueGrpo as CritiqueGrpo
     from scope_rlvr.methods.guided.ghpo import Ghpo as Ghpo
     from scope_rlvr.methods.guided.guide import Guide as Guide
     from scope_rlvr.methods.guided.guided import GuidedMethod as GuidedMethod
+    from scope_rlvr.methods.guided.igpo import Igpo as Igpo
     from scope_rlvr.methods.guided.luffy import Luffy as Luffy
     from scope_rlvr.methods.guided.prefix_rft import PrefixRft as PrefixRft
     from scope_rlvr.methods.guided.rl_plus import RlPlus as RlPlus
+    from scope_rlvr.methods.guided.trapo import Trapo as Trapo
     from scope_rlvr.methods.imitation.relift import ReLift as ReLift
     from scope_rlvr.methods.imitation.sft import Sft as Sft
     from scope_rlvr.methods.imitation.sft_then_grpo import SftThenGrpo as SftThenGrpo
+    from scope_rlvr.methods.labelfree.answer_likelihood import Rlp as Rlp
+    from scope_rlvr.methods.labelfree.answer_likelihood import Rlpr as Rlpr
+    from scope_rlvr.methods.labelfree.ttrl import ScopeTtrl as ScopeTtrl
+    from scope_rlvr.methods.labelfree.ttrl import Ttrl as Ttrl
     from scope_rlvr.methods.method import AnyMethod as AnyMethod
     from scope_rlvr.methods.method import Method as Method
     from scope_rlvr.methods.outcome.baselines import Adora as Adora

@@ -87,11 +87,11 @@ class PrefixRft(GuidedMethod):
 
     def token_loss(self, tokens: Tokens, clip: Clip) -> Tensor:
         loss_BT = super().token_loss(tokens, clip)
-        trains_BT = ~tokens.is_teacher_BT | _least_certain(tokens, self.top_entropy)
+        trains_BT = ~tokens.is_teacher_BT | least_certain(tokens, self.top_entropy)
         return torch.where(trains_BT, loss_BT, 0.0)
 
 
-def _least_certain(tokens: Tokens, share: float) -> Tensor:
+def least_certain(tokens: Tokens, share: float) -> Tensor:
     """Of each row's teacher tokens, the ``share`` with the highest entropy, rounded up; ``(B, T)``."""
     entropy_BT = torch.where(tokens.is_teacher_BT, tokens.entropy_BT, -torch.inf)
     rank_BT = entropy_BT.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
