@@ -97,6 +97,7 @@ def test_a_checkpoint_of_another_method_is_refused(make_trainer: MakeTrainer, tm
 
 
 BATCH_WIDE = ["overlong_penalty", "confidence_penalty", "forking_tokens", "entropy_smoothing", "sequence_ratio"]
+BATCH_WIDE += ["entropy_change", "covariance_mask", "uncertainty"]
 
 
 @pytest.mark.parametrize("loss_type", ["dr_grpo", "dapo", "grpo"])

@@ -65,9 +65,11 @@ class Clip(Settings):
         return f"{self.low}/{self.high}" + ("" if self.dual is None else f" (dual {self.dual:g})")
 
 
-def clipped_policy_loss(logp_BT: Tensor, old_logp_BT: Tensor, advantage_BT: Tensor, clip: Clip) -> Tensor:
+def clipped_policy_loss(
+    logp_BT: Tensor, old_logp_BT: Tensor, advantage_BT: Tensor, clip: Clip, stretch_BT: Tensor | float = 1.0
+) -> Tensor:
     """The clipped surrogate of PPO: ``−min(w·Â, clip(w, 1−ε_low, 1+ε_high)·Â)`` with ``w = π/π_old``; with a dual clip c, at
-    most ``−c·Â`` where ``Â < 0``.
+    most ``−c·Â`` where ``Â < 0``. ``stretch_BT`` multiplies both bounds ε.
 
     Source: Schulman et al. 2017, equation 7; separate bounds as in DAPO (Yu et al. 2025); dual clip: Ye et al. 2020
     (arXiv 1912.09729).
@@ -79,7 +81,7 @@ def clipped_policy_loss(logp_BT: Tensor, old_logp_BT: Tensor, advantage_BT: Tens
     tensor([[10.0000,  0.8000]])
     """
     ratio_BT = torch.exp(logp_BT - old_logp_BT)
-    clipped_BT = ratio_BT.clamp(1 - clip.low, 1 + clip.high)
+    clipped_BT = ratio_BT.clamp(1 - clip.low * stretch_BT, 1 + clip.high * stretch_BT)
     loss_BT = -torch.minimum(ratio_BT * advantage_BT, clipped_BT * advantage_BT)
     if clip.dual is None:
         return loss_BT

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.exploration.cure import Cure as Cure
     from scope_rlvr.methods.exploration.dars import Dars as Dars
     from scope_rlvr.methods.exploration.ead import Ead as Ead
+    from scope_rlvr.methods.exploration.elastic import Etr as Etr
+    from scope_rlvr.methods.exploration.elastic import LpReg as LpReg
     from scope_rlvr.methods.exploration.entropy import ClipCov as ClipCov
     from scope_rlvr.methods.exploration.entropy import KlCov as KlCov
     from scope_rlvr.methods.exploration.entropy import Steer as Steer
@@ -75,6 +77,8 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.outcome.dr_grpo import DrGrpo as DrGrpo
     from scope_rlvr.methods.outcome.grpo import Grpo as Grpo
     from scope_rlvr.methods.outcome.gspo import Gspo as Gspo
+    from scope_rlvr.methods.outcome.implicit_values import Pacs as Pacs
+    from scope_rlvr.methods.outcome.implicit_values import Rover as Rover
     from scope_rlvr.methods.outcome.noisy_verifiers import Olr as Olr
     from scope_rlvr.methods.outcome.noisy_verifiers import Pgbc as Pgbc
     from scope_rlvr.methods.outcome.noisy_verifiers import Pgfc as Pgfc

@@ -51,6 +51,7 @@ _METHODS = {
     "epo": "exploration.entropy_terms:Epo",
     "exgrpo": "replay.exgrpo:Exgrpo",
     "g2rl": "exploration.g2rl:G2rl",
+    "etr": "exploration.elastic:Etr",
     "ghpo": "guided.ghpo:Ghpo",
     "grpo": "outcome.grpo:Grpo",
     "gspo": "outcome.gspo:Gspo",
@@ -62,6 +63,7 @@ _METHODS = {
     "kl_cov": "exploration.entropy:KlCov",
     "knapsack_rl": "exploration.knapsack_rl:KnapsackRl",
     "lite_ppo": "outcome.baselines:LitePpo",
+    "lp_reg": "exploration.elastic:LpReg",
     "luffy": "guided.luffy:Luffy",
     "nsr": "outcome.signs:Nsr",
     "nthr": "exploration.nthr:Nthr",
@@ -69,6 +71,7 @@ _METHODS = {
     "opd": "distillation.opd:Opd",
     "opd_on_failures": "distillation.opd:OpdOnFailures",
     "opd_then_grpo": "distillation.opd_then_grpo:OpdThenGrpo",
+    "pacs": "outcome.implicit_values:Pacs",
     "perplexity_shaping": "outcome.shaping:PerplexityShaping",
     "pgbc": "outcome.noisy_verifiers:Pgbc",
     "pgfc": "outcome.noisy_verifiers:Pgfc",
@@ -93,6 +96,7 @@ _METHODS = {
     "rlpr": "labelfree.answer_likelihood:Rlpr",
     "rlsp": "outcome.rewards:Rlsp",
     "rorecomp": "replay.rorecomp:RoRecomp",
+    "rover": "outcome.implicit_values:Rover",
     "scope": "correction.scope:Scope",
     "scope_ttrl": "labelfree.ttrl:ScopeTtrl",
     "sdpo": "distillation.sdpo:Sdpo",
@@ -198,6 +202,11 @@ _PARTS = {
     "negative_influence": "hidden:NegativeInfluence",
     "objective_balance": "objectives:ObjectiveBalance",
     "brevity_priority": "brevity:BrevityPriority",
+    "rare_tokens": "token_losses:RareTokens",
+    "elastic_clip": "token_losses:ElasticClip",
+    "rescaled_clip": "token_losses:RescaledClip",
+    "label_likelihood": "value_losses:LabelLikelihood",
+    "uniform_value": "value_losses:UniformValue",
 }
 
 
