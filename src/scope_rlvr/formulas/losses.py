@@ -66,7 +66,7 @@ class Clip(Settings):
 
 
 def clipped_policy_loss(
-    logp_BT: Tensor, old_logp_BT: Tensor, advantage_BT: Tensor, clip: Clip, stretch_BT: Tensor | float = 1.0
+    logp_BT: Tensor, old_logp_BT: Tensor, advantage_BT: Tensor, clip: Clip, stretch_BT: Tensor | None = None
 ) -> Tensor:
     """The clipped surrogate of PPO: ``−min(w·Â, clip(w, 1−ε_low, 1+ε_high)·Â)`` with ``w = π/π_old``; with a dual clip c, at
     most ``−c·Â`` where ``Â < 0``. ``stretch_BT`` multiplies both bounds ε.
@@ -81,7 +81,10 @@ def clipped_policy_loss(
     tensor([[10.0000,  0.8000]])
     """
     ratio_BT = torch.exp(logp_BT - old_logp_BT)
-    clipped_BT = ratio_BT.clamp(1 - clip.low * stretch_BT, 1 + clip.high * stretch_BT)
+    if stretch_BT is None:
+        clipped_BT = ratio_BT.clamp(1 - clip.low, 1 + clip.high)
+    else:
+        clipped_BT = ratio_BT.clamp(1 - clip.low * stretch_BT, 1 + clip.high * stretch_BT)
     loss_BT = -torch.minimum(ratio_BT * advantage_BT, clipped_BT * advantage_BT)
     if clip.dual is None:
         return loss_BT

@@ -60,12 +60,13 @@ class RareTokens(Loss):
         self, groups: Sequence[Group], rewards_PG: Rewards, streams_PG: Sequence[Sequence[Streams]]
     ) -> list[tuple[Streams, ...]]:
         tokens = [
-            (logprob, filtered, advantage if weight > 0 else 0.0)
+            (policy, filtered, advantage if weight > 0 else 0.0)
             for read_G in over_members(groups, streams_PG, lambda _, m, s: _read(m, s))
             for read_T in read_G
-            for logprob, filtered, advantage, weight in read_T
+            for policy, filtered, advantage, weight in read_T
         ]
-        found = iter(spared(*map(list, zip(*tokens, strict=True)), share=self.share) if tokens else [])
+        policy, filtered, advantage = ([token[column] for token in tokens] for column in range(3))
+        found = iter(spared(policy, filtered, advantage, self.share))
         return [
             tuple(
                 replace(s, extras={**s.extras, "spared": tuple(float(next(found)) for _ in s.weight_T)})
@@ -108,7 +109,7 @@ class ElasticClip(Loss):
     are argued here.
 
     >>> logp, old = torch.log(torch.tensor([[0.9]])), torch.log(torch.tensor([[0.5]]))  # a ratio of 1.8
-    >>> clipped_policy_loss(logp, old, torch.tensor([[1.0]]), Clip(), stretch_BT=1 + 0.5 * 4 * 0.5 * (1 - 0.5))  # up to 1.3
+    >>> clipped_policy_loss(logp, old, torch.tensor([[1.0]]), Clip(), stretch_BT=torch.tensor([[1.5]]))  # up to 1.3
     tensor([[-1.3000]])
     """
 

@@ -51,7 +51,7 @@ class LabelLikelihood(Loss):
     ) -> list[tuple[Streams, ...]]:
         return [
             tuple(
-                replace(s, extras=s.extras | {n: (v,) * len(s.weight_T) for n, v in marks.items()})
+                replace(s, extras={**s.extras, **{n: (v,) * len(s.weight_T) for n, v in marks.items()}})
                 for s, marks in zip(streams_G, _marks(rewards_G), strict=True)
             )
             for streams_G, rewards_G in zip(streams_PG, rewards_PG, strict=True)
