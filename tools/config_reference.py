@@ -47,6 +47,7 @@ SECTIONS = {
     "judge": "A model that grades, ranks or compares responses. Only methods with a judge use it. `docs/teachers.md` describes both kinds.",
     "verifier": "What reads the final answer and compares it with the reference. It alone pays reward. `docs/grading.md` describes every kind.",
     "evaluation": "What is measured on held-out problems before and after training, and during it if wanted. Always unaided.",
+    "warmup": "How `scope warmup` prepares the policy for a run of this configuration: by imitation of whole solutions. A run does not read this section.",
     "logging": "Where figures go besides the run folder.",
 }
 

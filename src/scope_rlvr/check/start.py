@@ -14,8 +14,10 @@ from scope_rlvr.core.findings import Severity
 from scope_rlvr.core.processes import Processes, launched_zero_stage
 from scope_rlvr.run.config import RunConfig, dump_config, load_config
 from scope_rlvr.run.data import RunData
+from scope_rlvr.run.outcome import is_done
 from scope_rlvr.run.resume import environment_changes, require_same_problems, resumed_config, write_start
 from scope_rlvr.run.speed import settled
+from scope_rlvr.run.warmup import warmup_config
 from scope_rlvr.store.checkpoints import step_of
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.lock import locked
@@ -40,6 +42,13 @@ class ConfigRequest:
 
     def load(self) -> RunConfig:
         return load_config(self.file, self.overrides, self.method)
+
+
+class WarmupRequest(ConfigRequest):
+    """The warm-up for a run of the configuration that is asked for."""
+
+    def load(self) -> RunConfig:
+        return warmup_config(load_config(self.file, self.overrides, self.method))
 
 
 @dataclass(frozen=True)
@@ -91,10 +100,10 @@ def resumed_run(
         config, lines = _resumed_config(RunFolder.open(path), request)
         config.share(processes.count)
         summary = folder.read_json("summary.json")
-        is_trained = summary is not None and summary["after"] is not None and summary["steps"] >= config.run.steps
+        is_trained = summary is not None and is_done(summary, config.run.steps)
         if is_trained and folder.has_report:
             raise UserError(
-                f"{path} has done its {config.run.steps} steps and is finished; there is nothing left to resume. "
+                f"{path} has done its {summary['steps']} steps and is finished; there is nothing left to resume. "
                 "Train a new run with more steps instead"
             )
         if not is_trained:

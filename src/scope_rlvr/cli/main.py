@@ -28,6 +28,7 @@ from scope_rlvr.cli import (
     show,
     study,
     train,
+    warmup,
 )
 from scope_rlvr.cli.console import open_console, print_lines
 from scope_rlvr.core.errors import CannotWrite, ExitCode, UserError
@@ -44,6 +45,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("train")(train.train)
+app.command("warmup")(warmup.warmup)
 app.command("check")(check.check)
 app.command("doctor")(doctor.doctor)
 app.command("methods")(methods.methods)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,24 +51,28 @@ def train(
             run = new_run(request, out, processes, held)
         else:
             run = resumed_run(resume, request, out, processes, held)
-        try:
-            exit_code = _carry_out(run, processes)
-        except UserError:
-            if resume is None and processes.is_main:
-                run.folder.discard_unused()
-            raise
-        except (KeyboardInterrupt, CannotWrite) as error:
-            console, command = (
-                open_console(stderr=True, quiet=not processes.is_main),
-                f"scope train --resume {run.folder.path}",
-            )
-            if isinstance(error, CannotWrite):
-                print_lines(console, f"scope: go on, once the cause is mended, with: {command}")
-                raise
-            print_lines(console, f"scope: interrupted; go on with: {command}")
-            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        exit_code = carry_out(run, processes)
     leave(exit_code)
     raise typer.Exit(exit_code)
+
+
+def carry_out(run: RunStart, processes: Processes, check: Callable[[RunStart], None] = lambda run: None) -> ExitCode:
+    """Do what remains to be done of a run that can start; ``check`` may still refuse it, before its models are loaded."""
+    try:
+        check(run)
+        return _carry_out(run, processes)
+    except UserError:
+        if not run.is_resumed and processes.is_main:
+            run.folder.discard_unused()
+        raise
+    except (KeyboardInterrupt, CannotWrite) as error:
+        console = open_console(stderr=True, quiet=not processes.is_main)
+        command = f"scope train --resume {run.folder.path}"
+        if isinstance(error, CannotWrite):
+            print_lines(console, f"scope: go on, once the cause is mended, with: {command}")
+            raise
+        print_lines(console, f"scope: interrupted; go on with: {command}")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 def _carry_out(run: RunStart, processes: Processes) -> ExitCode:
@@ -115,7 +120,7 @@ def _conclude(outcome: RunOutcome, folder: RunFolder, console: Console) -> None:
     print_lines(console, f"report    {report}")
     if outcome.summary["after"] is not None:
         print_lines(console, f"model     {folder.model}")
-    if outcome.exit_code is not ExitCode.OK:
+    if outcome.message:
         print_lines(console, f"stopped   {outcome.message}")
-        if outcome.exit_code is ExitCode.INTERRUPTED:
-            print_lines(console, f"go on     scope train --resume {folder.path}")
+    if outcome.exit_code is ExitCode.INTERRUPTED:
+        print_lines(console, f"go on     scope train --resume {folder.path}")

@@ -92,7 +92,7 @@ class EvaluationResult:
     def record(self) -> dict[str, Any]:
         """The result as ``summary.json`` holds it."""
         num_samples, found = self.samples_per_problem, self.figures
-        more = (f"maj@{num_samples}", "response_tokens", "effective_groups")
+        more = (f"maj@{num_samples}", "response_tokens", "effective_groups", "right_prefix")
         return {
             "role": self.evaluation_set.role,
             "level": self.evaluation_set.level,

@@ -12,10 +12,11 @@ import numpy as np
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.groups import Group, GroupClass
-from scope_rlvr.core.types import Verdict
+from scope_rlvr.core.types import Outcome, Verdict
 from scope_rlvr.formulas.diversity import GROUP_MEASURES
 from scope_rlvr.formulas.estimators import bootstrap_intervals, maj_at_k, pass_at_k, powers_of_two
 from scope_rlvr.grading.plain import value_key
+from scope_rlvr.problems import families
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,18 @@ def _mean_tokens(sample: Sample) -> float:
     return fmean(len(member.rollout) for member in sample.group.members)
 
 
+def _right_prefix(sample: Sample) -> float | None:
+    """Of the wrong samples, the share whose first part is right, where the problem's family can tell."""
+    problem = sample.group.problem
+    if problem.source not in families.names():
+        return None
+    family = families.get(problem.source)
+    wrong = [text for text, v in zip(sample.texts, sample.verdicts, strict=True) if v.outcome is Outcome.WRONG]
+    if not wrong:
+        return None
+    return fmean(family.num_right_steps(problem, text.split(family.separator)) > 0 for text in wrong)
+
+
 AT_K: dict[str, Callable[[Sample, int], float | None]] = {"avg": _average, "pass": _pass_at, "maj": _maj_at}
 """Measures that are named with a number of samples, ``pass@8``."""
 
@@ -91,6 +104,7 @@ PLAIN: dict[str, Callable[[Sample], float | None]] = {
     "truncated": lambda sample: sample.num_truncated / len(sample.texts),
     "response_tokens": _mean_tokens,
     "effective_groups": _is_effective,
+    "right_prefix": _right_prefix,
 }
 READ = ("embedding", "policy_entropy")
 """Measures that a :data:`SampleReader` takes."""

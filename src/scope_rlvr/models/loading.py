@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from scope_rlvr.core.errors import UserError, first_line
 from scope_rlvr.core.types import Problem
+from scope_rlvr.models.resolve import resolve_model
 
 _PROBLEMS_READ = 50
 """Problems shown to each tokenizer to see whether it can read them."""
@@ -56,6 +57,16 @@ def require_all_weights(model: PreTrainedModel, info: Mapping[str, Any]) -> None
     broken = next((name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()), None)
     if broken is not None:
         raise ValueError(f"its weights {broken!r} are not all numbers; take another copy of the model")
+
+
+def load_tokenizer(name: str, key: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of the model that the configuration names at ``key``; :class:`UserError` if there is none."""
+    try:
+        return AutoTokenizer.from_pretrained(resolve_model(name, key), trust_remote_code=False)
+    except UNLOADABLE as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{key} = {name!r} has no tokenizer that can be loaded: {first_line(error)}") from error
 
 
 def can_read(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:

@@ -38,6 +38,10 @@ class ProblemFamily(Protocol):
         """The 0-based index of the first wrong step, counting the answer line; ``None`` when every step is right."""
         ...
 
+    def num_right_steps(self, problem: Problem, steps: Sequence[str]) -> int:
+        """How many steps before the first wrong one are right; a step that says nothing to check is not counted."""
+        ...
+
     def canonical_solution(self, problem: Problem) -> str:
         """The one solution that a fixed order of steps gives."""
         ...

@@ -137,6 +137,11 @@ class Reduction:
                 return index
         return None
 
+    def num_right_steps(self, problem: Problem, steps: Sequence[str]) -> int:
+        """See ``ProblemFamily.num_right_steps``: every step can be checked."""
+        first_wrong = self.first_wrong_step(problem, steps)
+        return len(steps) if first_wrong is None else first_wrong
+
     def canonical_solution(self, problem: Problem) -> str:
         """The solution that always adds the two smallest numbers, the smaller one first."""
         return _canonical(numbers_of(problem))

@@ -39,7 +39,7 @@ class SourceSettings(Settings):
     source: str | None = Field(
         None,
         description="a file (`.jsonl`, `.parquet`, `.csv`), a benchmark (`gsm8k`), a Hub data set (`owner/name`) or the "
-        "folder of one, `gym:<task>`, or `<family>:<level>`; see `docs/problems.md`",
+        "folder of one, `gym:<task>`, `<family>:<level>` or `<family>:<lowest>-<highest>`; see `docs/problems.md`",
     )
     subset: str | None = Field(None, description="subset (configuration) of a Hub data set")
     split: str | None = Field(
@@ -119,7 +119,7 @@ def family_name(source: str) -> str:
 
 
 def is_family(source: str) -> bool:
-    """Whether a source is a level of an embedded family."""
+    """Whether a source is a level, or a range of levels, of an embedded family."""
     return family_name(source) in families.names()
 
 
@@ -128,12 +128,29 @@ def makes_problems(source: str | None) -> bool:
     return source is not None and (is_family(source) or source.startswith(GYM))
 
 
-def level_of(source: str) -> int:
-    """The level of ``<family>:<level>``; :class:`UserError` for what is no number."""
-    name, _, level = source.partition(":")
-    if not level.isdecimal() or len(level) > _MOST_DIGITS:
-        raise UserError(f"{source}: {name} needs a level, a whole number, such as {name}:6")
-    return int(level)
+def levels_of(source: str) -> range:
+    """The levels of ``<family>:<level>`` or ``<family>:<lowest>-<highest>``; :class:`UserError` for anything else.
+
+    >>> levels_of("stories:4"), levels_of("stories:2-4")
+    (range(4, 5), range(2, 5))
+    """
+    name, _, levels = source.partition(":")
+    lowest, dash, highest = levels.partition("-")
+    numbers = [lowest, highest] if dash else [lowest]
+    if not all(number.isdecimal() and len(number) <= _MOST_DIGITS for number in numbers):
+        raise UserError(
+            f"{source}: {name} needs a level, a whole number, such as {name}:6, or a range, such as {name}:4-6"
+        )
+    found = range(int(lowest), int(highest or lowest) + 1)
+    if not found:
+        raise UserError(f"{source}: a range of levels begins with the lowest, such as {name}:{highest}-{lowest}")
+    return found
+
+
+def level_of(source: str) -> int | None:
+    """The level of a family's source; ``None`` where it has several."""
+    levels = levels_of(source)
+    return levels[0] if len(levels) == 1 else None
 
 
 def _generated(source: str, wanted: Wanted) -> list[Problem] | None:
@@ -145,11 +162,7 @@ def _generated(source: str, wanted: Wanted) -> list[Problem] | None:
             "evaluation.problems_block or the number of problems"
         )
     if is_family(source):
-        family = families.get(family_name(source))
-        try:
-            problems = family.sample(level_of(source), num_problems, wanted.seed, split=wanted.split)
-        except ValueError as error:
-            raise UserError(f"{source}: {error}") from error
+        problems = _of_family(source, num_problems, wanted)
         if wanted.start and len({problem.id for problem in problems}) < num_problems:
             raise UserError(
                 f"{source} has fewer than {num_problems} problems in its {wanted.split} split, so that blocks would share "
@@ -159,6 +172,17 @@ def _generated(source: str, wanted: Wanted) -> list[Problem] | None:
     if source.startswith(GYM):
         return gym_problems(source.removeprefix(GYM), num_problems, wanted.seed, wanted.split)[wanted.start :]
     return None
+
+
+def _of_family(source: str, num_problems: int, wanted: Wanted) -> list[Problem]:
+    """Problems of a family; several levels take turns, so that any number of the first problems has all of them."""
+    family, levels = families.get(family_name(source)), levels_of(source)
+    num_turns = -(-num_problems // len(levels))
+    try:
+        by_level = [family.sample(level, num_turns, wanted.seed, split=wanted.split) for level in levels]
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from error
+    return [problem for turn in zip(*by_level, strict=True) for problem in turn][:num_problems]
 
 
 def _file_of(settings: SourceSettings, wanted: Wanted, folder: Path | None) -> Path | None:

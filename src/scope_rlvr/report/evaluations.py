@@ -48,15 +48,19 @@ def _evaluation_table(name: str, before: dict[str, Any], after: dict[str, Any]) 
     # pass@1 is the accuracy.
     passes = {key for key in (*before, *after) if key.startswith("pass_at_") and key != "pass_at_1"}
     measures += [_share(key, before, after) for key in sorted(passes, key=lambda key: (len(key), key))]
+    measures += [_share(key, before, after) for key in ("effective_groups", "right_prefix")]
     varied = [before.get("diversity") or {}, after.get("diversity") or {}]
     measures += [_amount(key, *varied) for key in dict.fromkeys([*varied[0], *varied[1]])]
     shown = tuple(measure for measure in measures if measure.before or measure.after)
     return EvaluationTable(name, str(known.get("role", "")), size, shown)
 
 
+_NAMES = {"effective_groups": "mixed groups", "right_prefix": "failures that begin right"}
+
+
 def _share(key: str, before: dict[str, Any], after: dict[str, Any]) -> EvaluationMeasure:
     old, new = before.get(key), after.get(key)
-    name = re.sub(r"^pass_at_(\d+)$", r"pass@\1", key)
+    name = _NAMES.get(key) or re.sub(r"^pass_at_(\d+)$", r"pass@\1", key)
     intervals = (_interval(before), _interval(after)) if key == "accuracy" else (None, None)
     if old is None or new is None:
         return EvaluationMeasure(name, _text(old, percent), _text(new, percent), "", "even", intervals)

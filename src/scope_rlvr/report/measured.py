@@ -15,7 +15,7 @@ from scope_rlvr.evaluation.measures import AT_K, Figure, figures
 from scope_rlvr.formulas.diagnostics import Shift
 from scope_rlvr.report.wording import number, percent, plain
 
-_SHARES = {*AT_K, "truncated", "effective_groups"}
+_SHARES = {*AT_K, "truncated", "effective_groups", "right_prefix"}
 
 
 def evaluation_table(results: Sequence[EvaluationResult]) -> Table:

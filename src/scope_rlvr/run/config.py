@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from scope_rlvr.run.sections import (
     ProblemsSection,
     RunSection,
     SamplingSection,
+    WarmupSection,
 )
 from scope_rlvr.scorers.settings import NONE, ScorerSection
 from scope_rlvr.store.toml import parse_toml, read_toml
@@ -63,6 +64,7 @@ class RunConfig(Settings):
     verifier: AnyVerifier = PatternKind()
     evaluation: EvaluationSection = EvaluationSection()
     logging: LoggingSection = LoggingSection()
+    warmup: WarmupSection = WarmupSection()
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunConfig:
@@ -186,7 +188,12 @@ class RunConfig(Settings):
         section = self.evaluation
         during = section.num_problems_during or section.num_problems
         watched = f"; every {section.every} steps {during} other problems each" if section.every else ""
+        watched += f", until {_targets(section.stop_at)}" if section.stop_at else ""
         return watched if section.before else f", after training only{watched}"
+
+
+def _targets(stop_at: Mapping[str, float]) -> str:
+    return " and ".join(f"{name} >= {value:g}" for name, value in stop_at.items())
 
 
 def load_config(file: Path | None = None, overrides: Sequence[str] = (), method: str | None = None) -> RunConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from scope_rlvr.methods.step import StepResult
 from scope_rlvr.run.components import Components, make_evaluator
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.metrics import Totals, step_metrics
+from scope_rlvr.run.sections import STOP_FIGURES
 from scope_rlvr.store.checkpoints import mark_complete
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.interruption import Interruption
@@ -51,6 +53,8 @@ class TrainingMonitor(TrainerCallback):
     interrupted_by: str = ""
     """The first signal that any process was sent."""
     stopped_because: str = ""
+    reached: str = ""
+    """The figures of ``evaluation.stop_at``, once an evaluation has found all of them."""
     flat_steps: int = 0
     """Steps without any gradient, up to this one."""
     pending: StepResult | None = None
@@ -86,6 +90,8 @@ class TrainingMonitor(TrainerCallback):
         metrics |= self._evaluate_if_due(state.global_step, kw["model"])
         self.folder.append(self.folder.metrics, [{"step": state.global_step, **metrics}])
         self.display.update({"step": state.global_step, **metrics})
+        # The Trainer logs a step after it has asked whether to go on.
+        self._stop_if_due(state, control)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any
@@ -93,12 +99,15 @@ class TrainingMonitor(TrainerCallback):
         self._count_flat_steps()
         self.stopped_because = self.stopped_because or self.teacher_failures.reason_to_stop()
         self.interrupted_by = next(filter(None, self.processes.together("signals", lambda: self.interruption.by)), "")
+        self._stop_if_due(state, control)
+        return control
+
+    def _stop_if_due(self, state: TrainerState, control: TrainerControl) -> None:
         # Between two passes over the same rollouts nothing can be resumed exactly: finish the passes first.
         is_between_batches = state.global_step % self.config.objective.steps_per_batch == 0
-        if is_between_batches and (self.interrupted_by or self.stopped_because):
+        if is_between_batches and (self.interrupted_by or self.stopped_because or self.reached):
             control.should_training_stop = True
             control.should_save = True
-        return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any) -> None:
         # Every process has written its part of the checkpoint before it comes here.
@@ -129,6 +138,7 @@ class TrainingMonitor(TrainerCallback):
             return {}
         evaluator = make_evaluator(self.config, self.components, model, self.processes)
         results = [evaluator.evaluate(dev_set) for dev_set in self.dev_sets]
+        self.reached = targets_reached(self.config.evaluation.stop_at, results)
         return {f"eval/{r.name}/{name}": value for r in results for name, value in _figures(r).items()}
 
 
@@ -136,4 +146,16 @@ def _figures(result: EvaluationResult) -> dict[str, float]:
     """What of an evaluation during the run is written down; pass@1 is the accuracy."""
     passes = {f"pass_at_{k}": value for k, value in result.pass_at.items() if k > 1}
     diversity = {f"diversity/{name}": value for name, value in result.diversity.items()}
-    return {"accuracy": result.accuracy} | passes | diversity
+    record = result.record()
+    more = {name: record[name] for name in STOP_FIGURES if name in record}
+    return more | passes | diversity
+
+
+def targets_reached(stop_at: Mapping[str, float], results: Sequence[EvaluationResult]) -> str:
+    """What the results of the trained sets show of the figures to stop at; empty while one is missed or not known."""
+    found = [
+        (r.name, name, r.record().get(name)) for r in results if r.evaluation_set.role == "trained" for name in stop_at
+    ]
+    if not found or any(value is None or value < stop_at[name] for _, name, value in found):
+        return ""
+    return ", ".join(f"{name} {value:.3g} on {where}" for where, name, value in found)

@@ -5,17 +5,19 @@ The defaults are the embedded recipe: tiny models, a problem family with exact t
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from scope_rlvr.core.ports import Sampling
 from scope_rlvr.core.processes import usable_cores
 from scope_rlvr.core.settings import Settings
 from scope_rlvr.engines.samplers import AnySampler, LocalSampler
 from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.estimators import powers_of_two
 from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.models.lora import LoraSection
 from scope_rlvr.models.precision import Precision
@@ -206,6 +208,10 @@ class EvaluationSetSection(SourceSettings):
         return f"{self.source or f'level {self.level}'} ({self.role}{own})"
 
 
+STOP_FIGURES = ("accuracy", "effective_groups", "right_prefix")
+"""What ``evaluation.stop_at`` can name besides ``pass_at_<n>``."""
+
+
 class EvaluationSection(Settings):
     """What is measured before and after, always unaided, at the training temperature unless another is given."""
 
@@ -233,6 +239,51 @@ class EvaluationSection(Settings):
         ge=1,
         le=1_000_000,
         description="problems of each set in evaluations during the run; `num_problems` by default",
+    )
+    stop_at: dict[str, float] = Field(
+        {},
+        description="the run is done as soon as an evaluation during it finds each of these figures at least so high on "
+        "every set whose role is `trained`, such as `{pass_at_1 = 0.2}`",
+    )
+
+    @field_validator("stop_at")
+    @classmethod
+    def _names_figures(cls, stop_at: dict[str, float]) -> dict[str, float]:
+        for name in stop_at:
+            if name not in STOP_FIGURES and not re.fullmatch(r"pass_at_[1-9]\d*", name):
+                raise ValueError(f"{name!r} is no figure to stop at; there are pass_at_<n>, {', '.join(STOP_FIGURES)}")
+        return stop_at
+
+    @model_validator(mode="after")
+    def _measures_what_it_stops_at(self) -> EvaluationSection:
+        if self.stop_at and not self.every:
+            raise ValueError("stop_at looks at evaluations during the run; set every = ..., the steps between them")
+        if self.stop_at and all(section.role != "trained" for section in self.sets):
+            raise ValueError("stop_at looks at the sets whose role is 'trained', and there is none")
+        for section in self.sets:
+            size = section.samples_per_problem or self.samples_per_problem
+            known = {f"pass_at_{k}" for k in powers_of_two(size)}
+            unknown = [name for name in self.stop_at if name.startswith("pass_at_") and name not in known]
+            if unknown and section.role == "trained":
+                raise ValueError(
+                    f"stop_at.{unknown[0]}: of {size} samples a problem, {', '.join(sorted(known))} are known"
+                )
+        return self
+
+
+class WarmupSection(Settings):
+    """What ``scope warmup`` does before a run of this configuration; a run itself does not read it."""
+
+    solutions_from: Literal["problems", "teacher"] = Field(
+        "problems",
+        description="who wrote the solutions that are imitated: the problems came with them, or `[teacher]` writes them",
+    )
+    steps: int = Field(100, ge=1, description="optimiser steps at most")
+    solutions_per_step: int = Field(16, ge=1, description="solutions in one step, each of another problem")
+    learning_rate: float = Field(5e-5, gt=0, description="highest learning rate; adapters want a higher one")
+    measure_every: int = Field(20, ge=1, description="steps between two evaluations, which may end the warm-up")
+    stop_at: dict[str, float] = Field(
+        {}, description="`evaluation.stop_at` of the warm-up, such as `{pass_at_1 = 0.2}`"
     )
 
 

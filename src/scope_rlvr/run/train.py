@@ -27,7 +27,7 @@ from scope_rlvr.run.context import prompts_that_fit
 from scope_rlvr.run.data import RunData
 from scope_rlvr.run.metrics import Totals
 from scope_rlvr.run.monitor import ProgressDisplay, TrainingMonitor
-from scope_rlvr.run.outcome import RunOutcome
+from scope_rlvr.run.outcome import REACHED, RunOutcome
 from scope_rlvr.run.trainer import make_trainer
 from scope_rlvr.store.checkpoints import step_of
 from scope_rlvr.store.files import writing
@@ -132,6 +132,8 @@ def _train(trainer: ScopeTrainer, monitor: TrainingMonitor, resume_from: Path | 
         return _Ending(ExitCode.TRAINING_STOPPED, str(error))
     if monitor.stopped_because:
         return _Ending(ExitCode.TRAINING_STOPPED, monitor.stopped_because)
+    if monitor.reached:
+        return _Ending(ExitCode.OK, f"{REACHED}{monitor.reached}")
     if monitor.interrupted_by and trainer.state.global_step < monitor.config.run.steps:
         return _Ending(ExitCode.INTERRUPTED, f"interrupted by {monitor.interrupted_by}")
     return _Ending(ExitCode.OK)

@@ -16,6 +16,7 @@ from typing import Any
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.run.config import RunConfig
+from scope_rlvr.run.outcome import is_done
 from scope_rlvr.store.digests import bytes_digest
 from scope_rlvr.store.files import write_text
 from scope_rlvr.store.folder import RunFolder
@@ -105,9 +106,9 @@ def condense(run: PlannedRun, folder: RunFolder, study: str, runs_at_once: int |
 
 
 def is_finished(folder: RunFolder, config: RunConfig) -> bool:
-    """Whether a run has done all its steps and was measured after them."""
+    """Whether a run has come to its end and was measured there."""
     summary = folder.read_json("summary.json")
-    return summary is not None and summary["after"] is not None and summary["steps"] >= config.run.steps
+    return summary is not None and is_done(summary, config.run.steps)
 
 
 def config_digest(config: RunConfig) -> str:

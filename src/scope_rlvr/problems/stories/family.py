@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import takewhile
 from random import Random
 from typing import cast
 
@@ -108,6 +109,11 @@ class Stories:
         """See ``ProblemFamily.first_wrong_step``. A step without an equation, or with one that cannot be read, is not wrong."""
         found = self.step_truths(problem, steps)
         return found.index(StepTruth.WRONG) if StepTruth.WRONG in found else None
+
+    def num_right_steps(self, problem: Problem, steps: Sequence[str]) -> int:
+        """See ``ProblemFamily.num_right_steps``: a step without an equation says nothing to check."""
+        before = takewhile(lambda truth: truth is not StepTruth.WRONG, self.step_truths(problem, steps))
+        return sum(truth is StepTruth.RIGHT for truth in before)
 
     def canonical_solution(self, problem: Problem) -> str:
         """The solution in the order of the story, each step in the wording that this story always has."""
