@@ -21,6 +21,7 @@ from scope_rlvr.methods.registry import Registry
 from scope_rlvr.run.config import load_config
 from scope_rlvr.run.metrics import NAMES_OF_TRL
 from scope_rlvr.run.resume import CHANGEABLE, START_FILE, START_SCHEMA
+from scope_rlvr.run.sections import STOP_FIGURES
 from scope_rlvr.run.train import SUMMARY_SCHEMA
 from scope_rlvr.store.records import SCHEMA_VERSION
 from scope_rlvr.study.analysis import TABLE_SCHEMA
@@ -94,7 +95,7 @@ def test_every_fault_of_a_teacher_is_documented() -> None:
 
 def test_metrics_that_need_an_option_are_marked_so(rich_run: Path, plain_run: Path) -> None:
     missing = written_metrics(rich_run) - written_metrics(plain_run)
-    watched = {f"eval/<set>/{name}" for name in ("accuracy", "pass_at_<n>", "diversity/<measure>")}
+    watched = {f"eval/<set>/{name}" for name in (*STOP_FIGURES, "pass_at_<n>", "diversity/<measure>")}
     assert missing == {"policy/kl"} | watched
     metrics = documented_metrics()
     conditional = {key for key, text in metrics.items() if "Written: only with" in text}

@@ -169,7 +169,7 @@ def test_the_run_that_it_makes_keeps_what_the_run_to_come_is_shown() -> None:
 def test_a_run_can_stop_at_a_target_only_where_it_is_measured() -> None:
     with pytest.raises(UserError, match="set every = "):
         validate_config({"evaluation": {"stop_at": {"accuracy": 0.5}}}, "a test")
+    held_out = [{"role": "out of distribution", "level": 4}]
     with pytest.raises(UserError, match="there is none"):
-        held_out = [{"role": "out of distribution", "level": 4}]
         validate_config({"evaluation": {"stop_at": {"accuracy": 0.5}, "every": 2, "sets": held_out}}, "a test")
     assert RunConfig().evaluation.stop_at == {}

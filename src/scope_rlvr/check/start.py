@@ -101,7 +101,7 @@ def resumed_run(
         config.share(processes.count)
         summary = folder.read_json("summary.json")
         is_trained = summary is not None and is_done(summary, config.run.steps)
-        if is_trained and folder.has_report:
+        if summary is not None and is_trained and folder.has_report:
             raise UserError(
                 f"{path} has done its {summary['steps']} steps and is finished; there is nothing left to resume. "
                 "Train a new run with more steps instead"
