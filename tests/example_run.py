@@ -18,6 +18,7 @@ from scope_rlvr.problems.reduction import Reduction, add
 from scope_rlvr.salvage.salvage import salvage
 from scope_rlvr.salvage.settings import SalvageSettings
 from scope_rlvr.store.records import group_records
+from scope_rlvr.store.rollouts import append_rollouts
 
 SALVAGE = SalvageSettings(max_salvages=2)
 GROUP_SIZE = 4
@@ -167,7 +168,7 @@ def make_run(
     (folder / "config.toml").write_text(_CONFIG.replace("STEPS", str(num_steps)), encoding="utf-8")
     (folder / "environment.json").write_text(json.dumps({"python": "3.12.3", "torch": "2.9.0"}))
     rng, codec, counts = Random(0), Words(), {"failures": 0.0, "attempted": 0.0, "admitted": 0.0}
-    with (folder / "metrics.jsonl").open("w") as metrics, (folder / "rollouts.jsonl").open("w") as rollouts:
+    with (folder / "metrics.jsonl").open("w") as metrics:
         for step in range(1, num_steps + 1):
             done = step / num_steps
             policy = ForgetfulPolicy(codec, 0.05 + 0.3 * math.exp(-3 * done), remark)
@@ -175,7 +176,7 @@ def make_run(
             row = _metrics(groups, step, num_steps, rng)
             metrics.write(json.dumps(row) + "\n")
             rewards = [[float(m.verdict.is_right) for m in group.members] for group in groups]
-            rollouts.writelines(json.dumps(r) + "\n" for r in group_records(step, groups, rewards, codec))
+            append_rollouts(folder, step, group_records(step, groups, rewards, codec))
             counts = {name: total + row[f"salvage/{name}"] for name, total in counts.items()}
     if is_finished:
         (folder / "summary.json").write_text(json.dumps(_summary(num_steps, counts)))

@@ -33,6 +33,7 @@ from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.journal import read_records
 from tests.engine.conftest import MakeTrainer, first_batch, load_policy
 from tests.engine.test_run import Killed, Killer, RecordingDisplay, resumed
+from tests.journals import rollout_bytes
 
 pytestmark = pytest.mark.trl_seam
 
@@ -112,16 +113,16 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(whole: RunFolder, tmp_p
     outcome = resumed(folder)
     assert outcome.exit_code is ExitCode.OK
     assert weights(folder) == weights(whole)
-    assert folder.rollouts.read_bytes() == whole.rollouts.read_bytes()
+    assert rollout_bytes(folder.path) == rollout_bytes(whole.path)
 
 
 def test_a_run_killed_in_its_last_evaluation_is_completed_without_another_step(whole: RunFolder) -> None:
-    before, records = weights(whole), whole.rollouts.read_bytes()
+    before, records = weights(whole), rollout_bytes(whole.path)
     (whole.model / "model.safetensors").unlink()
     outcome = resumed(whole)
     assert outcome.exit_code is ExitCode.OK
     assert weights(whole) == before
-    assert whole.rollouts.read_bytes() == records
+    assert rollout_bytes(whole.path) == records
 
 
 def test_the_model_it_leaves_is_measured_and_trained_as_any_other(whole: RunFolder, tmp_path: Path) -> None:

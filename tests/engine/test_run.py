@@ -24,6 +24,7 @@ from scope_rlvr.run.data import read_data
 from scope_rlvr.run.train import RunOutcome, train
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.journal import read_records
+from tests.journals import rollout_bytes
 
 SMALL = (
     "run.steps=4",
@@ -79,7 +80,7 @@ def test_a_run_leaves_a_model_a_summary_and_every_rollout(tmp_path: Path) -> Non
     assert outcome.summary["steps"] == 4
     assert outcome.summary["stopped_because"] == "finished"
     assert set(outcome.summary["before"]) == {"reduction-6", "reduction-9"}
-    records = list(read_records(folder.rollouts))
+    records = list(folder.rollouts)
     replaced = [record for record in records if record["role"] == "replaced"]
     salvaged = [record for record in records if record["role"] == "salvaged"]
     assert len(records) - len(replaced) == 4 * 2 * 4
@@ -112,9 +113,7 @@ def test_scope_without_salvages_is_grpo_to_the_byte(tmp_path: Path) -> None:
     grpo, _ = run(tmp_path / "grpo", "method.name=grpo")
     scope, _ = run(tmp_path / "scope", "method.name=scope", "method.max_salvages=0")
     assert weights(grpo) == weights(scope)
-    assert without(list(read_records(grpo.rollouts)), "salvage") == without(
-        list(read_records(scope.rollouts)), "salvage"
-    )
+    assert without(list(grpo.rollouts), "salvage") == without(list(scope.rollouts), "salvage")
     salvaging, _ = run(tmp_path / "salvaging", "method.name=scope", "evaluation.before=false")
     assert weights(salvaging) != weights(grpo)
 
@@ -124,7 +123,7 @@ def test_equal_seeds_give_equal_bytes(tmp_path: Path) -> None:
     one, _ = run(tmp_path / "one")
     other, _ = run(tmp_path / "other")
     assert weights(one) == weights(other)
-    assert one.rollouts.read_bytes() == other.rollouts.read_bytes()
+    assert rollout_bytes(one.path) == rollout_bytes(other.path)
     third, _ = run(tmp_path / "third", "run.seed=1", "evaluation.before=false")
     assert weights(third) != weights(one)
 
@@ -155,8 +154,8 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
     with pytest.raises(Killed):
         run(tmp_path / "killed", display=Killer())
     folder = RunFolder.open(tmp_path / "killed")
-    with folder.rollouts.open("a") as file:
-        file.write('{"step": 3, "torn')
+    with folder.rollouts.files[-1].open("ab") as file:
+        file.write(b"torn")
     checkpoint = folder.last_checkpoint()
     assert checkpoint is not None
     assert checkpoint.name == "checkpoint-2"
@@ -164,7 +163,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
     outcome = resumed(folder)
     assert outcome.exit_code is ExitCode.OK
     assert weights(folder) == weights(whole)
-    assert folder.rollouts.read_bytes() == whole.rollouts.read_bytes()
+    assert rollout_bytes(folder.path) == rollout_bytes(whole.path)
     ours, theirs = (without(list(read_records(f.metrics)), "seconds") for f in (folder, whole))
     assert ours == theirs
     ours, theirs = (json.loads((f.path / "summary.json").read_text()) for f in (folder, whole))
@@ -231,11 +230,11 @@ def test_a_method_with_a_memory_goes_on_with_it(
     folder.forget_after(int(checkpoint.name.removeprefix("checkpoint-")))
     assert resumed(folder).exit_code is ExitCode.OK
     assert weights(folder) == weights(whole)
-    assert folder.rollouts.read_bytes() == whole.rollouts.read_bytes()
+    assert rollout_bytes(folder.path) == rollout_bytes(whole.path)
     ours, theirs = (without(list(read_records(f.metrics)), "seconds") for f in (folder, whole))
     assert ours == theirs
     if method == "relift":
-        imitated = {record["step"] for record in read_records(whole.rollouts) if record["role"] == "guided"}
+        imitated = {record["step"] for record in whole.rollouts if record["role"] == "guided"}
         assert min(imitated) <= 2 < max(imitated), "it imitates before the end and after it"
 
 

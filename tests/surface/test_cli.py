@@ -16,6 +16,8 @@ import pytest
 from transformers import AutoTokenizer, LlamaConfig, LlamaForTokenClassification, PreTrainedTokenizerFast
 
 from scope_rlvr.embedded import model_path
+from scope_rlvr.store.rollouts import Rollouts
+from tests.journals import rollout_bytes
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 Scope = Callable[..., Any]
@@ -356,12 +358,12 @@ def test_an_interruption_while_measuring_can_be_resumed(
     assert ended.code == 130
     assert summary_of(here / "run")["stopped_because"] == "running"
     assert steps_of(here / "run") == [1, 2]
-    journals = [(here / "run" / name).read_bytes() for name in ("metrics.jsonl", "rollouts.jsonl")]
+    journals = (here / "run" / "metrics.jsonl").read_bytes(), rollout_bytes(here / "run")
     ended = scope("train", "--resume", "run")
     assert ended.code == 0, ended.err
     assert summary_of(here / "run")["stopped_because"] == "finished"
     assert summary_of(here / "run")["after"] is not None
-    assert journals == [(here / "run" / name).read_bytes() for name in ("metrics.jsonl", "rollouts.jsonl")]
+    assert journals == ((here / "run" / "metrics.jsonl").read_bytes(), rollout_bytes(here / "run"))
 
 
 def interrupt(process: subprocess.Popen[str], run: Path, after_step: int, number: signal.Signals) -> tuple[str, str]:
@@ -416,7 +418,7 @@ def test_a_run_stopped_by_ctrl_c_and_by_sigterm_goes_on_to_its_end(here: Path, s
     ended = scope("train", "--resume", "run")
     assert ended.code == 0, ended.err
     assert steps_of(run) == list(range(1, 41))
-    rollouts = [json.loads(line) for line in (run / "rollouts.jsonl").read_text().splitlines()]
+    rollouts = list(Rollouts.of(run))
     trained = [r["step"] for r in rollouts if r["role"] != "replaced"]
     assert trained == [step for step in range(1, 41) for _ in range(8)]
     assert summary_of(run)["stopped_because"] == "finished"

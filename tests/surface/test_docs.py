@@ -24,6 +24,7 @@ from scope_rlvr.run.resume import CHANGEABLE, START_FILE, START_SCHEMA
 from scope_rlvr.run.sections import STOP_FIGURES
 from scope_rlvr.run.train import SUMMARY_SCHEMA
 from scope_rlvr.store.records import SCHEMA_VERSION
+from scope_rlvr.store.rollouts import Rollouts
 from scope_rlvr.study.analysis import TABLE_SCHEMA
 from scope_rlvr.study.plan import _StudyFile, load_study
 from scope_rlvr.study.report import write_report
@@ -302,8 +303,8 @@ def test_every_file_of_a_run_is_documented(rich_run: Path) -> None:
 
 def test_every_field_of_a_rollout_is_documented(rich_run: Path) -> None:
     text = doc("formats.md")
-    fields = rows_of(text, "## rollouts.jsonl")
-    records = list(journal(rich_run / "rollouts.jsonl"))
+    fields = rows_of(text, "## rollouts/")
+    records = list(Rollouts.of(rich_run))
     salvages = [record["salvage"] for record in records if record["salvage"] is not None]
     assert salvages
     outer = {key for record in records for key in record}
@@ -323,7 +324,7 @@ def test_every_role_is_documented() -> None:
 
 def test_the_example_of_a_rollout_has_the_fields_of_a_real_one(rich_run: Path) -> None:
     example = documented_example()
-    real = next(r for r in journal(rich_run / "rollouts.jsonl") if r["role"] == "salvaged")
+    real = next(r for r in Rollouts.of(rich_run) if r["role"] == "salvaged")
     assert list(example) == list(real)
     assert list(example["salvage"]) == list(real["salvage"])
     for part in ("steps", "corrections", "attempt"):
@@ -368,11 +369,11 @@ def test_every_field_of_a_study_s_files_is_documented(tmp_path: Path, monkeypatc
 
 def test_schema_versions_are_documented(rich_run: Path) -> None:
     versions = rows_of(doc("formats.md"), "## Schema versions")
-    assert versions["rollouts.jsonl"].endswith(f"| {SCHEMA_VERSION}")
+    assert versions["rollouts/"].endswith(f"| {SCHEMA_VERSION}")
     assert versions["summary.json"].endswith(f"| {SUMMARY_SCHEMA}")
     assert f"| `results/*.json` of a study | `schema` | {RESULT_SCHEMA} |" in doc("formats.md")
     assert f"| `table.json` of a study | `schema` | {TABLE_SCHEMA} |" in doc("formats.md")
-    assert {record["schema"] for record in journal(rich_run / "rollouts.jsonl")} == {SCHEMA_VERSION}
+    assert {record["schema"] for record in Rollouts.of(rich_run)} == {SCHEMA_VERSION}
 
 
 def test_the_environment_names_what_the_page_names(rich_run: Path) -> None:

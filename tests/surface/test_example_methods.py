@@ -9,6 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 from scope_rlvr.core.errors import ExitCode
+from scope_rlvr.store.rollouts import Rollouts
 from tests.surface.conftest import Scope
 
 FOLDER = Path(__file__).parent.parent.parent / "examples" / "methods"
@@ -38,7 +39,7 @@ def test_it_trains_from_its_file(scope: Scope, tmp_path: Path, monkeypatch: pyte
     assert [record["step"] for record in metrics] == [1, 2, 3]
     checkpoint = out / "checkpoints" / "checkpoint-3"
     memory = json.loads((checkpoint / "method.json").read_text())
-    rollouts = [json.loads(line) for line in (out / "rollouts.jsonl").read_text().splitlines()]
+    rollouts = list(Rollouts.of(out))
     if name in ("hall_of_fame", "half_solved"):
         assert memory[name]
     if name == "half_solved":

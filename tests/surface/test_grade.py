@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from scope_rlvr.measure.responses import GRADES_SCHEMA
+from scope_rlvr.store.rollouts import Rollouts, rollout_files
 from tests.surface.test_docs import doc, rows_of
 
 Scope = Callable[..., Any]
@@ -84,10 +84,10 @@ def test_parquet_and_other_names_of_columns(here: Path, scope: Scope) -> None:
 
 
 def test_the_rollouts_of_a_run_can_be_judged_again(here: Path, scope: Scope, plain_run: Path) -> None:
-    shutil.copy(plain_run / "rollouts.jsonl", here / "rollouts.jsonl")
-    ended = scope("grade", "rollouts.jsonl", "--verifier", "pattern", "--out", "verdicts.json")
+    (file,) = rollout_files(plain_run)
+    ended = scope("grade", file, "--verifier", "pattern", "--out", "verdicts.json")
     assert ended.code == 0, ended.err
-    lines = [json.loads(line) for line in (here / "rollouts.jsonl").read_text().splitlines()]
+    lines = list(Rollouts.of(plain_run))
     rows = json.loads((here / "verdicts.json").read_text())["rows"]
     ended_ones = [(line, row) for line, row in zip(lines, rows, strict=True) if not line["is_truncated"]]
     assert ended_ones

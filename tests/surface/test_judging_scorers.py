@@ -14,6 +14,7 @@ from scope_rlvr.scorer_lab import bench as scorer_bench
 from scope_rlvr.scorer_lab.baselines import RandomScorer
 from scope_rlvr.scorer_lab.bench_command import BENCH_SCHEMA
 from scope_rlvr.scorer_lab.calibrate import CALIBRATION_SCHEMA
+from scope_rlvr.store.rollouts import Rollouts
 from tests.benchmark_data import benchmark_file
 from tests.surface.conftest import run_scope
 from tests.surface.test_docs import doc, rows_of
@@ -217,7 +218,7 @@ def test_a_run_names_a_calibration_or_hears_why_not(scope, small, tmp_path):
     file.write_text(json.dumps(rule), encoding="utf-8")
     ended = scope(*run)
     assert ended.code == 0, ended.err
-    lines = map(json.loads, (tmp_path / "run" / "rollouts.jsonl").read_text(encoding="utf-8").splitlines())
+    lines = Rollouts.of(tmp_path / "run")
     cut = [line["salvage"]["first_wrong_step"] for line in lines if line["salvage"] and line["salvage"]["step_scores"]]
     assert cut
     assert set(cut) == {0}

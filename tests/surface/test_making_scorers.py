@@ -16,6 +16,7 @@ import pytest
 from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.labelled import read_labelled
 from scope_rlvr.problems.reduction import Reduction
+from scope_rlvr.store.rollouts import Rollouts
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 Scope = Callable[..., Any]
@@ -179,7 +180,7 @@ def test_labels_of_a_run_follow_its_configuration_and_its_tokens(here: Path, sco
     ended = scope(*command, "--out", "labels.jsonl")
     assert ended.code == 0, ended.err
     rows = [json.loads(line) for line in (here / "labels.jsonl").read_text().splitlines()]
-    rollouts = [json.loads(line) for line in (plain_run / "rollouts.jsonl").read_text().splitlines()][:6]
+    rollouts = list(Rollouts.of(plain_run))[:6]
     assert [row["row"] for row in rows] == [1, 2, 3, 4, 5, 6]
     for row, rollout in zip(rows, rollouts, strict=True):
         text = "".join(segment["text"] for segment in rollout["segments"])

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from scope_rlvr.core.errors import ExitCode
+from scope_rlvr.store.rollouts import Rollouts
 from tests.benchmark_data import benchmark_file
 from tests.tiny_maths import make_model, make_tokenizer, sums, write_config, write_rows
 
@@ -71,7 +72,7 @@ def test_two_steps_on_a_file_and_a_benchmark_before_and_after(world: World, mode
     # Random weights never find a box, and two steps are too few to stop for that.
     assert ended.code == 0, ended.err
     assert "data      6 training problems, none of them in an evaluation set" in ended.out
-    rollouts = [json.loads(line) for line in (world.folder / "run" / "rollouts.jsonl").read_text().splitlines()]
+    rollouts = list(Rollouts.of(world.folder / "run"))
     assert len(rollouts) == 2 * 2 * 2
     shown = make_tokenizer().decode(rollouts[0]["prompt_ids"])
     assert rollouts[0]["prompt"].startswith("What is $")
@@ -153,7 +154,7 @@ def test_solutions_of_the_data_set_are_imitated(world: World, scope: Scope) -> N
     chosen = ("--method", "luffy", "--set", "teacher.model=solutions", "--steps", "1")
     ended = scope("train", world.config, "--out", "run", *chosen, "--set", "sampling.max_response_tokens=60")
     assert ended.code == 0, ended.err
-    rollouts = [json.loads(line) for line in (world.folder / "run" / "rollouts.jsonl").read_text().splitlines()]
+    rollouts = list(Rollouts.of(world.folder / "run"))
     guided = [rollout for rollout in rollouts if rollout["role"] == "guided"]
     assert len(guided) == 2
     for rollout in guided:

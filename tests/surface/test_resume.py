@@ -17,6 +17,8 @@ import pytest
 
 from scope_rlvr.store.journal import read_records
 from scope_rlvr.store.lock import locked
+from scope_rlvr.store.rollouts import Rollouts
+from tests.journals import rollout_bytes
 from tests.surface.test_cli import assert_refused, contents, start, steps_of_growing
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
@@ -110,7 +112,7 @@ def test_what_only_says_where_and_how_may_change_and_is_said(half: Path, whole: 
     assert {path.parent.name for path in (half / "checkpoints").glob("*/COMPLETE")} == {"checkpoint-3", "checkpoint-4"}
     # It computes what it would have computed without the changes.
     assert (half / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
-    assert (half / "rollouts.jsonl").read_bytes() == (whole / "rollouts.jsonl").read_bytes()
+    assert rollout_bytes(half) == rollout_bytes(whole)
 
 
 def test_with_smaller_micro_batches_the_same_problems_follow(half: Path, whole: Path, scope: Scope) -> None:
@@ -118,7 +120,7 @@ def test_with_smaller_micro_batches_the_same_problems_follow(half: Path, whole: 
     assert ended.code == 0, ended.err
 
     def problems(run: Path) -> list[tuple[int, str]]:
-        return sorted({(record["step"], record["problem"]) for record in read_records(run / "rollouts.jsonl")})
+        return sorted({(record["step"], record["problem"]) for record in Rollouts.of(run)})
 
     assert problems(half) == problems(whole)
 
@@ -176,7 +178,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     assert f"warning   checkpoint-4 is damaged: {name} is missing; an earlier one is used" in ended.out
     assert "resume    from step 2" in ended.out
     assert (half / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
-    assert (half / "rollouts.jsonl").read_bytes() == (whole / "rollouts.jsonl").read_bytes()
+    assert rollout_bytes(half) == rollout_bytes(whole)
     assert (half / "checkpoints" / "damaged-checkpoint-4").is_dir()
 
 

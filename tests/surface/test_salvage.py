@@ -22,6 +22,7 @@ from scope_rlvr.offline.dataset import completion_of, is_right, replayed
 from scope_rlvr.problems import families
 from scope_rlvr.problems.reduction import Reduction
 from scope_rlvr.store.journal import read_records
+from scope_rlvr.store.rollouts import Rollouts
 from tests.surface.conftest import run_scope, settings
 
 HELPERS = ("--scorer", "embedded:step_scorer", "--teacher", "embedded:teacher")
@@ -53,9 +54,8 @@ def salvaged(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
 
 
 def source_rows(run: Path) -> dict[str, dict[str, Any]]:
-    """The run's own lines by their place."""
-    rows = (run / "rollouts.jsonl").read_text().splitlines()
-    return {f"line {number}": json.loads(row) for number, row in enumerate(rows, start=1)}
+    """The run's own rollouts by their place."""
+    return {f"rollout {number}": row for number, row in enumerate(Rollouts.of(run), start=1)}
 
 
 def ids_of(segments: list[dict[str, Any]]) -> list[int]:
@@ -79,7 +79,7 @@ def test_every_failure_has_a_line_with_its_source(run: Path, salvaged: dict[str,
     lines, rows = list(read_records(salvaged["out"])), source_rows(run)
     wrong = [place for place, row in rows.items() if row["verdict"]["outcome"] == "wrong"]
     assert [line["source"]["row"] for line in lines] == wrong
-    assert {line["source"]["file"] for line in lines} == {"rollouts.jsonl"}
+    assert {line["source"]["file"] for line in lines} == {"00000001.zst"}
     for line in lines:
         row = rows[line["source"]["row"]]
         assert line["token_ids_from"] == "source"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from scope_rlvr.store.rollouts import Rollouts
 from tests.faulty_server import MODEL, FaultyServer, solve
 from tests.surface.conftest import SCORES, served_by, settings
 from tests.waiting import wait_until
@@ -231,7 +232,7 @@ def test_scored_tokens_are_counted_apart_from_written_ones(scored_run: Path) -> 
     assert 0 < summary["teacher"]["errors"] < summary["teacher"]["asked"] == 2 * 8
     assert summary["teacher"]["prompt_tokens"] > scored
     # A rollout that could not be scored is paid by the verifier alone.
-    rewards = [record["reward"] for record in map(json.loads, (scored_run / "rollouts.jsonl").read_text().splitlines())]
+    rewards = [record["reward"] for record in Rollouts.of(scored_run)]
     assert any(0 < reward % 1 < 0.1 for reward in rewards)
     assert any(reward in (0, 1) for reward in rewards)
 
@@ -290,7 +291,7 @@ def test_a_served_judge_pays_in_a_run(tmp_path: Path, scope: Callable[..., Any])
         ended = scope("train", "--out", run, "--steps", "2", *judged_by(server, *own))
         assert ended.code == 0, ended.err
         assert server.num_requests > 2 * 8 / 2
-    rewards = [json.loads(line)["reward"] for line in (run / "rollouts.jsonl").read_text().splitlines()]
+    rewards = [record["reward"] for record in Rollouts.of(run)]
     assert any(0 < reward % 1 <= 0.1 for reward in rewards)
     assert json.loads((run / "judge-spending.json").read_text())["tokens"] > 0
 

@@ -12,6 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
+from scope_rlvr.store.rollouts import Rollouts
+
 Scope = Callable[..., Any]
 Small = Callable[..., list[str]]
 FUNCTION = "tests.unit.grading_functions:last_line_is_right"
@@ -32,7 +34,7 @@ def test_a_run_is_paid_by_a_function_of_ones_own(tmp_path: Path, scope: Scope, s
     assert children() <= before, "a run that is forgotten leaves no process"
     written = tomllib.loads((tmp_path / "run" / "config.toml").read_text())["verifier"]
     assert written["path"] == FUNCTION
-    lines = [json.loads(line) for line in (tmp_path / "run" / "rollouts.jsonl").read_text().splitlines()]
+    lines = list(Rollouts.of(tmp_path / "run"))
     judged = [line for line in lines if not line["is_truncated"]]
     assert judged
     for line in judged:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from scope_rlvr.store.rollouts import Rollouts
 from tests.faulty_server import MODEL, FaultyServer
 from tests.tiny_maths import write_rows
 from tests.tiny_reasoner import SUMS, TEMPLATE, make_policy, make_scorer, problem, right_rest, steps
@@ -64,7 +65,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rollouts_of(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "rollouts.jsonl").read_text().splitlines()]
+    return list(Rollouts.of(run))
 
 
 def is_right_sum(rollout: dict[str, Any]) -> bool:

@@ -308,7 +308,7 @@ def _run_folders(run: Path) -> Iterator[BadFile]:
         "reported": ("report", "run"),
         "shown": ("show", "run"),
     }
-    names = ["config.toml", "start.json", "environment.json", "metrics.jsonl", "rollouts.jsonl", "summary.json"]
+    names = ["config.toml", "start.json", "environment.json", "metrics.jsonl", "rollouts/00000001.zst", "summary.json"]
     checkpoint = max(run.glob("checkpoints/checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]))
     names += sorted(str(file.relative_to(run)) for file in checkpoint.iterdir() if file.is_file())
     for what, arguments in commands.items():

@@ -18,12 +18,15 @@ from scope_rlvr.core.visible import visible
 from scope_rlvr.report import ReportError, write_report
 from scope_rlvr.report.cases import FailureEntry, TextPart, case_of, index_failures, spread, spread_over_outcomes
 from scope_rlvr.report.live import LiveDisplay, final_table, sparkline
-from scope_rlvr.report.reading import JsonLines, read_run
+from scope_rlvr.report.reading import read_run
 from scope_rlvr.report.run_charts import Series, line_chart, moving_average, stacked_chart
 from scope_rlvr.report.terminal import show_run
 from scope_rlvr.report.wording import OUTCOME_MEANING, percent
 from scope_rlvr.salvage.settings import SalvageSettings
+from scope_rlvr.store.journal import encoded, rewrite_records
+from scope_rlvr.store.rollouts import Rollouts, rollout_files
 from tests.example_run import make_run
+from tests.journals import in_lines
 
 HOSTILE = (
     "<script>alert(1)</script> </style></svg><img src=x onerror=alert(2)> [bold]loud[/bold] [/] {{ 7 * 7 }} "
@@ -140,7 +143,7 @@ def test_secrets_of_the_configuration_are_not_shown(run: Path, tmp_path: Path) -
 
 def test_long_responses_do_not_make_a_large_file(tmp_path: Path) -> None:
     long = make_run(tmp_path / "long", num_steps=3, remark="x" * 40_000)
-    assert (long / "rollouts.jsonl").stat().st_size > 3_000_000
+    assert sum(len(encoded(record)) for record in Rollouts.of(long)) > 3_000_000
     report = write_report(long)
     assert report.stat().st_size < 500_000
     assert "more characters)" in report.read_text("utf-8")
@@ -163,14 +166,36 @@ def test_running_summary_is_not_an_end(own_run: Path, tmp_path: Path) -> None:
     assert "finished" not in page.text
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "rollouts.jsonl"])
-def test_torn_last_line_is_left_out_with_a_note(own_run: Path, tmp_path: Path, name: str) -> None:
-    whole = (own_run / name).read_bytes()
-    (own_run / name).write_bytes(whole[:-40])
+def test_torn_last_line_is_left_out_with_a_note(own_run: Path, tmp_path: Path) -> None:
+    metrics = own_run / "metrics.jsonl"
+    whole = metrics.read_bytes()
+    metrics.write_bytes(whole[:-40])
+    assert "The last line of metrics.jsonl was not written to its end" in page_of(own_run, tmp_path).text
+    metrics.write_bytes(b"not json\n" + whole)
+    assert "1 lines of metrics.jsonl are not JSON objects; they are left out. The first is line 1: not JSON" in (
+        page_of(own_run, tmp_path).text
+    )
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_damaged_rollouts_are_left_out_with_a_note(own_run: Path, tmp_path: Path, is_older: bool) -> None:
+    file = in_lines(own_run) if is_older else rollout_files(own_run)[0]
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-40])
+    assert f"The last rollouts of {file.name} were not written to their end" in page_of(own_run, tmp_path).text
+    file.write_bytes(b'{"schema": 1, "step": 1}\n' + whole)
     page = page_of(own_run, tmp_path)
-    assert f"The last line of {name} was not written to its end" in page.text
-    (own_run / name).write_bytes(b"not json\n" + whole)
-    assert f"1 lines of {name} are not JSON objects" in page_of(own_run, tmp_path).text
+    assert "rollouts cannot be read and are left out: " in page.text
+    assert ("line 1 of rollouts.jsonl" if is_older else "bytes 0 to 25 of 00000001.zst are no rollouts") in page.text
+    assert "✗ first wrong" in page.text
+
+
+def test_the_report_is_the_same_of_rollouts_in_lines(own_run: Path, tmp_path: Path) -> None:
+    before = write_report(own_run, tmp_path / "blocks.html").read_text()
+    written = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d \w+")
+    in_lines(own_run)
+    after = write_report(own_run, tmp_path / "lines.html").read_text()
+    assert written.sub("", after) == written.sub("", before)
 
 
 def test_whole_last_line_without_a_newline_counts(own_run: Path) -> None:
@@ -179,7 +204,7 @@ def test_whole_last_line_without_a_newline_counts(own_run: Path) -> None:
     assert read_run(own_run).last_step == 4
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "rollouts.jsonl", "config.toml", "environment.json"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "rollouts/00000001.zst", "config.toml", "environment.json"])
 def test_missing_file_is_no_obstacle(own_run: Path, tmp_path: Path, name: str) -> None:
     (own_run / name).unlink()
     assert "Before and after" in page_of(own_run, tmp_path).text
@@ -206,14 +231,13 @@ def test_step_written_twice_counts_once(own_run: Path) -> None:
 
 
 def test_run_without_salvages_is_reported(own_run: Path, tmp_path: Path) -> None:
-    records = [json.loads(line) for line in (own_run / "rollouts.jsonl").read_text().splitlines()]
-    plain = [record | {"salvage": None} for record in records if record["role"] == "sampled"]
-    (own_run / "rollouts.jsonl").write_text("".join(json.dumps(record) + "\n" for record in plain))
+    plain = [record | {"salvage": None} for record in Rollouts.of(own_run) if record["role"] == "sampled"]
+    rewrite_records(in_lines(own_run), plain)
     assert "No salvaged rollout was recorded" in page_of(own_run, tmp_path).text
 
 
 def test_records_of_another_version_are_noted(own_run: Path, tmp_path: Path) -> None:
-    with (own_run / "rollouts.jsonl").open("a") as rollouts:
+    with in_lines(own_run).open("a") as rollouts:
         rollouts.write('{"schema": 99, "anything": true}\n')
     assert "1 rollouts are of another format version" in page_of(own_run, tmp_path).text
 
@@ -233,7 +257,7 @@ def test_missing_folder_empty_run_and_folder_as_output_are_errors_with_a_remedy(
 
 
 def test_outcomes_count_every_failure_once(run: Path) -> None:
-    found = index_failures(JsonLines(run / "rollouts.jsonl"))
+    found = index_failures(Rollouts.of(run).heads())
     data = read_run(run)
     assert sum(count for _, count in found.outcomes) == data.total("salvage/failures")
     assert dict(found.outcomes)["admitted"] == data.total("salvage/admitted")
@@ -243,7 +267,7 @@ def test_outcomes_count_every_failure_once(run: Path) -> None:
 def test_a_salvage_without_a_teacher_was_attempted_too(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", settings=SalvageSettings(mode="no_teacher"))
     entries, attempted = (
-        index_failures(JsonLines(run / "rollouts.jsonl")).entries,
+        index_failures(Rollouts.of(run).heads()).entries,
         read_run(run).total("salvage/attempted"),
     )
     assert sum(entry.was_attempted for entry in entries) == attempted > 0
@@ -283,10 +307,10 @@ def test_rare_outcomes_are_not_crowded_out() -> None:
 
 
 def test_case_tells_the_story_in_order(run: Path) -> None:
-    rollouts = JsonLines(run / "rollouts.jsonl")
-    entries = [entry for entry in index_failures(rollouts).entries if entry.is_admitted]
+    rollouts = Rollouts.of(run)
+    entries = [entry for entry in index_failures(rollouts.heads()).entries if entry.is_admitted]
     for entry in entries:
-        record = rollouts.at(entry.offset)
+        record = rollouts.record(entry.number)
         case, story = case_of(record), record["salvage"]
         assert [row.number for row in case.kept] == list(range(1, story["first_wrong_step"] + 1))
         assert {row.part for row in case.kept} == {TextPart.KEPT}
@@ -406,7 +430,7 @@ def test_no_data_is_no_chart() -> None:
 
 def test_terminal_shows_the_last_step_with_a_salvage(run: Path) -> None:
     shown = recorded(lambda console: show_run(run, None, console, limit=2))
-    admitted = [entry.step for entry in index_failures(JsonLines(run / "rollouts.jsonl")).entries if entry.is_admitted]
+    admitted = [entry.step for entry in index_failures(Rollouts.of(run).heads()).entries if entry.is_admitted]
     assert f"step {max(admitted)}" in shown
     for word in ("groups:", "✓ kept 1", "✗ first wrong", "◆ teacher", "= admitted", "0."):
         assert word in shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,15 +91,28 @@ def test_a_torn_last_line_is_left_out(tmp_path, torn):
 
 def test_steps_that_will_be_done_again_are_forgotten_with_the_torn_line(tmp_path):
     folder = new(tmp_path)
-    for journal in (folder.metrics, folder.rollouts):
-        folder.append(journal, [{"step": step, "row": row} for step in (1, 2, 3) for row in (0, 1)])
+    for step in (1, 2, 3):
+        folder.append(folder.metrics, [{"step": step, "row": row} for row in (0, 1)])
+        folder.append_rollouts(step, [{"step": step, "problem": "a", "segments": []}])
+    for journal in (folder.metrics, folder.rollouts.files[-1]):
         with journal.open("a") as file:
             file.write('{"step": 4, "ro')
     folder.forget_after(2)
     folder.append(folder.metrics, [{"step": 3, "row": 9}])
     expected = [{"step": step, "row": row} for step in (1, 2) for row in (0, 1)]
-    assert list(read_records(folder.rollouts)) == expected
     assert list(read_records(folder.metrics)) == [*expected, {"step": 3, "row": 9}]
+    assert [record["step"] for record in folder.rollouts] == [1, 2]
+    folder.forget_after(0)
+    assert folder.rollouts.files == ()
+
+
+def test_a_folder_for_reading_is_not_written(tmp_path):
+    folder = replace(new(tmp_path), is_read_only=True)
+    before = sorted(folder.path.iterdir())
+    folder.append(folder.metrics, [{"step": 1}])
+    folder.append_rollouts(1, [{"step": 1, "problem": "a", "segments": []}])
+    folder.forget_after(0)
+    assert sorted(folder.path.iterdir()) == before
 
 
 def test_a_last_line_that_lacks_only_its_line_break_is_kept_apart_from_the_next(tmp_path):

@@ -193,8 +193,10 @@ def test_files_and_folders(tmp_path):
     for name in ("b.jsonl", "a.parquet", "note.txt"):
         (tmp_path / name).touch()
     assert [file.name for file in rollout_files(tmp_path)] == ["a.parquet", "b.jsonl"]
-    (tmp_path / "rollouts.jsonl").touch()
-    assert [file.name for file in rollout_files(tmp_path)] == ["rollouts.jsonl"]
+    (tmp_path / "rollouts").mkdir()
+    for name in ("rollouts.jsonl", "rollouts/00000009.zst", "rollouts/00000010.zst"):
+        (tmp_path / name).touch()
+    assert [file.name for file in rollout_files(tmp_path)] == ["rollouts.jsonl", "00000009.zst", "00000010.zst"]
     (tmp_path / "empty").mkdir()
     for bad, why in (("empty", "holds no rollouts"), ("none.jsonl", "no rollouts at"), ("note.txt", "must end in")):
         with pytest.raises(UserError, match=why):

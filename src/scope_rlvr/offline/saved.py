@@ -16,6 +16,8 @@ from scope_rlvr.core.types import Origin, Problem, Rollout, Segment
 from scope_rlvr.problems.files import SUFFIXES, read_file
 from scope_rlvr.problems.rows import MAX_CHARS, normalised
 from scope_rlvr.store.records import SCHEMA_VERSION
+from scope_rlvr.store.rollouts import SUFFIX as COMPRESSED
+from scope_rlvr.store.rollouts import rollout_files as files_of_run
 
 PROMPT = ("prompt", "problem", "question", "input")
 RESPONSE = ("response", "responses", "completion", "completions", "output", "outputs", "generation", "generations")
@@ -104,18 +106,18 @@ class References:
 
 
 def rollout_files(path: Path) -> list[Path]:
-    """The files of a path: itself, a run folder's ``rollouts.jsonl``, or all tables in a folder by name."""
+    """The files of a path: itself, those of a run folder's rollouts, or all tables in a folder by name."""
     if not path.exists():
         raise UserError(f"there are no rollouts at {path}; give a file ({', '.join(SUFFIXES)}) or a folder")
     if path.is_file():
-        if path.suffix not in SUFFIXES:
+        if path.suffix not in (*SUFFIXES, COMPRESSED):
             raise UserError(f"{path} is no file of rollouts: its name must end in {', '.join(SUFFIXES)}")
         return [path]
-    if (path / "rollouts.jsonl").is_file():
-        return [path / "rollouts.jsonl"]
+    if of_run := files_of_run(path):
+        return list(of_run)
     files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
     if not files:
-        raise UserError(f"the folder {path} holds no rollouts: no rollouts.jsonl, and no other {', '.join(SUFFIXES)}")
+        raise UserError(f"the folder {path} holds no rollouts: neither those of a run nor {', '.join(SUFFIXES)}")
     return files
 
 
@@ -229,7 +231,7 @@ def _reference(values: Mapping[str, Any]) -> str | None:
 
 
 def _of_run(values: Mapping[str, Any]) -> tuple[list[str] | str, list[tuple[int, ...]] | str]:
-    """Text and ids of a line of a run's ``rollouts.jsonl``."""
+    """Text and ids of a run's rollout."""
     segments = values["segments"]
     if not isinstance(segments, list) or not all(isinstance(segment, Mapping) for segment in segments):
         return "segments is no list of objects", []

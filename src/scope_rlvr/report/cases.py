@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
@@ -11,8 +11,9 @@ from typing import Any
 
 from scope_rlvr.core.groups import Role, SalvageOutcome
 from scope_rlvr.core.types import Origin
-from scope_rlvr.report.reading import JsonLines
+from scope_rlvr.report.reading import ReportError
 from scope_rlvr.store.records import SCHEMA_VERSION
+from scope_rlvr.store.rollouts import Rollouts
 
 _MAX_CHARS = 1000
 _MAX_ROWS = 16
@@ -79,9 +80,9 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class FailureEntry:
-    """Where the record of a failure begins in the file, and the little that a choice among records needs."""
+    """Which rollout of the run failed, by its number, and the little that a choice among failures needs."""
 
-    offset: int
+    number: int
     step: int
     group: int
     outcome: str
@@ -114,11 +115,11 @@ def count_outcomes(entries: Sequence[FailureEntry]) -> list[tuple[str, int]]:
     return [(name, counts[name]) for name in [*known, *sorted(counts.keys() - set(known))] if counts[name]]
 
 
-def index_failures(rollouts: JsonLines) -> FailureIndex:
-    """Read the records once, keeping only their index in memory. Records of another schema are counted, not read."""
+def index_failures(heads: Iterable[tuple[int, dict[str, Any]]]) -> FailureIndex:
+    """Read numbered records once, keeping only their index in memory. Records of another schema are counted, not read."""
     num_rollouts = num_foreign = 0
     entries, class_of_group = [], {}
-    for offset, record in rollouts:
+    for number, record in heads:
         num_rollouts += 1
         if record.get("schema") != SCHEMA_VERSION:
             num_foreign += 1
@@ -127,7 +128,7 @@ def index_failures(rollouts: JsonLines) -> FailureIndex:
         class_of_group[step, group] = record["group_class"]
         if story is None or record["role"] == Role.SALVAGED:
             continue
-        entries.append(FailureEntry(offset, step, group, story["outcome"], _was_attempted(story)))
+        entries.append(FailureEntry(number, step, group, story["outcome"], _was_attempted(story)))
     return FailureIndex(num_rollouts, tuple(entries), class_of_group, num_foreign)
 
 
@@ -144,7 +145,7 @@ def spread(entries: Sequence[FailureEntry], limit: int) -> list[FailureEntry]:
     """
     if limit <= 0 or len(entries) <= limit:
         return list(entries) if limit > 0 else []
-    ordered = sorted(entries, key=lambda entry: (entry.step, entry.offset))
+    ordered = sorted(entries, key=lambda entry: (entry.step, entry.number))
     first, last = ordered[0].step, ordered[-1].step
     stretches: dict[int, list[FailureEntry]] = {}
     for entry in ordered:
@@ -154,7 +155,7 @@ def spread(entries: Sequence[FailureEntry], limit: int) -> list[FailureEntry]:
     rest = [entry for entry in ordered if entry not in set(taken)]
     room = limit - len(taken)
     taken += [rest[i * len(rest) // room] for i in range(room)]
-    return sorted(taken, key=lambda entry: (entry.step, entry.offset))
+    return sorted(taken, key=lambda entry: (entry.step, entry.number))
 
 
 def spread_over_outcomes(entries: Sequence[FailureEntry], limit: int) -> list[FailureEntry]:
@@ -168,7 +169,17 @@ def spread_over_outcomes(entries: Sequence[FailureEntry], limit: int) -> list[Fa
         taken += share
         room -= len(share)
     order = list(by_outcome)
-    return sorted(taken, key=lambda entry: (order.index(entry.outcome), entry.step, entry.offset))
+    return sorted(taken, key=lambda entry: (order.index(entry.outcome), entry.step, entry.number))
+
+
+def cases_of(rollouts: Rollouts, entries: Sequence[FailureEntry]) -> list[Case]:
+    """The stories of some failures; raises ``ReportError`` where the rollouts have changed since they were indexed."""
+    try:
+        return [case_of(rollouts.record(entry.number)) for entry in entries]
+    except (LookupError, TypeError, ValueError, OSError) as error:
+        raise ReportError(
+            f"the rollouts of the run were rewritten while they were read ({error}); try again"
+        ) from error
 
 
 def case_of(record: dict[str, Any]) -> Case:
@@ -275,5 +286,5 @@ def _shortened(rows: list[ShownStep], *, keep_end: bool) -> tuple[ShownStep, ...
     num_last = _MAX_ROWS - 4 if keep_end else 1
     num_first = _MAX_ROWS - 1 - num_last
     hidden = len(rows) - num_first - num_last
-    gap = ShownStep(TextPart.OMITTED, None, f"{hidden} steps more; see rollouts.jsonl")
+    gap = ShownStep(TextPart.OMITTED, None, f"{hidden} steps more; see: scope show RUN --jsonl")
     return (*rows[:num_first], gap, *rows[-num_last:])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -12,18 +11,18 @@ from typing import Any
 from scope_rlvr.report import wording
 from scope_rlvr.report.cases import (
     Case,
-    FailureEntry,
     FailureIndex,
-    case_of,
+    cases_of,
     index_failures,
     spread,
     spread_over_outcomes,
 )
 from scope_rlvr.report.evaluations import evaluation_tables
 from scope_rlvr.report.pages import page_environment
-from scope_rlvr.report.reading import JsonLines, RecordedRun, method_name
+from scope_rlvr.report.reading import RecordedRun, method_name
 from scope_rlvr.report.run_charts import moving_average, run_charts
 from scope_rlvr.report.wording import duration, number, percent
+from scope_rlvr.store.rollouts import Rollouts
 
 _MAX_ADMITTED, _MAX_NOT_ADMITTED = 24, 16
 _MAX_VALUE_CHARS = 400
@@ -43,7 +42,7 @@ _FUNNEL = (
 def render_page(run: RecordedRun) -> str:
     """The whole page; every string that comes from the run is shown inert."""
     rollouts = run.rollouts
-    found = index_failures(rollouts)
+    found = index_failures(rollouts.heads())
     notes = [*run.notes, *rollouts.notes(), *_teacher_notes(run)]
     if found.num_foreign:
         notes.append(f"{found.num_foreign} rollouts are of another format version than this report reads.")
@@ -84,15 +83,11 @@ def _teacher_notes(run: RecordedRun) -> list[str]:
     return notes
 
 
-def choose_cases(rollouts: JsonLines, found: FailureIndex) -> tuple[list[Case], list[Case]]:
+def choose_cases(rollouts: Rollouts, found: FailureIndex) -> tuple[list[Case], list[Case]]:
     """The admitted and the other attempts that are shown, each spread over the run."""
     admitted = spread([entry for entry in found.entries if entry.is_admitted], _MAX_ADMITTED)
     others = [entry for entry in found.entries if entry.was_attempted and not entry.is_admitted]
-    return _cases(rollouts, admitted), _cases(rollouts, spread_over_outcomes(others, _MAX_NOT_ADMITTED))
-
-
-def _cases(rollouts: JsonLines, entries: Sequence[FailureEntry]) -> list[Case]:
-    return [case_of(rollouts.at(entry.offset)) for entry in entries]
+    return cases_of(rollouts, admitted), cases_of(rollouts, spread_over_outcomes(others, _MAX_NOT_ADMITTED))
 
 
 # --- head ---------------------------------------------------------------------------------------------------------

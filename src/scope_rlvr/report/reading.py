@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from scope_rlvr.core.errors import UserError
-from scope_rlvr.store.journal import read_lines
+from scope_rlvr.store.journal import Line, read_lines
+from scope_rlvr.store.rollouts import Rollouts, rollout_files
 from scope_rlvr.store.toml import parse_toml
 
 RUNNING = "running"
@@ -28,24 +29,24 @@ class ReportError(UserError):
 
 @dataclass(slots=True)
 class JsonLines:
-    """The objects of a ``.jsonl`` file, streamed with the byte offset at which each begins.
+    """The objects of a ``.jsonl`` file, one at a time.
 
-    A torn last line (the writer is in the middle of it, or died there) and unreadable lines are left out and counted.
+    A torn last line (the writer is in the middle of it, or died there) and unreadable lines are left out and noted.
     """
 
     path: Path
-    num_unreadable: int = 0
+    unreadable: list[Line] = field(default_factory=list)
     has_torn_end: bool = False
 
-    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        self.num_unreadable, self.has_torn_end = 0, False
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self.unreadable, self.has_torn_end = [], False
         if not self.path.exists():
             return
         for line in read_lines(self.path):
             if not line.fault:
-                yield line.offset, line.value
+                yield line.value
             elif line.has_line_break:
-                self.num_unreadable += 1
+                self.unreadable.append(line)
             else:
                 self.has_torn_end = True
 
@@ -54,18 +55,13 @@ class JsonLines:
         notes = []
         if self.has_torn_end:
             notes.append(f"The last line of {self.path.name} was not written to its end; it is left out.")
-        if self.num_unreadable:
-            notes.append(f"{self.num_unreadable} lines of {self.path.name} are not JSON objects; they are left out.")
-        return notes
-
-    def at(self, offset: int) -> dict[str, Any]:
-        """The object that begins at this byte; raises ``ReportError`` when the file has changed there."""
-        line = next(read_lines(self.path, start=offset), None)
-        if line is None or line.fault or line.offset != offset:
-            raise ReportError(
-                f"{self.path} was rewritten while it was read (byte {offset} no longer begins a line); try again"
+        if self.unreadable:
+            first = self.unreadable[0]
+            notes.append(
+                f"{len(self.unreadable)} lines of {self.path.name} are not JSON objects; they are left out. The first is line "
+                f"{first.number}: {first.fault}."
             )
-        return dict(line.value)
+        return notes
 
 
 @dataclass(frozen=True)
@@ -81,8 +77,8 @@ class RecordedRun:
     notes: tuple[str, ...] = field(default=())
 
     @property
-    def rollouts(self) -> JsonLines:
-        return JsonLines(self.path / "rollouts.jsonl")
+    def rollouts(self) -> Rollouts:
+        return Rollouts.of(self.path)
 
     @property
     def has_ended(self) -> bool:
@@ -114,8 +110,7 @@ def read_run(run: Path) -> RecordedRun:
     metrics = _metrics(metrics_file)
     notes += metrics_file.notes()
     summary = _read(run / "summary.json", json.loads, notes)
-    rollouts = run / "rollouts.jsonl"
-    if not metrics and not summary and not (rollouts.exists() and rollouts.stat().st_size):
+    if not metrics and not summary and not any(file.stat().st_size for file in rollout_files(run)):
         raise ReportError(
             f"the run folder {run} has no metrics, no rollouts and no summary, so there is nothing to show; "
             "wait for the first training step to end, or check that this is the folder of a run"
@@ -138,7 +133,7 @@ def read_run(run: Path) -> RecordedRun:
 def _metrics(lines: JsonLines) -> tuple[dict[str, float], ...]:
     """Finite numbers by step, ascending; where a step was written twice (a resumed run), the later line counts."""
     by_step: dict[float, dict[str, float]] = {}
-    for _, row in lines:
+    for row in lines:
         numbers = {
             key: float(value)
             for key, value in row.items()
@@ -165,11 +160,8 @@ def _read(path: Path, parse: Callable[[str], Any], notes: list[str]) -> dict[str
 
 
 def _last_written(run: Path) -> datetime | None:
-    times = [
-        (run / name).stat().st_mtime
-        for name in ("metrics.jsonl", "rollouts.jsonl", "summary.json")
-        if (run / name).exists()
-    ]
+    files = [run / "metrics.jsonl", run / "summary.json", *rollout_files(run)]
+    times = [file.stat().st_mtime for file in files if file.exists()]
     return datetime.fromtimestamp(max(times)).astimezone() if times else None
 
 

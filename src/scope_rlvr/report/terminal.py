@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -16,7 +17,7 @@ from scope_rlvr.report.cases import (
     FailureIndex,
     ShownStep,
     TextPart,
-    case_of,
+    cases_of,
     count_outcomes,
     index_failures,
     spread,
@@ -24,6 +25,7 @@ from scope_rlvr.report.cases import (
 from scope_rlvr.report.palette import COLOURS, PARTS
 from scope_rlvr.report.reading import ReportError, method_name, read_run
 from scope_rlvr.report.wording import GROUP_CLASSES, meaning
+from scope_rlvr.store.rollouts import Rollouts
 
 _COLOURS = {part: COLOURS[colour].terminal for part, colour in PARTS.items()}
 PART_STYLE = {
@@ -58,35 +60,40 @@ def show_run(run: Path, step: int | None, console: Console, limit: int = 5) -> N
     """
     data = read_run(run)
     rollouts = data.rollouts
-    found = index_failures(rollouts)
-    step = _chosen_step(found, step, run)
-    entries = [entry for entry in found.entries if entry.step == step]
+    step = _chosen_step(rollouts, step, run)
+    found = index_failures(rollouts.heads(step))
+    entries = found.entries
     console.print(
         Text.assemble((visible(run.resolve().name), "bold"), f" · {visible(method_name(data))} · step {step}")
     )
     for note in rollouts.notes():
         console.print(Text(f"! {note}", style="yellow"))
-    console.print(_class_line(found, step))
+    console.print(_class_line(found))
     console.print(_outcome_table(entries))
     attempts = [entry for entry in entries if entry.was_attempted]
     admitted = spread([entry for entry in attempts if entry.is_admitted], limit)
     refused = spread([entry for entry in attempts if not entry.is_admitted], limit - len(admitted))
-    for entry in [*admitted, *refused]:
+    for case in cases_of(rollouts, [*admitted, *refused]):
         console.print()
-        console.print(_case_view(case_of(rollouts.at(entry.offset))))
+        console.print(_case_view(case))
     hidden = len(attempts) - len(admitted) - len(refused)
     if hidden:
         console.print(Text(f"\nnot shown: {hidden} of {len(attempts)} attempts at this step", style="dim"))
 
 
-def _chosen_step(found: FailureIndex, step: int | None, run: Path) -> int:
-    steps = sorted({step for step, _ in found.class_of_group})
+def _chosen_step(rollouts: Rollouts, step: int | None, run: Path) -> int:
+    steps = rollouts.steps
     if not steps:
         raise ReportError(f"no rollouts are recorded in {run}; wait for the first step, or see its report instead")
     if step is None:
-        admitted = [entry.step for entry in found.entries if entry.is_admitted]
-        attempted = [entry.step for entry in found.entries if entry.was_attempted]
-        return max(admitted or attempted or steps)
+        attempted = None
+        for earlier in reversed(steps):
+            entries = index_failures(rollouts.heads(earlier)).entries
+            if any(entry.is_admitted for entry in entries):
+                return earlier
+            if attempted is None and any(entry.was_attempted for entry in entries):
+                attempted = earlier
+        return steps[-1] if attempted is None else attempted
     if step not in steps:
         raise ReportError(
             f"no rollouts of step {step} are recorded in {run}; there are {len(steps)} steps, "
@@ -95,14 +102,14 @@ def _chosen_step(found: FailureIndex, step: int | None, run: Path) -> int:
     return step
 
 
-def _class_line(found: FailureIndex, step: int) -> Text:
-    counts = Counter(name for (at, _), name in found.class_of_group.items() if at == step)
+def _class_line(found: FailureIndex) -> Text:
+    counts = Counter(found.class_of_group.values())
     known = [group_class.value for group_class in GROUP_CLASSES]
     names = [*(name for name in known if counts[name]), *sorted(counts.keys() - set(known))]
     return Text("groups: ", style="dim").append(" · ".join(f"{counts[n]} {visible(n)}" for n in names), style="not dim")
 
 
-def _outcome_table(entries: list[FailureEntry]) -> Table | Text:
+def _outcome_table(entries: Sequence[FailureEntry]) -> Table | Text:
     if not entries:
         return Text("no failure of this step went through a salvage", style="dim")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))

@@ -76,10 +76,8 @@ class TrainingMonitor(TrainerCallback):
         aside = [group for update in result.side_updates for group in update.groups]
         rewards_PG = [*result.rewards_PG, *([member.verdict.pay for member in group.members] for group in aside)]
         with self.processes.as_one("writing rollouts"):
-            self.folder.append(
-                self.folder.rollouts,
-                group_records(result.step, [*result.groups, *aside], rewards_PG, self.components.codec),
-            )
+            records = group_records(result.step, [*result.groups, *aside], rewards_PG, self.components.codec)
+            self.folder.append_rollouts(result.step, records)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **kw: Any

@@ -21,13 +21,13 @@ from scope_rlvr.problems.rows import shown_complaints
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.verifier import make_verifier
 from scope_rlvr.scorer_lab.labelling import Attempt, Labeller, MonteCarloEstimate
-from scope_rlvr.store.digests import file_digest
+from scope_rlvr.store.digests import files_digest
 from scope_rlvr.store.files import require_new_file, write_json
-from scope_rlvr.store.journal import append_records, read_lines
+from scope_rlvr.store.journal import append_records
+from scope_rlvr.store.rollouts import Rollouts, rollout_files, run_of
 
 LABEL_SCHEMA = 1
 _MAX_SHOWN = 5
-_ROWS = "rollouts.jsonl"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class LabelPlan:
     """A request whose rows were read and found good."""
 
     request: LabelRequest
-    file: Path
+    files: tuple[Path, ...]
     config: RunConfig
     responses: tuple[Response, ...]
     bad_rows: tuple[str, ...]
@@ -77,7 +77,7 @@ class LabelPlan:
         left_out += [f"{len(self.bad_rows)} bad row(s) left out"] if self.bad_rows else []
         return [
             f"policy    {request.policy}",
-            "; ".join([f"rollouts  {self.file}: {len(self.responses)} responses", *left_out]),
+            "; ".join([f"rollouts  {request.rollouts}: {len(self.responses)} responses", *left_out]),
             *(f"            {mistake}" for mistake in self.bad_rows[:_MAX_SHOWN]),
             f"labels    {how}, {request.samples} continuations each, temperature {sampling.temperature:g}, at most "
             f"{sampling.max_response_tokens} tokens; right above a share of {request.right_above:g}",
@@ -88,7 +88,7 @@ class LabelPlan:
         request, config = self.request, self.config
         return {
             "schema": LABEL_SCHEMA,
-            "rollouts": file_digest(self.file),
+            "rollouts": files_digest(self.files),
             "num_responses": len(self.responses),
             "policy": request.policy,
             "samples": request.samples,
@@ -107,41 +107,43 @@ class LabelPlan:
 
 def plan_labels(request: LabelRequest) -> LabelPlan:
     """Read every row and find every mistake that can be found without a model; raises :class:`UserError`."""
-    file = request.rollouts / _ROWS if request.rollouts.is_dir() else request.rollouts
-    of_run = file.parent / "config.toml"
-    is_run = file.name == _ROWS and of_run.is_file()
+    source = request.rollouts
+    files = rollout_files(source) if source.is_dir() else (source,)
+    run = run_of(files[0]) if files else source
     overrides = [*request.overrides, f"model.policy={json.dumps(request.policy)}"]
-    config = load_config(of_run if is_run else None, overrides)
+    config = load_config(
+        run / "config.toml" if run is not None and (run / "config.toml").is_file() else None, overrides
+    )
     resolve_model(request.policy, "--policy")
-    responses, bad_rows, left_out = _read(file)
+    responses, bad_rows, left_out = _read(files, source.stem)
     if bad_rows and not request.skip_bad_rows:
         raise UserError(
-            f"{file} has {len(bad_rows)} row(s) that cannot be labelled:\n{shown_complaints(bad_rows)}\nmend them, or leave them out with "
+            f"{source} has {len(bad_rows)} row(s) that cannot be labelled:\n{shown_complaints(bad_rows)}\nmend them, or leave them out with "
             "--skip-bad-rows"
         )
     if not responses:
         raise UserError(
-            f"{file} holds no response to label; give rollouts.jsonl of a run, or problem, response, reference"
+            f"{source} holds no response to label; give a run folder, or rows with problem, response, reference"
         )
-    return LabelPlan(request, file, config, tuple(responses[: request.limit]), tuple(bad_rows), dict(left_out))
+    return LabelPlan(request, files, config, tuple(responses[: request.limit]), tuple(bad_rows), dict(left_out))
 
 
-def _read(file: Path) -> tuple[list[Response], list[str], Counter[str]]:
+def _read(files: Sequence[Path], source: str) -> tuple[list[Response], list[str], Counter[str]]:
     responses: list[Response] = []
     bad_rows: list[str] = []
-    left_out: Counter[str] = Counter()
+    rollouts = Rollouts(tuple(files))
     try:
-        for line in read_lines(file):
-            found = line.fault or _response(line.value, line.number, file.stem)
+        for number, record in rollouts.records():
+            found = _response(record, number + 1, source)
             if isinstance(found, Response):
                 responses.append(found)
-            elif line.value is None and not line.has_line_break:
-                # Only a process that was killed leaves a line without a line break.
-                left_out["a torn last line"] += 1
             else:
-                bad_rows.append(f"row {line.number}: {found}")
+                bad_rows.append(f"row {number + 1}: {found}")
     except OSError as error:
-        raise UserError(f"the rollouts {file} cannot be read: {error}") from error
+        raise UserError(f"the rollouts {files[0]} cannot be read: {error}") from error
+    bad_rows += [fault.what for fault in rollouts.faults]
+    # Only a process that was killed leaves rows that are not whole.
+    left_out = Counter({"rows at the end that are not whole": len(rollouts.torn)} if rollouts.torn else {})
     return responses, bad_rows, left_out
 
 
@@ -154,7 +156,7 @@ def _response(row: dict[str, Any], number: int, source: str) -> Response | str:
         text = "".join(s["text"] for s in row["segments"]) if of_run else row.get("response") or row.get("completion")
         token_ids = tuple(token for s in row["segments"] for token in s["token_ids"]) if of_run else ()
     except (TypeError, KeyError) as error:
-        return f"its segments lack or misuse {error}; give rollouts.jsonl as a run wrote it"
+        return f"its segments lack or misuse {error}; give rollouts as a run wrote them"
     if not isinstance(prompt, str) or not prompt.strip():
         return f"no problem (or prompt) text; the row has {sorted(row)}"
     if not isinstance(text, str) or not text.strip():

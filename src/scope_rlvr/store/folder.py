@@ -9,7 +9,7 @@ import json
 import logging
 import platform
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +21,7 @@ from scope_rlvr.store.digests import code_digest
 from scope_rlvr.store.files import is_leftover, write_json, write_text
 from scope_rlvr.store.journal import append_records, truncate_after
 from scope_rlvr.store.lock import LOCK_FILE
+from scope_rlvr.store.rollouts import Rollouts, append_rollouts, cut_rollouts_after
 
 _logger = logging.getLogger(__name__)
 _BEGINNING = ("config.toml", "environment.json", "start.json")
@@ -105,8 +106,9 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
-    def rollouts(self) -> Path:
-        return self.path / "rollouts.jsonl"
+    def rollouts(self) -> Rollouts:
+        """The rollouts that are there now."""
+        return Rollouts.of(self.path)
 
     @property
     def has_report(self) -> bool:
@@ -131,12 +133,17 @@ class RunFolder:
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
     def append(self, journal: Path, records: Iterable[dict[str, Any]]) -> None:
-        """Append one line a record to one of the journals, and wait until they are on the disk.
+        """Append one line a record to a journal, and wait until they are on the disk.
 
         So a checkpoint, which is written later, never knows of steps that the journals lack.
         """
         if not self.is_read_only:
             append_records(journal, records, sync=True)
+
+    def append_rollouts(self, step: int, records: Iterable[Mapping[str, Any]]) -> None:
+        """Append the rollouts of a step, and wait until they are on the disk."""
+        if not self.is_read_only:
+            append_rollouts(self.path, step, records)
 
     def last_checkpoint(self, on_damage: Callable[[str], None] = _logger.warning) -> Path | None:
         """The newest checkpoint that is complete and sound; ``on_damage`` is told of each newer one that is not."""
@@ -147,8 +154,8 @@ class RunFolder:
         if self.is_read_only:
             return
         set_aside_after(self.checkpoints, step)
-        for journal in (self.metrics, self.rollouts):
-            truncate_after(journal, step)
+        truncate_after(self.metrics, step)
+        cut_rollouts_after(self.path, step)
 
 
 def environment() -> dict[str, str]:

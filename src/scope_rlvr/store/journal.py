@@ -41,7 +41,7 @@ class Line:
 def append_records(journal: Path, records: Iterable[Mapping[str, Any]], *, sync: bool = False) -> int:
     """Append one line a record and return the size of the file in bytes. ``sync`` waits until all is on the disk."""
     with writing(journal), journal.open("ab") as file:
-        file.writelines(map(_encoded, records))
+        file.writelines(map(encoded, records))
         if sync:
             file.flush()
             os.fsync(file.fileno())
@@ -78,6 +78,13 @@ def truncate_after(journal: Path, step: int) -> None:
         os.fsync(file.fileno())
 
 
+def has_torn_end(journal: Path) -> bool:
+    """Whether the last line was not written to its end: it is no record, and lacks the line break."""
+    with journal.open("rb") as file:
+        last = next((line for _, line in _lines_backwards(file)), b"\n")
+    return not last.endswith(b"\n") and bool(_parsed(last)[1])
+
+
 def _lines_backwards(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """The lines of a file with the byte at which each begins, the last one first."""
     start, tail = file.seek(0, os.SEEK_END), b""
@@ -100,14 +107,14 @@ def rewrite_records(journal: Path, records: Iterable[Mapping[str, Any]]) -> int:
     count = 0
     with replacing(journal) as beside, beside.open("wb") as file:
         for record in records:
-            file.write(_encoded(record))
+            file.write(encoded(record))
             count += 1
     return count
 
 
-def _encoded(record: Mapping[str, Any]) -> bytes:
-    # A lone surrogate in a model's text becomes a JSON escape instead of an error.
-    return (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", errors="backslashreplace")
+def encoded(value: Any) -> bytes:
+    """A JSON value as a line. A lone surrogate in a model's text becomes a JSON escape instead of an error."""
+    return (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8", errors="backslashreplace")
 
 
 def read_records(journal: Path) -> Iterator[dict[str, Any]]:

@@ -1,14 +1,17 @@
-"""One JSON object a rollout: what ``rollouts.jsonl`` is made of. The format is described in docs/formats.md."""
+"""One JSON object a rollout: what a run writes down of it. The format is described in docs/formats.md."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from pydantic import BaseModel, InstanceOf, ValidationError
 
 from scope_rlvr.core.groups import Group, Member, SalvageRecord
 from scope_rlvr.core.ports import TextCodec
 from scope_rlvr.core.steps import Step
 from scope_rlvr.core.types import Problem, Rollout, Verdict
+from scope_rlvr.store.packing import JoinedText
 
 SCHEMA_VERSION = 1
 
@@ -64,7 +67,7 @@ def _segment_records(rollout: Rollout, codec: TextCodec) -> list[dict[str, Any]]
     pieces, records, start = codec.pieces(rollout.token_ids), [], 0
     for segment in rollout.segments:
         end = start + len(segment)
-        text = "".join(pieces[start:end])
+        text = JoinedText.of(pieces[start:end])
         records.append({"origin": segment.origin.value, "text": text, "token_ids": list(segment.token_ids)})
         start = end
     return records
@@ -93,3 +96,87 @@ def _salvage_record(record: SalvageRecord, codec: TextCodec) -> dict[str, Any]:
         "attempt": None if record.attempt is None else _segment_records(record.attempt, codec),
         "verdict": _verdict_record(record.verdict),
     }
+
+
+# --- whether a record is one ------------------------------------------------------------------------------------------
+
+_Text = InstanceOf[str]
+"""Any text: a lone surrogate in it is a model's own business."""
+
+
+class _Segment(BaseModel):
+    origin: _Text
+    text: _Text
+    token_ids: InstanceOf[list]  # type: ignore[type-arg]
+
+
+class _PackedSegment(BaseModel, extra="forbid"):
+    origin: _Text
+    num_tokens: int
+
+
+class _VerdictRecord(BaseModel):
+    outcome: _Text
+    answer: _Text | None
+    reason: _Text
+
+
+class _StepRecord(BaseModel):
+    text: _Text
+    start: int
+    end: int
+
+
+class _PackedSteps(BaseModel):
+    of: int
+    spans: InstanceOf[list]  # type: ignore[type-arg]
+
+
+class _Correction(BaseModel):
+    at_token: int
+    text: _Text
+    num_tokens: int
+    score: float | None
+
+
+class _Salvage(BaseModel):
+    outcome: _Text
+    steps: list[_StepRecord] | _PackedSteps
+    step_scores: list[float]
+    first_wrong_step: int | None
+    num_kept_tokens: int
+    corrections: list[_Correction]
+    num_continuations: int
+    attempt: list[_Segment | _PackedSegment] | None
+    verdict: _VerdictRecord | None
+
+
+class _RolloutRecord(BaseModel):
+    step: int
+    group: int
+    group_class: _Text
+    problem: _Text
+    level: int | None
+    prompt: _Text
+    reference: _Text
+    role: _Text
+    verdict: _VerdictRecord | None
+    segments: list[_Segment | _PackedSegment]
+    salvage: _Salvage | None
+
+
+def record_fault(record: Mapping[str, Any]) -> str:
+    """What keeps a record, whole or without its tokens, from being read; empty if nothing. Other schemas are not judged.
+
+    >>> record_fault({"schema": 1, "step": 1, "group": "one"})
+    'group: input should be a valid integer, and 9 more'
+    """
+    if record.get("schema") != SCHEMA_VERSION:
+        return ""
+    try:
+        _RolloutRecord.model_validate(record, strict=True)
+    except ValidationError as error:
+        first, *more = error.errors(include_url=False)
+        where = ".".join(map(str, first["loc"]))
+        return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}" + (f", and {len(more)} more" if more else "")
+    return ""
