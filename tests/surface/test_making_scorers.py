@@ -222,7 +222,12 @@ def test_responses_that_cannot_be_labelled_are_told(here: Path, scope: Scope) ->
     command = ["scorer", "label", "responses.jsonl", *LABEL, "--samples", "1", "--out", "labels.jsonl"]
     refused = scope(*command)
     assert refused.code == 2
-    for part in ("3 row(s)", "row 3: no reference", "row 4: no response", "row 5: expected an object, got list"):
+    for part in (
+        "3 row(s)",
+        "row 3: no reference",
+        "row 4: no response",
+        "line 5 of responses.jsonl: expected an object, got list",
+    ):
         assert part in refused.err
     assert not (here / "labels.jsonl").exists()
     ended = scope(*command, "--skip-bad-rows")

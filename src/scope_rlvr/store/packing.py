@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
 from scope_rlvr.store.journal import encoded
@@ -88,13 +88,19 @@ def _is_joined(segment: Any) -> bool:
     )
 
 
+class _Numbers(dict[tuple[int, str], int]):
+    """A number for each pair of a token id and its text, in the order in which they are met."""
+
+    def __missing__(self, pair: tuple[int, str]) -> int:
+        return self.setdefault(pair, len(self))
+
+
 @dataclass
 class _Packer:
     """Takes the tokens out of the records of a block: first those of the response, then those of an attempt."""
 
     pieces: list[Sequence[str]]
-    known: dict[tuple[int, str], int] = field(default_factory=dict)
-    """Each pair of a token id and its text, with a number in the order in which they are met."""
+    number_of: _Numbers = field(default_factory=_Numbers)
     numbers: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -119,8 +125,8 @@ class _Packer:
     def _segment(self, segment: Any) -> Any:
         if not _is_joined(segment):
             return segment
-        known, pairs = self.known, zip(segment["token_ids"], segment["text"].pieces, strict=True)
-        self.numbers += [known.setdefault(pair, len(known)) for pair in pairs]
+        pairs = zip(segment["token_ids"], segment["text"].pieces, strict=True)
+        self.numbers += map(self.number_of.__getitem__, pairs)
         return {"origin": segment["origin"], "num_tokens": len(segment["token_ids"])}
 
     def _steps(self, steps: Any) -> Any:
@@ -136,7 +142,7 @@ class _Packer:
     def ranked(self) -> tuple[bytes, bytes]:
         """Vocabulary and tokens, with the most frequent pair as number 0."""
         order = [number for number, _ in Counter(self.numbers).most_common()]
-        pairs, rank = list(self.known), [0] * len(order)
+        pairs, rank = list(self.number_of), [0] * len(order)
         for place, number in enumerate(order):
             rank[number] = place
         tokens = _array(len(order), map(rank.__getitem__, self.numbers))
@@ -179,12 +185,14 @@ class Unpacker:
         return [json.loads(line) for line in self.packed.skeleton.split(b"\n") if line]
 
     @cached_property
-    def _vocabulary(self) -> list[tuple[int, str]]:
-        return [(number, piece) for number, piece in json.loads(self.packed.vocabulary)]
+    def _vocabulary(self) -> tuple[Sequence[int], Sequence[str]]:
+        """The ids and the texts of the pairs."""
+        ids, texts = zip(*json.loads(self.packed.vocabulary), strict=True) if self.packed.tokens else ((), ())
+        return ids, texts
 
     @cached_property
     def _tokens(self) -> array[int]:
-        return _little_endian(_array(len(self._vocabulary), self.packed.tokens))
+        return _little_endian(_array(len(self._vocabulary[0]), self.packed.tokens))
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -217,16 +225,16 @@ class Unpacker:
         return [self._segment(one, tokens) if _is_packed(one) else one for one in segments]
 
     def _segment(self, segment: dict[str, Any], tokens: Iterator[int]) -> dict[str, Any]:
-        pairs = [self._vocabulary[next(tokens)] for _ in range(segment["num_tokens"])]
-        text = "".join(piece for _, piece in pairs)
-        return {"origin": segment["origin"], "text": text, "token_ids": [number for number, _ in pairs]}
+        numbers, (ids, texts) = list(islice(tokens, segment["num_tokens"])), self._vocabulary
+        text = "".join(map(texts.__getitem__, numbers))
+        return {"origin": segment["origin"], "text": text, "token_ids": list(map(ids.__getitem__, numbers))}
 
     def _steps(self, steps: Any) -> Any:
         if not isinstance(steps, dict):
             return steps
         start = self._starts[steps["of"]]
         length = sum(segment["num_tokens"] for segment in self.heads[steps["of"]]["segments"])
-        pieces = [self._vocabulary[number][1] for number in self._tokens[start : start + length]]
+        pieces = list(map(self._vocabulary[1].__getitem__, self._tokens[start : start + length]))
         return _at(pieces, steps["spans"])
 
 

@@ -63,7 +63,10 @@ class PlainBlock:
 
 
 def plain_blocks(path: Path) -> Iterator[PlainBlock]:
-    """The blocks of a file, after a look at the beginning of each line; a torn last line is in none."""
+    """The blocks of a file, after a look at the beginning of each line; a torn last line is in none.
+
+    Rows of another origin, without a step, are of step 0.
+    """
     block: PlainBlock | None = None
     offset = 0
     with path.open("rb") as file:
@@ -88,6 +91,9 @@ def _step_and_problem(line: bytes) -> tuple[int, str] | None:
         return int(found[1]), json.loads(found[2])
     try:
         record = json.loads(line)
-        return int(record["step"]), str(record["problem"])
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, RecursionError):
         return None
+    if not isinstance(record, dict):
+        return 0, ""
+    step = record.get("step")
+    return step if isinstance(step, int) else 0, str(record.get("problem", ""))
