@@ -7,13 +7,14 @@ Exit code 1 where anything differs; for weights that differ, the largest differe
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
+
+from scope_rlvr.store.rollouts import Rollouts
 
 
 def main() -> int:
@@ -34,16 +35,12 @@ def _differences(one: Path, other: Path) -> Iterator[str]:
     if (one / "model/model.safetensors").read_bytes() != (other / "model/model.safetensors").read_bytes():
         largest = max(float((tensor - others[name]).abs().max()) for name, tensor in weights.items())
         yield f"weights differ by at most {largest:.3g}"
-    rows, other_rows = _rows(one), _rows(other)
+    rows, other_rows = list(Rollouts.of(one)), list(Rollouts.of(other))
     if len(rows) != len(other_rows):
         yield f"{len(rows)} and {len(other_rows)} rollout groups"
     different = [i for i, (a, b) in enumerate(zip(rows, other_rows, strict=False)) if not _same(a, b)]
     if different:
         yield f"{len(different)} of {len(rows)} rollout groups differ, the first is number {different[0]}"
-
-
-def _rows(run: Path) -> list[Any]:
-    return [json.loads(line) for line in (run / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def _same(a: Any, b: Any) -> bool:

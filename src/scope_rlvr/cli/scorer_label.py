@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scope_rlvr.scorer_lab.label import LabelRequest
 
 Rollouts = Annotated[
-    Path, typer.Argument(help="a run folder, its rollouts.jsonl, or JSONL: problem, response, reference")
+    Path, typer.Argument(help="a run folder, or JSONL: problem, response, reference")
 ]
 Policy = Annotated[str, typer.Option(help="the model that continues: a folder, a Hub name, or embedded:policy")]
 Samples = Annotated[int, typer.Option(min=1, help="continuations for each step")]
