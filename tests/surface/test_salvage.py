@@ -144,7 +144,8 @@ def test_sft_and_dpo_files_train(salvaged: dict[str, Path], tmp_path: Path) -> N
 def test_text_without_ids_is_salvaged_too_and_says_so(run: Path, tmp_path: Path) -> None:
     rollouts, out = write_rows(tmp_path / "plain.jsonl", plain_rows(run)), tmp_path / "out.jsonl"
     assert run_scope("salvage", rollouts, *HELPERS, *POLICY, "--out", out).code == 0
-    lines, rows = list(read_records(out)), source_rows(run)
+    lines = list(read_records(out))
+    rows = {f"line {number}": row for number, row in enumerate(Rollouts.of(run), start=1)}
     assert {line["token_ids_from"] for line in lines} == {"text"}
     # The tokenizer of the embedded family writes a text in one way only.
     assert all(ids_of(line["segments"]) == ids_of(rows[line["source"]["row"]]["segments"]) for line in lines)
