@@ -15,9 +15,7 @@ from scope_rlvr.core.lazy import quick_imports
 if TYPE_CHECKING:
     from scope_rlvr.scorer_lab.label import LabelRequest
 
-Rollouts = Annotated[
-    Path, typer.Argument(help="a run folder, or JSONL: problem, response, reference")
-]
+Rollouts = Annotated[Path, typer.Argument(help="a run folder, or JSONL: problem, response, reference")]
 Policy = Annotated[str, typer.Option(help="the model that continues: a folder, a Hub name, or embedded:policy")]
 Samples = Annotated[int, typer.Option(min=1, help="continuations for each step")]
 Out = Annotated[Path, typer.Option(help="a new JSONL file for the labels")]
