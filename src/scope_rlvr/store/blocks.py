@@ -29,7 +29,7 @@ _LEVEL = 9
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Frame:
     """A compressed part of a block: its bytes in the file, its bytes once it is read, and the CRC-32 of the former."""
 
     num_bytes: int
@@ -47,7 +47,7 @@ class Block:
     num_rollouts: int
     problems: tuple[tuple[str, int], ...]
     parts_offset: int
-    parts: tuple[Part, ...]
+    parts: tuple[Frame, ...]
 
     @property
     def end(self) -> int:
@@ -140,7 +140,7 @@ def _block_at(file: BinaryIO, path: Path, offset: int) -> Block | None:
             num_rollouts=int(header["rollouts"]),
             problems=tuple((str(name), int(count)) for name, count in header["problems"]),
             parts_offset=offset + _START.size + length,
-            parts=tuple(Part(*map(int, part)) for part in header["parts"]),
+            parts=tuple(Frame(*map(int, part)) for part in header["parts"]),
         )
     except (ValueError, LookupError, TypeError):
         return None
@@ -157,7 +157,7 @@ def _next_block(file: BinaryIO, path: Path, start: int, size: int) -> int:
     return size
 
 
-def _expanded(frame: bytes, part: Part) -> bytes:
+def _expanded(frame: bytes, part: Frame) -> bytes:
     from pyarrow import ArrowException, Codec
 
     if zlib.crc32(frame) != part.crc32:

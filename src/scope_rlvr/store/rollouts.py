@@ -100,7 +100,7 @@ def cut_rollouts_after(run: Path, step: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Unreadable:
     """Rollouts that cannot be read: where and why, and how many they are, 0 where that is not known."""
 
     what: str
@@ -115,7 +115,7 @@ class Rollouts:
     """
 
     files: tuple[Path, ...]
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Unreadable] = field(default_factory=list)
     _last_read: tuple[Block | PlainBlock, Unpacker | PlainRecords] | None = None
 
     @classmethod
@@ -177,7 +177,7 @@ class Rollouts:
             f"The last rollouts of {file.name} were not written to their end; they are left out." for file in self.torn
         ]
         gaps = (item for item in self._items if isinstance(item, Gap) and not item.is_at_end)
-        faults = [*(Fault(str(gap), 0) for gap in gaps), *self.faults]
+        faults = [*(Unreadable(str(gap), 0) for gap in gaps), *self.faults]
         if not faults:
             return notes
         shown = "; ".join(fault.what for fault in faults[:_MAX_SHOWN])
@@ -204,14 +204,14 @@ class Rollouts:
                 heads = self._read(block).heads
             except DamagedBlock as error:
                 what = f"the block of step {block.step} at byte {block.offset} of {block.file.name}: {error}"
-                self.faults.append(Fault(what, block.num_rollouts))
+                self.faults.append(Unreadable(what, block.num_rollouts))
                 continue
             for place, head in enumerate(heads):
                 fault = head if isinstance(head, str) else record_fault(head)
                 if not isinstance(head, str) and not fault:
                     yield first + place, block, place, head
                 else:
-                    self.faults.append(Fault(f"{block.place_of(place)}: {fault}"))
+                    self.faults.append(Unreadable(f"{block.place_of(place)}: {fault}"))
 
     def _read(self, block: Block | PlainBlock) -> Unpacker | PlainRecords:
         """The records of a block; those of the last one that was read are at hand."""
