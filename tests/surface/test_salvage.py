@@ -313,3 +313,24 @@ def test_what_exists_is_never_overwritten(run: Path, tmp_path: Path) -> None:
         files = ["--out", tmp_path / "new.jsonl", option, taken] if option != "--out" else ["--out", taken]
         ended = run_scope("salvage", run, *HELPERS, *POLICY, *files)
         assert (ended.code, taken.read_text()) == (2, "mine")
+
+
+def test_worked_solutions_salvage_saved_rollouts(run: Path, tmp_path: Path) -> None:
+    helpers = ("--scorer", "exact", "--teacher", "solutions", *POLICY)
+    ended = run_scope("salvage", run, *helpers, "--out", tmp_path / "without.jsonl")
+    assert ended.code == 2
+    assert "no rollout has one" in " ".join(ended.err.split())
+    family = Reduction()
+    rows = [json.loads(line) for line in (run / "rollouts.jsonl").read_text().splitlines()]
+    by_prompt = {p.prompt: p for p in family.sample(5, 2000, 0)}
+    with (tmp_path / "solved.jsonl").open("w") as file:
+        for prompt in dict.fromkeys(row["prompt"] for row in rows):
+            problem = by_prompt[prompt]
+            row = {"prompt": prompt, "answer": problem.reference, "solution": family.canonical_solution(problem)}
+            print(json.dumps(row), file=file)
+    ended = run_scope(
+        "salvage", run, *helpers, "--problems", tmp_path / "solved.jsonl", "--out", tmp_path / "all.jsonl"
+    )
+    assert ended.code == 0, ended.err
+    written = list(read_records(tmp_path / "all.jsonl"))
+    assert any(line["salvage"]["outcome"] == "admitted" for line in written)

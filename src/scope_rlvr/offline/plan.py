@@ -35,7 +35,7 @@ from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.salvage.settings import Fallback, Insertion, SalvageSettings, Suffix, WholeTrace
 from scope_rlvr.scorers.settings import NONE
 from scope_rlvr.store.digests import files_digest, model_digest
-from scope_rlvr.teachers.settings import THE_POLICY
+from scope_rlvr.teachers.settings import SOLUTIONS, THE_POLICY
 
 _ALL_OF_A_GROUP = 1_000_000
 """Salvages in a group by default: every failure that can be salvaged."""
@@ -174,15 +174,21 @@ def plan_salvage(request: SalvageRequest) -> SalvagePlan:
     known = load_problems(config.problems, Wanted("train"), config.problems.folder).problems if source else ()
     codec, references = _codec(config), References(known)
     groups, left_out = list[list[SavedRollout]](), list[str]()
-    num_groups = num_rollouts = longest = 0
+    num_groups = num_rollouts = longest = num_solved = 0
     for item in read_saved(files, references, _check(codec)):
         if isinstance(item, BadRow):
             left_out.append(str(item))
             continue
         groups = [*groups, item] if num_groups < 50 else groups
         num_groups, num_rollouts = num_groups + 1, num_rollouts + len(item)
+        num_solved += item[0].problem.solution is not None
         longest = max(longest, *(len(rollout.as_rollout(codec)) for rollout in item))
     _require_usable(request, left_out, num_rollouts)
+    if settings.uses_teacher and config.teacher.model == SOLUTIONS and not num_solved:
+        raise UserError(
+            f"the teacher {SOLUTIONS!r} needs worked solutions, and no rollout has one; give rollouts a column `solution`, or name "
+            "problems that have one by --problems"
+        )
     given = config.sampling.model_fields_set
     return SalvagePlan(
         request=request,

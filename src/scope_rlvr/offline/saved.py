@@ -78,7 +78,7 @@ Check = Callable[[SavedRollout], str | None]
 
 
 class References:
-    """The problems whose right answers are known, for rows that hold none.
+    """The problems whose right answers and worked solutions are known, for rows that hold none.
 
     A row's prompt is looked up by its :func:`~scope_rlvr.problems.rows.normalised` text, then by the problem whose text
     it contains, as in a prompt inside a chat template.
@@ -206,8 +206,8 @@ def _problem(own_id: str, values: Mapping[str, Any], references: References) -> 
     if fault:
         return f"the prompt {fault}"
     reference = _reference(values)
+    known = references.find(prompt) if references else None
     if reference is None:
-        known = references.find(prompt)
         if known is None and references:
             return "no reference, and its prompt is none of the problems that were named; name those it is of"
         if known is None:
@@ -216,8 +216,10 @@ def _problem(own_id: str, values: Mapping[str, Any], references: References) -> 
                 "name the problems with their answers by --problems"
             )
         return known
-    level = values.get("level")
-    return Problem(own_id, prompt, reference, level=level if isinstance(level, int) else None)
+    level, solution = values.get("level"), values.get("solution")
+    if not isinstance(solution, str) or not solution.strip():
+        solution = None if known is None else known.solution
+    return Problem(own_id, prompt, reference, level=level if isinstance(level, int) else None, solution=solution)
 
 
 def _reference(values: Mapping[str, Any]) -> str | None:
