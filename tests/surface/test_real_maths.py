@@ -181,6 +181,26 @@ def test_solutions_that_cannot_be_used(
     assert reason in " ".join(ended.err.split())
 
 
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (sums(0, 6), "no training problem has a worked solution"),
+        (
+            [row | {"solution": f"Clearly {row['answer']}."} for row in sums(0, 6)],
+            "equations of 0 of 6 worked solutions",
+        ),
+        ([row | {"solution": "1 + 1 = 3"} for row in sums(0, 6)], "6 have a false one"),
+    ],
+)
+def test_what_the_calculator_cannot_read_is_told(
+    rows: list[dict[str, Any]], told: str, world: World, scope: Scope
+) -> None:
+    write_rows(world.problems, rows)
+    chosen = [part for override in ("method.name=scope", "scorer.model=calculator") for part in ("--set", override)]
+    ended = scope("check", world.config, "--quick", "--json", *chosen)
+    assert told in message_of(ended, "calculator")
+
+
 def test_solutions_are_brought_into_the_form_that_the_verifier_reads(world: World, scope: Scope) -> None:
     rows = sums(0, 6)
     for row in rows[1:]:

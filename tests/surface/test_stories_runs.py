@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,9 +113,13 @@ def test_a_wrong_step_is_cut_and_corrected_up_to_the_right_answer() -> None:
 
 
 def test_the_worked_solutions_can_be_the_teacher_of_scope(reader: Path, here: Path, scope: Scope) -> None:
-    ended = scope("check", *stories(reader, "scorer.model=exact", "teacher.model=solutions"))
+    ended = scope("check", *stories(reader, "scorer.model=calculator", "teacher.model=solutions"))
     said = " ".join((ended.out + ended.err).split())
     assert ended.code == 0, said
     assert "worked solutions right" in said
     assert "can go on from a prefix by the results in it and 0 by its words" in said
     assert "was asked for a first step and wrote: " in said
+    assert re.search(
+        r"equations of (\d+) of \1 worked solutions can be read, and not all of them in 0; 0 have a false one", said
+    )
+    assert "calculator works" in said

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scope_rlvr.problems.calculations import numbers_in, read_calculations
@@ -87,6 +87,7 @@ def test_numbers_of_a_text() -> None:
     assert numbers_in("Three bags of 1,200, and 4.50; no v1.2") == {3, 1200, Fraction(9, 2)}
 
 
+@settings(deadline=None)
 @given(st.integers(0, 999), st.integers(1, 999), st.sampled_from("+-*/"), st.integers(-2, 2))
 def test_an_equation_is_true_exactly_where_arithmetic_says_so(a: int, b: int, operation: str, slip: int) -> None:
     value = {"+": Fraction(a + b), "-": Fraction(a - b), "*": Fraction(a * b), "/": Fraction(a, b)}[operation]
@@ -95,6 +96,7 @@ def test_an_equation_is_true_exactly_where_arithmetic_says_so(a: int, b: int, op
         assert (calculation.result, calculation.is_true) == (value + slip, slip == 0)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200) | st.text("0123456789+-*/=().$%<> xX\\{}frac,", max_size=60))
 def test_any_text_can_be_read(text: str) -> None:
     assert all(c.is_true in (True, False, None) for c in read_calculations(text).found)

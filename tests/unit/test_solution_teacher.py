@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scope_rlvr.core.accounting import TeacherLog
@@ -162,6 +162,7 @@ def test_the_share_that_aligned_is_counted() -> None:
     assert log.counts["teacher/errors/unaligned"] == log.counts["teacher/errors/no_solution"] == 1
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["stories", "stories-percent", "stories-distractors"]), st.integers(2, 8), st.integers(0, 10**6))
 def test_any_right_beginning_of_a_story_is_led_to_a_right_end(name: str, level: int, seed: int) -> None:
     """Whatever the order of the beginning, whatever it merges: the checker finds no wrong step, and the answer is there."""
@@ -177,3 +178,8 @@ def test_any_right_beginning_of_a_story_is_led_to_a_right_end(name: str, level: 
     assert reply.finished
     assert family.first_wrong_step(problem, text.split(family.separator)) is None
     assert text.endswith(f"Answer: {problem.reference}")
+
+
+def test_a_long_beginning_is_read_step_by_step() -> None:
+    wordy = "So she thinks about it once more. " * 60 + "\n\n"
+    assert ask(wordy * 3 + "6 x 2 = 12\n\n").text == f"{EATEN}\n\n"

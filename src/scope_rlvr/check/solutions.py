@@ -1,4 +1,4 @@
-"""Worked solutions as the teacher: whether there are some, whether the verifier calls them right, and what can be aligned."""
+"""Worked solutions for the teacher and the calculator: whether there are some, whether they are right, what can be read."""
 
 from __future__ import annotations
 
@@ -8,19 +8,31 @@ from scope_rlvr.core.findings import Finding, error, ok, warning
 from scope_rlvr.core.ports import Verifier
 from scope_rlvr.core.types import Problem
 from scope_rlvr.grading.gold import spread
+from scope_rlvr.problems.calculations import read_calculations
 from scope_rlvr.run.config import RunConfig
+from scope_rlvr.scorers.settings import CALCULATOR
 from scope_rlvr.teachers.alignment import UnalignedError, WorkedSolution
 from scope_rlvr.teachers.settings import SOLUTIONS
+
+_LEAST_READ = 0.5
+"""Of fewer solutions the calculator makes too little."""
 
 SAMPLED_SOLUTIONS = 2000
 """Solutions that are verified and taken apart."""
 
 
 def solution_findings(config: RunConfig, problems: Sequence[Problem], verifier: Verifier) -> Iterator[Finding]:
-    """What a run can do with the solutions of its training problems, where they are its teacher."""
-    if not config.method.needs_teacher or config.teacher.model != SOLUTIONS:
-        return
+    """What a run can do with the solutions of its training problems, where they are its teacher or the calculator reads them."""
     solved = [problem for problem in problems if problem.solution is not None]
+    if config.method.needs_teacher and config.teacher.model == SOLUTIONS:
+        yield from _of_teacher(config, problems, solved, verifier)
+    if config.method.needs_step_scorer and config.scorer.model == CALCULATOR:
+        yield _calculated(spread(solved, SAMPLED_SOLUTIONS))
+
+
+def _of_teacher(
+    config: RunConfig, problems: Sequence[Problem], solved: Sequence[Problem], verifier: Verifier
+) -> Iterator[Finding]:
     if len(solved) < len(problems):
         yield warning(
             "solutions",
@@ -73,6 +85,29 @@ def _aligned(problems: Sequence[Problem], separator: str) -> Finding:
         f"{said}. {len(whole)} can only be used whole, such as that of {whole[0]}: they have one step, or steps that cannot be "
         "told from each other",
         f"cut solutions into steps by steps.separator = {separator!r} or by lines",
+    )
+
+
+def _calculated(problems: Sequence[Problem]) -> Finding:
+    """How many solutions the calculator can read: without one it has nothing to compare results with."""
+    if not problems:
+        return warning(
+            "calculator",
+            "no training problem has a worked solution: nothing but false equations and wrong final answers is found",
+            "name the column of solutions in problems.columns.solution, or take another scorer",
+        )
+    read = {problem.id: read_calculations(problem.solution or "") for problem in problems}
+    num_read = sum(bool(reading.found) for reading in read.values())
+    false = [name for name, reading in read.items() if any(c.is_true is False for c in reading.found)]
+    partly = sum(not reading.is_complete for reading in read.values())
+    said = (
+        f"equations of {num_read} of {len(problems)} worked solutions can be read, and not all of them in {partly}; "
+        f"{len(false)} have a false one{f', such as that of {false[0]}' if false else ''}"
+    )
+    if num_read > _LEAST_READ * len(problems):
+        return ok("calculator", said)
+    return warning(
+        "calculator", said, "take another scorer: a step with nothing that can be worked out is never called wrong"
     )
 
 

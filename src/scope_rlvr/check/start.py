@@ -152,6 +152,10 @@ def _inputs(config: RunConfig, processes: Processes) -> RunData:
         return check_inputs(config)
 
 
+_IN_PLAN = ("data", "solutions")
+"""Subjects whose findings are shown also where nothing is wrong."""
+
+
 def _findings(config: RunConfig, data: RunData, out: Path, num_processes: int) -> list[str]:
     """What the quick part of ``scope check`` has to say before the run starts; its errors end the command."""
     findings = [
@@ -165,6 +169,6 @@ def _findings(config: RunConfig, data: RunData, out: Path, num_processes: int) -
     ]
     if errors:
         raise UserError("; ".join(errors))
-    read = [f"data      {f.message}" for f in findings if f.subject == "data" and f.severity is Severity.OK]
+    read = [f"{f.subject:<10}{f.message}" for f in findings if f.subject in _IN_PLAN and f.severity is Severity.OK]
     warned = [f for f in findings if f.severity is Severity.WARNING]
     return [*read, *(f"warning   {f.subject}: {f.message}; {f.remedy}" for f in warned)]

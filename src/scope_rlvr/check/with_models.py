@@ -22,6 +22,7 @@ from scope_rlvr.run.components import load_judge, load_policy, load_step_scorer,
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.context import MeasuredPrompts, context_fits
 from scope_rlvr.run.data import RunData
+from scope_rlvr.scorers.settings import CALCULATOR, EXACT
 from scope_rlvr.teachers.settings import SOLUTIONS
 
 _TEACHER_TOKENS = 200
@@ -98,7 +99,8 @@ def _helpers(config: RunConfig, loaded: _Loaded, problems: Sequence[Problem]) ->
     if config.method.needs_step_scorer:
         try:
             loaded.scorer = load_step_scorer(config, problems, loaded.policy)
-            yield ok("scorer", f"{config.scorer.model} is loaded and passed its self-test")
+            tried = "works" if config.scorer.model in (CALCULATOR, EXACT) else "is loaded and passed its self-test"
+            yield ok("scorer", f"{config.scorer.model} {tried}")
         except UserError as found:
             yield error("scorer", str(found))
     if config.method.needs_teacher:

@@ -69,15 +69,16 @@ class WorkedSolution:
         """
         if not beginning.strip():
             return self.steps
-        said = [_words(piece) for piece in split_solution(beginning, separator)]
-        missing = self._uncalculated(problem, beginning, said) if self.calculations else self._unsaid(said)
+        written = split_solution(beginning, separator)
+        missing = self._uncalculated(problem, written) if self.calculations else self._unsaid(written)
         if not missing:
             raise UnalignedError("it has nothing that is not there already")
         return tuple(self.steps[k] for k in missing)
 
-    def _uncalculated(self, problem: str, beginning: str, said: Sequence[Sequence[str]]) -> list[int]:
-        is_done_C = self._done(problem, beginning)
-        if not any(is_done_C) and read_calculations(beginning).found:
+    def _uncalculated(self, problem: str, written: Sequence[str]) -> list[int]:
+        worked = [found for piece in written for found in read_calculations(piece).found]
+        is_done_C = self._done(problem, written, worked)
+        if worked and not any(is_done_C):
             raise UnalignedError("it has none of the results that are there")
         is_needed_C = self._needed(is_done_C)
         missing = {step for (step, _), is_needed in zip(self.calculations, is_needed_C, strict=True) if is_needed}
@@ -85,13 +86,13 @@ class WorkedSolution:
         done = {step for (step, _), is_done in zip(self.calculations, is_done_C, strict=True) if is_done}
         calculating = {step for step, _ in self.calculations}
         others = [k for k in range(len(self.steps)) if k not in calculating]
-        reached = max(done | {k for k in others if self._is_said(k, said)}, default=-1)
+        reached = max(done | {k for k in others if self._is_said(k, written)}, default=-1)
         return sorted(missing | {k for k in others if k > reached})
 
-    def _done(self, problem: str, beginning: str) -> list[bool]:
-        """Whether the beginning has the result of each calculation; each of its own stands for one at most."""
+    def _done(self, problem: str, written: Sequence[str], worked: Sequence[Calculation]) -> list[bool]:
+        """Whether what was ``written`` has the result of each calculation; each that was ``worked`` stands for one at most."""
         own = [calculation for _, calculation in self.calculations]
-        theirs = Counter(map(_signature, read_calculations(beginning).found))
+        theirs = Counter(map(_signature, worked))
         is_done_C = [False] * len(own)
         for i, calculation in enumerate(own):
             if theirs[_signature(calculation)]:
@@ -103,9 +104,8 @@ class WorkedSolution:
                 results[calculation.result] -= 1
                 is_done_C[i] = True
         # A number that stands in no calculation, and that the problem does not give, was worked out without saying how.
-        worked = read_calculations(beginning).found
         in_calculations = {number for found in worked for number in (found.result, *found.inputs)}
-        said = numbers_in(_NUMBERING.sub("", beginning)) - numbers_in(problem) - in_calculations
+        said = numbers_in(_NUMBERING.sub("", "\n".join(written))) - numbers_in(problem) - in_calculations
         return [done or calculation.result in said for done, calculation in zip(is_done_C, own, strict=True)]
 
     def _needed(self, is_done_C: Sequence[bool]) -> list[bool]:
@@ -117,17 +117,22 @@ class WorkedSolution:
             is_needed_C[i] = not is_done_C[i] and (not users or any(is_needed_C[j] for j in users))
         return is_needed_C
 
-    def _unsaid(self, said: Sequence[Sequence[str]]) -> list[int]:
-        """The steps after the last one that the beginning has in similar words."""
-        known = [k for k in range(len(self.steps)) if self._is_said(k, said)]
+    def _unsaid(self, written: Sequence[str]) -> list[int]:
+        """The steps after the last one that was written in similar words."""
+        known = [k for k in range(len(self.steps)) if self._is_said(k, written)]
         if not known:
             raise UnalignedError("it has no step in words like those that are there")
         return list(range(known[-1] + 1, len(self.steps)))
 
-    def _is_said(self, step: int, said: Sequence[Sequence[str]]) -> bool:
-        """Whether somebody said a step in similar words."""
-        words = _words(self.steps[step])
-        return any(SequenceMatcher(None, words, other, autojunk=False).ratio() >= _LEAST_SIMILARITY for other in said)
+    def _is_said(self, step: int, written: Sequence[str]) -> bool:
+        """Whether a step was written in similar words."""
+        matcher = SequenceMatcher(autojunk=False)
+        matcher.set_seq2(_words(self.steps[step]))
+        for piece in written:
+            matcher.set_seq1(_words(piece))
+            if matcher.ratio() >= _LEAST_SIMILARITY:
+                return True
+        return False
 
 
 def _with_what_they_lead_to(pieces: Sequence[str]) -> list[str]:

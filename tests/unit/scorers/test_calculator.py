@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -114,6 +114,7 @@ def test_the_answer_that_a_step_states(text: str, answer: str) -> None:
     assert str(stated_answer(text)) == answer
 
 
+@settings(deadline=None)
 @given(st.integers(2, 8), st.integers(0, 10**6))
 def test_right_solutions_of_stories_are_right_in_any_order(level: int, seed: int) -> None:
     family = families.get("stories")
@@ -122,6 +123,7 @@ def test_right_solutions_of_stories_are_right_in_any_order(level: int, seed: int
     assert set(scores_of(*steps, problem=problem)) == {RIGHT}
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6))
 def test_a_mistake_is_where_it_is_said_to_be_and_the_rest_goes_on_from_it(seed: int) -> None:
     family = families.get("stories")
