@@ -89,7 +89,7 @@ def test_a_split_that_is_used_up_starts_over():
     assert len(set(ids[:num_different])) == num_different
 
 
-@pytest.mark.parametrize(("arguments", "message"), [((1, 1, 0), "at least 2; got 1"), ((0, 1, 0), "got 0")])
+@pytest.mark.parametrize(("arguments", "message"), [((1, 1, 0), "from 2 to 1000; got 1"), ((0, 1, 0), "got 0")])
 def test_impossible_levels_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         FAMILY.sample(*arguments)

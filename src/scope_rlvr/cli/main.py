@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sys
 
 # Read when the tensor library starts: threads that wait for work must not spin on a shared machine.
@@ -74,6 +76,15 @@ def version() -> None:
     print(__version__)
 
 
+_ABOUT_A_PATH = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+"""What the system says of a path that cannot be what it is given for."""
+
+
+def _readable(error: Exception) -> str:
+    """What an error says, without what acts on a screen, and with only the beginning of what is longer than any word."""
+    return re.sub(r"(\S{300})\S+", r"\1...", visible(str(error)))
+
+
 def main() -> None:
     """Run the command; a mistake of the user's becomes one message on stderr and exit code 2."""
     try:
@@ -81,7 +92,7 @@ def main() -> None:
     except UserError as error:
         # All processes of a run have the same to say; on each machine one says it.
         is_quiet = os.environ.get("LOCAL_RANK", "0") != "0"
-        print_lines(open_console(stderr=True, quiet=is_quiet), f"scope: {visible(str(error))}")
+        print_lines(open_console(stderr=True, quiet=is_quiet), f"scope: {_readable(error)}")
         leave(ExitCode.BAD_INPUT)
         sys.exit(ExitCode.BAD_INPUT)
     except ProcessFailed as error:
@@ -89,9 +100,15 @@ def main() -> None:
         sys.exit(ExitCode.TRAINING_STOPPED)
     except CannotWrite as error:
         remedy = "make room, or mend the rights; what was written before is kept"
-        print_lines(open_console(stderr=True), f"scope: {visible(str(error))}; {remedy}")
+        print_lines(open_console(stderr=True), f"scope: {_readable(error)}; {remedy}")
         leave(ExitCode.INTERNAL_ERROR)
         sys.exit(ExitCode.INTERNAL_ERROR)
+    except OSError as error:
+        if error.errno not in _ABOUT_A_PATH or error.filename is None:
+            raise
+        print_lines(open_console(stderr=True), f"scope: {_readable(error)}; look at that path and its rights")
+        leave(ExitCode.BAD_INPUT)
+        sys.exit(ExitCode.BAD_INPUT)
     except KeyboardInterrupt:
         open_console(stderr=True).print("scope: interrupted")
         sys.exit(ExitCode.INTERRUPTED)

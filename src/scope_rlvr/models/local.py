@@ -38,6 +38,7 @@ from scope_rlvr.models.reading import hidden_states, projection_of, read_hidden,
 _STOP_TEXT_WINDOW = 16
 """Tokens looked back over for a stop text; no separator in use spans more."""
 
+_ANY_PROBLEM = "1 + 1 = ?"
 _TEMPLATE_SECONDS = 10.0
 """A chat template is a program that came with the model, and may not end."""
 
@@ -160,7 +161,10 @@ class LocalModel:
             raise ValueError(
                 f"its tokenizer has ids from {known} on, which the model does not know; name a whole model"
             )
-        return cls(model, TokenizerCodec.of(tokenizer, model, prompt))
+        codec = TokenizerCodec.of(tokenizer, model, prompt)
+        # What is wrong with a tokenizer or a template only shows when they are used.
+        codec.encode_prompt(_ANY_PROBLEM)
+        return cls(model, codec)
 
     def __init__(
         self,
