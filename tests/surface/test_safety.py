@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,3 +125,13 @@ def test_the_trainer_loads_its_own_files_as_plain_tensors_and_never_its_argument
     uses = [line for line in source.splitlines() if "TRAINING_ARGS_NAME" in line and "TRAINING_ARGS_NAME =" not in line]
     assert uses
     assert all("torch.save(" in line for line in uses)
+
+
+def test_every_file_of_a_run_has_the_rights_that_the_umask_gives(plain_run: Path) -> None:
+    """Nobody but the user decides who may read what a run writes."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    modes = {
+        str(file.relative_to(plain_run)): file.stat().st_mode & 0o777 for file in plain_run.rglob("*") if file.is_file()
+    }
+    assert {name: oct(mode) for name, mode in modes.items() if mode != 0o666 & ~umask} == {}

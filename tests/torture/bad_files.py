@@ -133,7 +133,7 @@ def _configurations() -> Iterator[BadFile]:
         "nested lists": b"a = " + b"[" * 5000 + b"]" * 5000,
         "a long dotted key": b".".join([b"a"] * 5000) + b" = 1",
         "digits": b"[run]\nseed = 1" + b"0" * 20_000,
-        "a byte-order mark": b"\xef\xbb\xbf[run]\nsteps = -1",
+        "a byte-order mark": b"\xef\xbb\xbf[run]\nflat_steps_limit = -1",
         "a section as a value": b"run = 7",
         "a section as a list": b"[[run]]\nsteps = 3\n[[run]]\nsteps = 4",
         "a key twice": b"[run]\nsteps = 3\nsteps = 4",

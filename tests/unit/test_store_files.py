@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import scope_rlvr.store.journal
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.store.digests import file_digest, files_digest, value_digest
-from scope_rlvr.store.files import is_leftover, read_tail, replacing, write_json, write_text
+from scope_rlvr.store.files import give_usual_rights, is_leftover, read_tail, replacing, write_json, write_text
 from scope_rlvr.store.journal import (
     append_records,
     last_record,
@@ -26,6 +27,21 @@ from scope_rlvr.store.journal import (
 )
 
 RECORDS = st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=5) | st.integers()), max_size=5)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_have_the_rights_that_the_umask_gives(umask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        with replacing(tmp_path / "weights") as beside:
+            beside.touch(0o600)
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "weights").touch(0o600)
+        give_usual_rights(tmp_path / "folder")
+    finally:
+        os.umask(before)
+    for file in (tmp_path / "weights", tmp_path / "folder" / "weights"):
+        assert file.stat().st_mode & 0o777 == mode
 
 
 def interrupted_write(file: Path) -> None:

@@ -30,7 +30,7 @@ from scope_rlvr.run.monitor import ProgressDisplay, TrainingMonitor
 from scope_rlvr.run.outcome import REACHED, RunOutcome
 from scope_rlvr.run.trainer import make_trainer
 from scope_rlvr.store.checkpoints import step_of
-from scope_rlvr.store.files import writing
+from scope_rlvr.store.files import give_usual_rights, writing
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.interruption import interruptible
 
@@ -148,3 +148,4 @@ def _save_model(config: RunConfig, trainer: ScopeTrainer, folder: RunFolder) -> 
         heads = head_weights(trainer.tensors)
         if heads:
             save_file(heads, folder.model / "heads.safetensors")
+        give_usual_rights(folder.model)

@@ -16,7 +16,7 @@ from typing import Any
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.store.digests import file_digest
-from scope_rlvr.store.files import to_disk, write_json
+from scope_rlvr.store.files import give_usual_rights, to_disk, write_json
 
 CHECKPOINT_MARKER = "COMPLETE"
 MARKER_SCHEMA = 1
@@ -34,6 +34,7 @@ def step_of(checkpoint: Path | None) -> int:
 
 def mark_complete(checkpoint: Path) -> None:
     """Write the marker of a checkpoint whose files are all there. Waits until they are on the disk."""
+    give_usual_rights(checkpoint)
     files = sorted(_files(checkpoint))
     for path in (*files, *{file.parent for file in files}):
         to_disk(path)

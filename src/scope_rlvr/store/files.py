@@ -60,6 +60,7 @@ def replacing(file: Path, *, sync: bool = True) -> Iterator[Path]:
     try:
         with writing(file):
             yield beside
+            give_usual_rights(beside)
             if sync:
                 to_disk(beside)
             beside.replace(file)
@@ -86,6 +87,7 @@ def making_folder(folder: Path) -> Iterator[Path]:
     beside.mkdir(parents=True)
     try:
         yield beside
+        give_usual_rights(beside)
         for file in beside.iterdir():
             to_disk(file)
         try:
@@ -95,6 +97,18 @@ def making_folder(folder: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def give_usual_rights(path: Path) -> None:
+    """Give a file, or every file in a folder, the rights that any new file of this process has, by its umask.
+
+    Some libraries write files that only their owner can read, whatever the umask says.
+    """
+    umask = os.umask(0o077)
+    os.umask(umask)
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            file.chmod(0o666 & ~umask)
 
 
 def to_disk(path: Path) -> None:

@@ -53,7 +53,7 @@ from scope_rlvr.methods.metrics import Tally, batch_tally
 from scope_rlvr.methods.step import StepResult, give_credit
 from scope_rlvr.models.local import TokenizerCodec, evaluating
 from scope_rlvr.models.reading import read_last
-from scope_rlvr.store.files import writing
+from scope_rlvr.store.files import replacing, writing
 
 __all__ = ["NonFiniteLoss", "ScopeTrainer", "StepResult", "UnsupportedOption"]
 
@@ -372,7 +372,8 @@ class ScopeTrainer(GRPOTrainer):
         part = f"-process-{self.processes.index}" if self.processes.count > 1 else ""
         kept = Path(self.args.output_dir) / f"refused-batch-step-{self.state.global_step + 1:06d}{part}.safetensors"
         kept.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.detach().cpu().contiguous() for k, v in inputs.items() if isinstance(v, Tensor)}, kept)
+        with replacing(kept) as beside:
+            save_file({k: v.detach().cpu().contiguous() for k, v in inputs.items() if isinstance(v, Tensor)}, beside)
         raise NonFiniteLoss(
             f"{what} at step {self.state.global_step + 1}; the update was not made and the batch is kept in {kept}. "
             "Lower the learning rate or the clip bounds, or look at the batch for a token of probability zero"

@@ -21,7 +21,7 @@ from scope_rlvr.scorer_lab.training.measure import best_threshold, held_out_figu
 from scope_rlvr.scorer_lab.training.settings import ScorerTraining
 from scope_rlvr.scorers.description import ScorerDescription
 from scope_rlvr.store.checkpoints import step_of
-from scope_rlvr.store.files import require_new_folder
+from scope_rlvr.store.files import give_usual_rights, require_new_folder, writing
 from scope_rlvr.store.folder import RunFolder, environment
 
 if TYPE_CHECKING:
@@ -229,8 +229,10 @@ def _finish(
 ) -> None:
     """Write the scorer; the record comes last, and says that all the rest is there."""
     assert trained.rule is not None
-    model.save_pretrained(folder.path)
-    tokenizer.save_pretrained(folder.path)
+    with writing(folder.path):
+        model.save_pretrained(folder.path)
+        tokenizer.save_pretrained(folder.path)
+        give_usual_rights(folder.path)
     ScorerDescription(family=plan.request.settings.family, rule=trained.rule).write(folder.path)
     record = plan.record() | {
         "sources": [
