@@ -136,7 +136,7 @@ def outcome_of(case: Case, ended: Ended, folder: Path) -> str:
         return "began" if case.may_begin else f"accepted with exit code {ended.code}"
     if ended.code != 2:
         return f"exit code {ended.code}"
-    if not ended.err.strip():
+    if not said.strip():
         return "said nothing"
     if len(ended.err) > LONGEST_MESSAGE:
         return f"said {len(ended.err)} characters"

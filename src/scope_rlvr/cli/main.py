@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sys
+from collections.abc import Sequence
 
 # Read when the tensor library starts: threads that wait for work must not spin on a shared machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -76,6 +77,16 @@ def version() -> None:
     print(__version__)
 
 
+def _require_plain(arguments: Sequence[str]) -> None:
+    """Refuse arguments that are no text, or would act on the screen on which they are repeated."""
+    for argument in arguments:
+        if visible(argument) != argument:
+            raise UserError(
+                f"the argument {visible(argument)} holds a character that is not text, marked as ⟨U+...⟩; leave it out, or "
+                "rename the file"
+            )
+
+
 _ABOUT_A_PATH = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 """What the system says of a path that cannot be what it is given for."""
 
@@ -88,6 +99,7 @@ def _readable(error: Exception) -> str:
 def main() -> None:
     """Run the command; a mistake of the user's becomes one message on stderr and exit code 2."""
     try:
+        _require_plain(sys.argv[1:])
         app()
     except UserError as error:
         # All processes of a run have the same to say; on each machine one says it.

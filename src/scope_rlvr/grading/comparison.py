@@ -21,7 +21,9 @@ from scope_rlvr.grading.claims import (
     read_claim,
     without_member,
 )
+from scope_rlvr.grading.intervals import on_one_footing
 from scope_rlvr.grading.normal import plain_words, words_of
+from scope_rlvr.grading.sequences import compare_sequences
 from scope_rlvr.grading.units import split_unit, units_differ
 from scope_rlvr.grading.values import are_congruent, are_same, bases_differ, can_be_read, is_known
 
@@ -45,8 +47,11 @@ class AnswerComparison:
 
     def of_answers(self, gold: str, answer: str) -> str:
         """Whether an answer is the gold."""
-        gold, answer = _with_decimal_points(gold, answer)
-        wanted, given = _entries(without_member(gold)), _entries(conclusion(without_member(answer)))
+        gold, answer = on_one_footing(without_member(gold), conclusion(without_member(answer)))
+        as_sequences = compare_sequences(gold, answer, self._of_claims)
+        if as_sequences is not None:
+            return as_sequences
+        wanted, given = map(_entries, _with_decimal_points(gold, answer))
         domains = _domains(wanted), _domains(given)
         if all(domains) and domains[0] != domains[1]:
             return "unequal"

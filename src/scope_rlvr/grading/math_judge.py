@@ -18,6 +18,8 @@ from scope_rlvr.grading.units import DEGREE, PERCENT, units_differ
 
 _OPTION = re.compile(r"(?:([A-J])[).:]|\(([A-J])\)) (?![-+*/^=<>,] )[^\s+*/^=<>,].*")
 """An option with its letter: ``C. 42``, ``(C) x = 42``; not ``(C) + 1``."""
+_EMPTY_SETS = {r"\emptyset", r"\{\}", "{}"}
+_EMPTY_IN_WORDS = {"no solution", "no solutions", "empty set"}
 _WARM_UP = (
     (r"\frac{3\sqrt{2}}{4}", "0.75"),
     (r"(-\infty, 2) \cup [3, \infty)", "x = 3"),
@@ -69,8 +71,12 @@ def _option(latex: str) -> str | None:
     return None if found is None else found[1] or found[2]
 
 
+def _is_empty_set(side: Normal) -> bool:
+    return side.key in _EMPTY_SETS or side.words in _EMPTY_IN_WORDS
+
+
 def _compare_text(wanted: Normal, given: Normal) -> Verdict | None:
-    """The verdict where the gold is a word, the letter of a choice or a time of day; ``None`` for anything else."""
+    """The verdict where the gold is a word, the letter of a choice, the empty set or a time of day; ``None`` for anything else."""
     options = _option(wanted.latex), _option(given.latex)
     if any(options):
         letters = [
@@ -78,6 +84,8 @@ def _compare_text(wanted: Normal, given: Normal) -> Verdict | None:
         ]
         if re.fullmatch("[A-J]", letters[0]):
             return ("right", "same_letter") if letters[0] == letters[1] else ("wrong", "other_letter")
+    if _is_empty_set(wanted) and _is_empty_set(given):
+        return "right", "equal"
     if wanted.words is not None:
         stated = plain_words(split(given.latex, "=")[-1])
         return ("right", "same_words") if stated == wanted.words else ("wrong", "other_words")

@@ -51,6 +51,7 @@ _SIGNS = {
     r"\langle": "(",
     r"\rangle": ")",
 }
+_NATURAL_LOGARITHM = re.compile(r"\\log\s*_\s*(?:\{\s*e\s*\}|e)(?![A-Za-z])")
 _FULLWIDTH = re.compile("[\uff01-\uff5e\u3000]")
 _ARGUMENTS_OF = re.compile(r"\\(frac|binom|sqrt)(?![A-Za-z])\s*")
 _INDEX = re.compile(r"\[[^\[\]{}]{1,10}\]\s*")
@@ -157,12 +158,14 @@ def program_notation(text: str) -> str:
 
     >>> program_notation("-1 + sqrt(3)"), program_notation("√3"), program_notation("6*pi"), program_notation("2**(1/4)")
     ('-1 + \\sqrt{3}', '\\sqrt{3}', '6*\\pi', '2^{1/4}')
+    >>> program_notation(r"\log_e 2"), program_notation(r"\log_{e}(x)")
+    ('\\ln  2', '\\ln (x)')
     >>> program_notation("x^-12"), program_notation("1 1/2"), program_notation("14 + -2i"), program_notation("5*[1+x]")
     ('x^{-12}', '1\\frac{1}{2}', '14 - 2i', '5*(1+x)')
     """
     if len(text) > _LONGEST:
         return text
-    text = text.replace("**", "^")
+    text = _NATURAL_LOGARITHM.sub(r"\\ln ", text.replace("**", "^"))
     text = _roots(text)
     text = _WORD.sub(lambda found: _WORDS[found[0]], text)
     text = _exponents(text)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scope_rlvr.core.errors import UserError
-from scope_rlvr.store.files import require_file
+from scope_rlvr.store.files import read_json, require_file
 
 _MOST_BYTES = 1 << 28
 """No description of a model is longer: a tokenizer has some megabytes, the header of many weights as much."""
@@ -38,10 +38,7 @@ def require_sound_folder(folder: Path, key: str) -> None:
 def _read_object(file: Path, key: str) -> dict[str, Any]:
     if file.stat().st_size > _MOST_BYTES:
         raise UserError(f"{key}: {file} has {file.stat().st_size:,} bytes, more than any such file")
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{key}: {file} is not JSON: {error}; give a folder as save_pretrained wrote it") from error
+    value = read_json(file, f"{key}: the file")
     if not isinstance(value, dict):
         raise UserError(f"{key}: {file} holds {type(value).__name__} in the place of an object")
     return value

@@ -13,7 +13,6 @@ Of labels that go on after the first wrong step nothing is kept: what "right" me
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.files import read_parquet
 from scope_rlvr.problems.rows import shown_complaints
+from scope_rlvr.store.files import read_json
 from scope_rlvr.store.journal import Line, read_lines
 
 SHEPHERD_MARKER = "ки"
@@ -124,7 +124,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
             # A column that a row does not have is there all the same, without a value.
             yield number, {name: value for name, value in values.items() if value is not None}
     elif path.suffix == ".json":
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = read_json(path, "the labelled file")
         if not isinstance(rows, list):
             raise UserError(f"the labelled file {path} holds one {type(rows).__name__}; give a list, or a .jsonl file")
         yield from enumerate(rows, start=1)

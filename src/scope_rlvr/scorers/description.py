@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +11,7 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.settings import Settings
 from scope_rlvr.salvage.rules import AnyRule, CalibrationMap
 from scope_rlvr.scorers.families import AnyFamily
-from scope_rlvr.store.files import write_json
+from scope_rlvr.store.files import read_json, write_json
 
 DESCRIPTION = "scorer.json"
 
@@ -66,10 +65,8 @@ _SettingsT = TypeVar("_SettingsT", bound=Settings)
 
 def _read(settings: type[_SettingsT], file: Path, what_else: str) -> _SettingsT:
     try:
-        return settings.model_validate(json.loads(file.read_text(encoding="utf-8")))
+        return settings.model_validate(read_json(file, "the file"))
     except ValidationError as error:
         mistake = error.errors()[0]
         where = ".".join(str(part) for part in mistake["loc"])
         raise UserError(f"{file} {what_else}: {where or 'it'}: {mistake['msg']}") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{file} cannot be read as JSON: {error}") from error

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,6 @@ from secrets import token_hex
 from typing import Any
 
 from scope_rlvr.core.errors import CannotWrite, UserError
-from scope_rlvr.core.visible import visible
 
 _SAID_BY_LIBRARIES = re.compile(r"\(os error (\d+)\)|PytorchStreamWriter failed|unexpected pos")
 """How safetensors and torch say that a file could not be written."""
@@ -141,15 +139,31 @@ def write_json(file: Path, value: Any, *, sort_keys: bool = False) -> None:
 
 
 def require_file(file: Path, what: str) -> None:
-    """Raise :class:`UserError` where there is no file that could be read to its end: from a pipe nothing may ever come."""
+    """Raise :class:`UserError` where there is no file that could be read to its end."""
     try:
-        mode = file.stat().st_mode
+        file.stat()
     except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{what} {visible(str(file))} cannot be read: {reason}; look at its name") from error
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise UserError(f"{what} {visible(str(file))} cannot be read: it is {kind}, and a file is to be there")
+        raise UserError(f"{what} {file} cannot be read: {reason}; look at its name") from error
+    refuse_other_than_file(file, what)
+
+
+def refuse_other_than_file(path: Path, what: str) -> None:
+    """Raise :class:`UserError` for what is there and is no file: from a pipe nothing may ever come, and a device has no end."""
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise UserError(f"{what} {path} cannot be read: it is {kind}, and a file is to be there")
+
+
+def read_json(file: Path, what: str) -> Any:
+    """What a JSON file holds; :class:`UserError` where it is none. ``what`` says in messages what it is."""
+    require_file(file, what)
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{what} {file} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
+        raise UserError(f"{what} {file} cannot be read as JSON: {error}; write it anew") from error
 
 
 def require_new_file(file: Path, remedy: str = "name another with --out, or remove it") -> None:

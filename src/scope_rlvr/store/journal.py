@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from scope_rlvr.core.errors import UserError
-from scope_rlvr.store.files import read_tail, replacing, writing
+from scope_rlvr.store.files import read_tail, refuse_other_than_file, replacing, writing
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAX_SHOWN = 60
@@ -147,6 +147,7 @@ def read_lines(file: Path, start: int = 0) -> Iterator[Line]:
     3 13 None not JSON: Expecting value, got '{"b":'
     """
     offset = start
+    refuse_other_than_file(file, "the file")
     with file.open("rb") as stream:
         stream.seek(start)
         # Only "\n" ends a line: JSON strings may hold other line separators (U+2028) as they are.
