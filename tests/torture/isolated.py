@@ -5,6 +5,7 @@ Everything that is slow to import is imported once, and each command runs in a f
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import signal
@@ -18,7 +19,9 @@ from pathlib import Path
 BEGAN = 77
 """The exit code of a command whose training or other work would have begun."""
 
-_NICE_SECONDS_BETWEEN_LOOKS = 0.01
+_SECONDS_BETWEEN_LOOKS = 0.01
+_MOST_MEMORY = 8 << 30
+"""Bytes beside what this process has already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,11 @@ class Ended:
         return "Traceback (most recent call last)" in self.err
 
 
-def run_forked(work: Callable[[], None], folder: Path, deadline: float, memory_gib: float = 8.0) -> Ended:
+def run_forked(work: Callable[[], None], folder: Path, deadline: float, *, kill_after: float = math.inf) -> Ended:
     """``work()`` in a fork of this process whose current folder is ``folder``; it ends by ``SystemExit``, or with 0.
 
-    What it prints is kept beside ``folder``, so that the folder holds what the command wrote and nothing else.
+    What it prints is kept beside ``folder``, so that the folder holds what the command wrote and nothing else. With all that
+    it started it is killed ``kill_after`` seconds after its start, and at its deadline.
     """
     out, err = (folder.with_name(f"{folder.name}.{name}") for name in ("out", "err"))
     sys.stdout.flush()
@@ -46,8 +50,10 @@ def run_forked(work: Callable[[], None], folder: Path, deadline: float, memory_g
     started = time.monotonic()
     pid = os.fork()
     if pid == 0:
-        _in_child(work, folder, out, err, memory_gib)
-    code = _wait(pid, deadline)
+        _in_child(work, folder, out, err)
+    code = _wait(pid, min(deadline, kill_after))
+    if code is None and kill_after <= deadline:
+        code = -signal.SIGKILL
     seconds = time.monotonic() - started
     texts = [file.read_text(encoding="utf-8", errors="replace") for file in (out, err)]
     out.unlink()
@@ -55,7 +61,14 @@ def run_forked(work: Callable[[], None], folder: Path, deadline: float, memory_g
     return Ended(code, *texts, seconds)
 
 
-def run_scope(arguments: Sequence[str], folder: Path, deadline: float, prepare: Callable[[], None]) -> Ended:
+def run_scope(
+    arguments: Sequence[str],
+    folder: Path,
+    deadline: float,
+    prepare: Callable[[], None] = lambda: None,
+    *,
+    kill_after: float = math.inf,
+) -> Ended:
     """``scope ARGUMENTS`` in a fork; ``prepare`` is called there first."""
 
     def work() -> None:
@@ -65,7 +78,7 @@ def run_scope(arguments: Sequence[str], folder: Path, deadline: float, prepare: 
         sys.argv = ["scope", *arguments]
         main()
 
-    return run_forked(work, folder, deadline)
+    return run_forked(work, folder, deadline, kill_after=kill_after)
 
 
 def stop_before_work() -> None:
@@ -80,7 +93,7 @@ def stop_before_work() -> None:
     train._train = began  # type: ignore[assignment]
 
 
-def _in_child(work: Callable[[], None], folder: Path, out: Path, err: Path, memory_gib: float) -> None:
+def _in_child(work: Callable[[], None], folder: Path, out: Path, err: Path) -> None:
     """Never returns."""
     code = 1
     try:
@@ -91,7 +104,7 @@ def _in_child(work: Callable[[], None], folder: Path, out: Path, err: Path, memo
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + int(memory_gib * 2**30),) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (used + _MOST_MEMORY,) * 2)
         work()
         code = 0
     except SystemExit as end:
@@ -114,4 +127,4 @@ def _wait(pid: int, deadline: float) -> int | None:
             os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             return None
-        time.sleep(_NICE_SECONDS_BETWEEN_LOOKS)
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
