@@ -106,6 +106,17 @@ def scenarios(teacher_url: str) -> Iterator[Scenario]:
     yield _labelling()
 
 
+def resumable() -> list[Scenario]:
+    """A few of them that stand for all ways in which something is kept: for faults that cost more than a kill."""
+    return [
+        _training("method scope"),
+        _training("method relift", "method.name=relift"),
+        _salvage(),
+        _scorer_training(),
+        _labelling(),
+    ]
+
+
 def _needs_more(name: str) -> bool:
     """Whether a method does not train on the embedded recipe as it is, for lack of a judge or of worked solutions."""
     from scope_rlvr.core.errors import UserError
@@ -255,7 +266,7 @@ def difference(one: dict[str, Any], other: dict[str, Any]) -> str:
 # --- trials -----------------------------------------------------------------------------------------------------------
 
 
-def _without_charts() -> None:
+def without_charts() -> None:
     """Reports without their charts, which would take longer than a small run."""
     from markupsafe import Markup
 
@@ -270,7 +281,7 @@ def run_once(
     """The command in a fork, to its end, or until it is killed: after so many seconds, or at its file event of that number."""
 
     def prepare() -> None:
-        _without_charts()
+        without_charts()
         if at_event:
             kill_at_file_event(at_event, folder)
 
@@ -330,10 +341,11 @@ def trial(scenario: Scenario, undisturbed: Whole, seed: int) -> tuple[str, int, 
             if ended.code not in (-9, 0, 2):
                 return _fault_of(ended), len(moments), moments
             arguments = scenario.resume(folder)
-        return _at_the_end(scenario, undisturbed, arguments, folder), len(moments), moments
+        return at_the_end(scenario, undisturbed, arguments, folder), len(moments), moments
 
 
-def _at_the_end(scenario: Scenario, undisturbed: Whole, arguments: Sequence[str], folder: Path) -> str:
+def at_the_end(scenario: Scenario, undisturbed: Whole, arguments: Sequence[str], folder: Path) -> str:
+    """Whether the command, taken up for the last time, leaves what it leaves undisturbed."""
     ended = _patiently(scenario, arguments, folder)
     was_finished = ended.code == 2 and any(word in ended.err for word in ("finished", "nothing left", "exists"))
     if ended.code != 0 and not was_finished:

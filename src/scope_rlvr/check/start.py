@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scope_rlvr.check.inputs import check_inputs
 from scope_rlvr.check.quick import input_findings, setup_findings
-from scope_rlvr.core.errors import UserError
+from scope_rlvr.core.errors import CannotWrite, UserError
 from scope_rlvr.core.findings import Severity
 from scope_rlvr.core.processes import Processes, launched_zero_stage
 from scope_rlvr.run.config import RunConfig, dump_config, load_config
@@ -77,7 +77,11 @@ def new_run(request: ConfigRequest, out: Path | None, processes: Processes, held
     def create() -> list[str]:
         lines = _findings(config, data, path, processes.count)
         held.enter_context(locked(path))
-        write_start(RunFolder.create(path, dump_config(config)), config, data)
+        try:
+            write_start(RunFolder.create(path, dump_config(config)), config, data)
+        except (UserError, CannotWrite):
+            RunFolder(path).discard_unused()
+            raise
         return [*lines, *measured]
 
     lines = processes.once("making the run folder", create)
@@ -100,6 +104,10 @@ def resumed_run(
         config, lines = _resumed_config(RunFolder.open(path), request)
         config.share(processes.count)
         summary = folder.read_json("summary.json")
+        if summary is not None and not {"before", "after", "steps", "seconds"} <= summary.keys():
+            raise UserError(
+                f"{path / 'summary.json'} is not what a run writes; remove it, and what it said is found out again"
+            )
         is_trained = summary is not None and is_done(summary, config.run.steps)
         if summary is not None and is_trained and folder.has_report:
             raise UserError(

@@ -89,7 +89,7 @@ def resumed_config(
     """
     own = folder.path / "config.toml"
     start = folder.read_json(START_FILE)
-    begun = load_config(own) if start is None else validate_config(start["config"], str(folder.path / START_FILE))
+    begun = load_config(own) if start is None else _begun(start, folder.path / START_FILE)
     now = load_config(file or own, overrides, method)
     changes = tuple(_changes(begun, now))
     refused = [change for change in changes if not _may_change(change.key, begun, now)]
@@ -101,6 +101,12 @@ def resumed_config(
             "teacher.model from one server to another"
         )
     return ResumedConfig(now, changes)
+
+
+def _begun(start: Mapping[str, Any], file: Path) -> RunConfig:
+    if not isinstance(start.get("config"), dict) or "problems" not in start:
+        raise UserError(f"{file} does not say what the run began with; put it back from a copy, or train a new run")
+    return validate_config(start["config"], str(file))
 
 
 def require_same_problems(folder: RunFolder, data: RunData) -> None:

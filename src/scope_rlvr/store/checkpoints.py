@@ -58,7 +58,7 @@ def damage_of(checkpoint: Path) -> str:
         content: dict[str, dict[str, Any]] = json.loads(marker.read_text(encoding="utf-8"))["files"]
         sizes = {name: int(file["bytes"]) for name, file in content.items()}
         digests = [str(file["sha256"]) for file in content.values()]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return f"{CHECKPOINT_MARKER} cannot be read"
     for name, size in sizes.items():
         file = checkpoint / name

@@ -5,7 +5,6 @@ Journals grow at their end and are only ever cut there. What a checkpoint needs 
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import sys
@@ -18,7 +17,7 @@ from typing import Any
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.store.checkpoints import last_sound_checkpoint, set_aside_after
 from scope_rlvr.store.digests import code_digest
-from scope_rlvr.store.files import is_leftover, write_json, write_text
+from scope_rlvr.store.files import is_leftover, read_json, write_json, write_text
 from scope_rlvr.store.journal import append_records, truncate_after
 from scope_rlvr.store.lock import LOCK_FILE
 from scope_rlvr.store.rollouts import Rollouts, append_rollouts, cut_rollouts_after
@@ -129,8 +128,16 @@ class RunFolder:
         write_json(self.path / name, value, sort_keys=True)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
+        """What a file holds; ``None`` where there is none. :class:`UserError` where it is not what was written there."""
         file = self.path / name
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        if not file.exists():
+            return None
+        value = read_json(file, "the file")
+        if not isinstance(value, dict):
+            raise UserError(
+                f"the file {file} holds {type(value).__name__} in the place of an object; put it back from a copy"
+            )
+        return value
 
     def append(self, journal: Path, records: Iterable[dict[str, Any]]) -> None:
         """Append one line a record to a journal, and wait until they are on the disk.
