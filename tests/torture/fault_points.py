@@ -23,8 +23,8 @@ _CHANGES = {
 }
 
 
-def at_file_events(folder: Path, act: Callable[[int], None]) -> None:
-    """Call ``act`` with 1, 2, 3, ... before each change of a file below ``folder`` from now on, until the process ends.
+def at_file_events(folder: Path, act: Callable[[int, str], None]) -> None:
+    """Call ``act`` with 1, 2, 3, ... and the path before each change of a file below ``folder`` from now on.
 
     Python reports these changes to audit hooks. What compiled libraries write by themselves is not among them.
     """
@@ -33,10 +33,12 @@ def at_file_events(folder: Path, act: Callable[[int], None]) -> None:
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal count
         is_write = event == "open" and isinstance(arguments[2], int) and bool(arguments[2] & _WRITES)
-        is_of_file = (is_write or event in _CHANGES) and isinstance(arguments[0], str | bytes | os.PathLike)
-        if is_of_file and os.path.abspath(os.fsdecode(arguments[0])).startswith(root):
+        if not (is_write or event in _CHANGES) or not isinstance(arguments[0], str | bytes | os.PathLike):
+            return
+        path = os.path.abspath(os.fsdecode(arguments[0]))
+        if path.startswith(root):
             count += 1
-            act(count)
+            act(count, path)
 
     sys.addaudithook(hook)
 
@@ -44,7 +46,7 @@ def at_file_events(folder: Path, act: Callable[[int], None]) -> None:
 def kill_at_file_event(number: int, folder: Path) -> None:
     """From now on, end this process by SIGKILL at its file event of this number."""
 
-    def act(count: int) -> None:
+    def act(count: int, path: str) -> None:
         if count == number:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -37,9 +37,9 @@ _DISK_KIB = (4, 16, 64, 256, 1024, 2048, 4096, 6000)
 def fail_from_file_event(number: int, folder: Path, code: int) -> None:
     """From now on, this process's file event of this number, and each after it, fails with an error number of the system."""
 
-    def act(count: int) -> None:
+    def act(count: int, path: str) -> None:
         if count >= number:
-            raise OSError(code, os.strerror(code))
+            raise OSError(code, os.strerror(code), path)
 
     at_file_events(folder, act)
 
@@ -92,7 +92,8 @@ def _what_is_wrong(ended: Ended) -> str:
     if ended.has_traceback or ended.code not in (1, 2):
         last = (ended.err.strip().splitlines() or ["said nothing"])[-1]
         return f"exit code {ended.code}: {last[:160]}"
-    return "" if "cannot be written" in ended.err else f"did not say what cannot be written: {ended.err[-160:]}"
+    names_a_path = "cannot be written" in ended.err or "run/" in ended.err
+    return "" if names_a_path else f"did not say what cannot be written: {ended.err[-160:]}"
 
 
 def may_mount() -> bool:

@@ -78,7 +78,7 @@ def _train(*overrides: str) -> tuple[str, ...]:
 
 def _resumed_run(arguments: tuple[str, ...], folder: Path) -> tuple[str, ...]:
     """A run that was killed before it began is begun; any other goes on."""
-    return ("train", "--resume", "run") if (folder / "run" / "start.json").is_file() else arguments
+    return ("train", "--resume", "run") if (folder / "run" / "config.toml").is_file() else arguments
 
 
 def _training(name: str, *overrides: str) -> Scenario:
@@ -347,10 +347,13 @@ def trial(scenario: Scenario, undisturbed: Whole, seed: int) -> tuple[str, int, 
 def at_the_end(scenario: Scenario, undisturbed: Whole, arguments: Sequence[str], folder: Path) -> str:
     """Whether the command, taken up for the last time, leaves what it leaves undisturbed."""
     ended = _patiently(scenario, arguments, folder)
-    was_finished = ended.code == 2 and any(word in ended.err for word in ("finished", "nothing left", "exists"))
+    was_finished = ended.code == 2 and any(word in ended.err for word in ("finished", "nothing left", "is done"))
     if ended.code != 0 and not was_finished:
         return _fault_of(ended)
-    different = difference(undisturbed.left, scenario.left(folder))
+    try:
+        different = difference(undisturbed.left, scenario.left(folder))
+    except FileNotFoundError as error:
+        return f"unequal: there is no {error.filename}"
     return f"unequal: {different}" if different else "equal"
 
 

@@ -91,6 +91,18 @@ _ABOUT_A_PATH = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.E
 """What the system says of a path that cannot be what it is given for."""
 
 
+_ABOUT_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
+
+
+def _of_the_system(error: OSError) -> tuple[ExitCode | None, str]:
+    """The exit code and the remedy for what the system says of files; no code for anything else."""
+    if isinstance(error, CannotWrite) or error.errno in _ABOUT_THE_DISK:
+        return ExitCode.INTERNAL_ERROR, "make room, or mend the rights; what was written before is kept"
+    if error.errno in _ABOUT_A_PATH and error.filename is not None:
+        return ExitCode.BAD_INPUT, "look at that path and its rights"
+    return None, ""
+
+
 def _readable(error: Exception) -> str:
     """What an error says, without what acts on a screen, and with only the beginning of what is longer than any word."""
     return re.sub(r"(\S{300})\S+", r"\1...", visible(str(error)))
@@ -110,17 +122,13 @@ def main() -> None:
     except ProcessFailed as error:
         print_lines(open_console(stderr=True), f"scope: {error}")
         sys.exit(ExitCode.TRAINING_STOPPED)
-    except CannotWrite as error:
-        remedy = "make room, or mend the rights; what was written before is kept"
-        print_lines(open_console(stderr=True), f"scope: {_readable(error)}; {remedy}")
-        leave(ExitCode.INTERNAL_ERROR)
-        sys.exit(ExitCode.INTERNAL_ERROR)
     except OSError as error:
-        if error.errno not in _ABOUT_A_PATH or error.filename is None:
+        exit_code, remedy = _of_the_system(error)
+        if exit_code is None:
             raise
-        print_lines(open_console(stderr=True), f"scope: {_readable(error)}; look at that path and its rights")
-        leave(ExitCode.BAD_INPUT)
-        sys.exit(ExitCode.BAD_INPUT)
+        print_lines(open_console(stderr=True), f"scope: {_readable(error)}; {remedy}")
+        leave(exit_code)
+        sys.exit(exit_code)
     except KeyboardInterrupt:
         open_console(stderr=True).print("scope: interrupted")
         sys.exit(ExitCode.INTERRUPTED)

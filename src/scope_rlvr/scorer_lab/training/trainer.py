@@ -27,6 +27,7 @@ from scope_rlvr.models.loading import device
 from scope_rlvr.scorer_lab.training.examples import IGNORED, Example, OrderedExamples, collate, training_order
 from scope_rlvr.scorer_lab.training.settings import ScorerTraining
 from scope_rlvr.store.checkpoints import mark_complete, step_of
+from scope_rlvr.store.files import writing
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.interruption import Interruption, interruptible
 
@@ -109,6 +110,14 @@ class _TrainingRecorder(TrainerCallback):
         mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
+class _SavingTrainer(Trainer):
+    """Says which folder could not be written."""
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with writing(Path(self.args.output_dir)):
+            super()._save_checkpoint(*args, **kwargs)
+
+
 def fit(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -134,7 +143,7 @@ def fit(
     recorder = _TrainingRecorder(folder, monitor)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable()
-    trainer = Trainer(
+    trainer = _SavingTrainer(
         model=model,
         args=_arguments(settings, steps, folder),
         train_dataset=OrderedExamples(examples, order),
