@@ -177,8 +177,8 @@ def require_new_file(file: Path, remedy: str = "name another with --out, or remo
 
 
 def require_new_folder(folder: Path, remedy: str = "name another with --out") -> None:
-    """Raise :class:`UserError` where a folder holds anything, or is a file."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    """Raise :class:`UserError` where a folder holds anything but what a killed process left, or is a file."""
+    if folder.exists() and (not folder.is_dir() or not all(map(is_leftover, folder.iterdir()))):
         raise UserError(f"the output folder {folder} exists and is not empty; {remedy}")
 
 
