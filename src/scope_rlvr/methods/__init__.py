@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.distillation.sdpo import Sdpo as Sdpo
     from scope_rlvr.methods.distillation.sdpo import Srpo as Srpo
     from scope_rlvr.methods.exploration.arpo import Arpo as Arpo
+    from scope_rlvr.methods.exploration.arrol import Arrol as Arrol
     from scope_rlvr.methods.exploration.confidence import Ace as Ace
     from scope_rlvr.methods.exploration.confidence import Dcpo as Dcpo
     from scope_rlvr.methods.exploration.confidence import ProGrpo as ProGrpo
     from scope_rlvr.methods.exploration.confidence import Ucas as Ucas
     from scope_rlvr.methods.exploration.cure import Cure as Cure
     from scope_rlvr.methods.exploration.dars import Dars as Dars
+    from scope_rlvr.methods.exploration.deep_search import DeepSearch as DeepSearch
     from scope_rlvr.methods.exploration.ead import Ead as Ead
     from scope_rlvr.methods.exploration.elastic import Etr as Etr
     from scope_rlvr.methods.exploration.elastic import LpReg as LpReg
@@ -43,9 +45,12 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.exploration.g2rl import G2rl as G2rl
     from scope_rlvr.methods.exploration.hidden_rank import HiddenRank as HiddenRank
     from scope_rlvr.methods.exploration.knapsack_rl import KnapsackRl as KnapsackRl
+    from scope_rlvr.methods.exploration.latr import Latr as Latr
     from scope_rlvr.methods.exploration.nthr import Nthr as Nthr
     from scope_rlvr.methods.exploration.rep_exp import RepExp as RepExp
+    from scope_rlvr.methods.exploration.rose import Rose as Rose
     from scope_rlvr.methods.exploration.sibling_grpo import SiblingGrpo as SiblingGrpo
+    from scope_rlvr.methods.exploration.spae import Spae as Spae
     from scope_rlvr.methods.exploration.thr import Thr as Thr
     from scope_rlvr.methods.guided.ampo import Ampo as Ampo
     from scope_rlvr.methods.guided.arg import Arg as Arg
@@ -58,6 +63,7 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.guided.guided import GuidedMethod as GuidedMethod
     from scope_rlvr.methods.guided.igpo import Igpo as Igpo
     from scope_rlvr.methods.guided.luffy import Luffy as Luffy
+    from scope_rlvr.methods.guided.pope import Pope as Pope
     from scope_rlvr.methods.guided.prefix_rft import PrefixRft as PrefixRft
     from scope_rlvr.methods.guided.rl_plus import RlPlus as RlPlus
     from scope_rlvr.methods.guided.trapo import Trapo as Trapo
