@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.curriculum.cog_drift import CogDrift as CogDrift
     from scope_rlvr.methods.curriculum.drive import Drive as Drive
     from scope_rlvr.methods.curriculum.dump import Dump as Dump
+    from scope_rlvr.methods.curriculum.one_shot import OneShot as OneShot
     from scope_rlvr.methods.curriculum.puzzlecraft import PuzzleCraft as PuzzleCraft
     from scope_rlvr.methods.curriculum.self_filter import SelfFilter as SelfFilter
     from scope_rlvr.methods.curriculum.wgrpo import WeightedGrpo as WeightedGrpo
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.exploration.sibling_grpo import SiblingGrpo as SiblingGrpo
     from scope_rlvr.methods.exploration.spae import Spae as Spae
     from scope_rlvr.methods.exploration.thr import Thr as Thr
+    from scope_rlvr.methods.guided.amft import Amft as Amft
     from scope_rlvr.methods.guided.ampo import Ampo as Ampo
     from scope_rlvr.methods.guided.arg import Arg as Arg
     from scope_rlvr.methods.guided.bread import Bread as Bread
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.imitation.relift import ReLift as ReLift
     from scope_rlvr.methods.imitation.sft import Sft as Sft
     from scope_rlvr.methods.imitation.sft_then_grpo import SftThenGrpo as SftThenGrpo
+    from scope_rlvr.methods.imitation.shaped_ntp import ShapedNtp as ShapedNtp
     from scope_rlvr.methods.labelfree.answer_likelihood import Rlp as Rlp
     from scope_rlvr.methods.labelfree.answer_likelihood import Rlpr as Rlpr
     from scope_rlvr.methods.labelfree.ttrl import ScopeTtrl as ScopeTtrl

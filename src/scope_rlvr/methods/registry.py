@@ -28,6 +28,7 @@ _Kind = TypeVar("_Kind")
 _METHODS = {
     "ace": "exploration.confidence:Ace",
     "adora": "outcome.baselines:Adora",
+    "amft": "guided.amft:Amft",
     "ampo": "guided.ampo:Ampo",
     "arg": "guided.arg:Arg",
     "arpo": "exploration.arpo:Arpo",
@@ -71,6 +72,7 @@ _METHODS = {
     "nsr": "outcome.signs:Nsr",
     "nthr": "exploration.nthr:Nthr",
     "olr": "outcome.noisy_verifiers:Olr",
+    "one_shot": "curriculum.one_shot:OneShot",
     "opd": "distillation.opd:Opd",
     "opd_on_failures": "distillation.opd:OpdOnFailures",
     "opd_then_grpo": "distillation.opd_then_grpo:OpdThenGrpo",
@@ -109,6 +111,7 @@ _METHODS = {
     "self_filter": "curriculum.self_filter:SelfFilter",
     "sft": "imitation.sft:Sft",
     "sft_then_grpo": "imitation.sft_then_grpo:SftThenGrpo",
+    "shaped_ntp": "imitation.shaped_ntp:ShapedNtp",
     "sibling_grpo": "exploration.sibling_grpo:SiblingGrpo",
     "siren": "exploration.entropy_terms:Siren",
     "spae": "exploration.spae:Spae",
@@ -215,6 +218,8 @@ _PARTS = {
     "uniform_value": "value_losses:UniformValue",
     "branch_values": "branch_values:BranchValues",
     "step_potential": "potentials:StepPotential",
+    "ranked_negatives": "ranked_negatives:RankedNegatives",
+    "most_varied": "selection:MostVaried",
 }
 
 

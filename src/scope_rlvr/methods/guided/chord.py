@@ -17,10 +17,51 @@ from scope_rlvr.formulas.losses import Aggregation, TeacherTerm, Undecided
 from scope_rlvr.methods.guided.luffy import WholeTraces
 from scope_rlvr.methods.parts.base import Status, TokenAdvantages
 
-_MU = "chord_mu"
+_MU = "imitation_share"
 
 
-class Chord(WholeTraces):
+class JointImitation(WholeTraces):
+    """``(1 − μ)·L_GRPO + μ·L_SFT``: the policy's rollouts and a teacher's verified traces, each in a mean of its own.
+
+    Advantages are those among the policy's own rollouts; a trace has no part in them. What the teacher's tokens lose is
+    ``teacher_term`` with an advantage of 1.
+    """
+
+    def imitation_share(self, groups: Sequence[Group], tools: Toolbox) -> float:
+        """The share μ of imitation in this step."""
+        raise NotImplementedError
+
+    def prepare(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
+        mu = self.imitation_share(groups, tools)
+        groups = [replace(g, members=tuple(m.having(**{_MU: mu}) for m in g.members)) for g in groups]
+        return super().prepare(groups, tools)
+
+    def advantages(
+        self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
+    ) -> TokenAdvantages:
+        """Those among the policy's own rollouts; a trace is in neither their mean nor their deviation."""
+        own_PG = [
+            [None if m.role is Role.GUIDED else r for m, r in zip(group.members, rewards_G, strict=True)]
+            for group, rewards_G in zip(groups, rewards_PG, strict=True)
+        ]
+        return super().advantages(groups, own_PG, normalisation)
+
+    def credit(
+        self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
+    ) -> list[tuple[Streams, ...]]:
+        streams_PG = super().credit(groups, rewards_PG, normalisation)
+        mu = next((m.extras[_MU] for group in groups for m in group.members), 0.0)
+        weights = dict.fromkeys(Origin, 0.0)
+        for streams in (s for streams_G in streams_PG for s in streams_G):
+            for origin, weight in zip(streams.origin_T, streams.weight_T, strict=True):
+                weights[origin] += weight
+        # The loss divides by all tokens; these factors make it a mean over each kind of them.
+        shares = {Origin.POLICY: 1 - mu, Origin.TEACHER: mu * self.teacher_weight}
+        factor = {o: share * sum(weights.values()) / weights[o] for o, share in shares.items() if weights[o]}
+        return [tuple(_weighed(s, factor) for s in streams_G) for streams_G in streams_PG]
+
+
+class Chord(JointImitation):
     """``(1 − μ)·L_GRPO + μ·L_SFT``: the policy's tokens train as in GRPO, a teacher's verified traces by imitation.
 
     ``L_GRPO`` is the mean over the policy's tokens of the clipped surrogate, with ``Â = (r − mean)/std`` among the rollouts of the
@@ -67,34 +108,8 @@ class Chord(WholeTraces):
         fallen = 0.5 * (1 + math.cos(math.pi * (done - self.mu_warmup) / self.mu_decay))
         return self.mu_valley + (self.mu_peak - self.mu_valley) * fallen
 
-    def prepare(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
-        mu = self.mu(tools.step)
-        groups = [replace(g, members=tuple(m.having(**{_MU: mu}) for m in g.members)) for g in groups]
-        return super().prepare(groups, tools)
-
-    def advantages(
-        self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
-    ) -> TokenAdvantages:
-        """Those among the policy's own rollouts; a trace is in neither their mean nor their deviation."""
-        own_PG = [
-            [None if m.role is Role.GUIDED else r for m, r in zip(group.members, rewards_G, strict=True)]
-            for group, rewards_G in zip(groups, rewards_PG, strict=True)
-        ]
-        return super().advantages(groups, own_PG, normalisation)
-
-    def credit(
-        self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
-    ) -> list[tuple[Streams, ...]]:
-        streams_PG = super().credit(groups, rewards_PG, normalisation)
-        mu = next((m.extras[_MU] for group in groups for m in group.members), 0.0)
-        weights = dict.fromkeys(Origin, 0.0)
-        for streams in (s for streams_G in streams_PG for s in streams_G):
-            for origin, weight in zip(streams.origin_T, streams.weight_T, strict=True):
-                weights[origin] += weight
-        # The loss divides by all tokens; these factors make it a mean over each kind of them.
-        shares = {Origin.POLICY: 1 - mu, Origin.TEACHER: mu * self.teacher_weight}
-        factor = {o: share * sum(weights.values()) / weights[o] for o, share in shares.items() if weights[o]}
-        return [tuple(_weighed(s, factor) for s in streams_G) for streams_G in streams_PG]
+    def imitation_share(self, groups: Sequence[Group], tools: Toolbox) -> float:
+        return self.mu(tools.step)
 
 
 def _weighed(streams: Streams, factor: dict[Origin, float]) -> Streams:
