@@ -17,6 +17,8 @@ from scope_rlvr.core.types import Problem
 from scope_rlvr.problems.labelled import read_labelled
 from scope_rlvr.problems.reduction import Reduction
 from scope_rlvr.store.rollouts import Rollouts
+from tests.surface.conftest import run_scope
+from tests.tiny_maths import make_model
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 Scope = Callable[..., Any]
@@ -173,6 +175,45 @@ def test_labels_say_where_the_answer_is_out_of_reach(how: tuple[str, ...], here:
     assert [s.problem.prompt for s in solutions] == [p.prompt for p in reductions(12)]
     # The teacher knows every sum: it goes on rightly after right steps, and cannot undo a wrong one.
     assert [s.first_wrong for s in solutions] == [None, 0] * 6
+    # A pipe hears of every group of responses that is written.
+    assert [line for line in ended.out.splitlines() if line.endswith("labelled")] == [
+        f"{num} of 12 responses labelled" for num in (4, 8, 12)
+    ]
+
+
+SHORT = ("sampling.max_response_tokens=16", "evaluation.max_response_tokens=8", "evaluation.before=false")
+
+
+@pytest.fixture(scope="module")
+def templated_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose policy has a chat template, and is shown more than the problem."""
+    folder = tmp_path_factory.mktemp("templated")
+    reader = make_model(folder / "reader")
+    chosen = (
+        *("problems.source=stories:2", f"model.policy={reader}", "method.name=grpo", "run.steps=1", *SHORT),
+        *("run.problems_per_step=2", "run.rollouts_per_problem=2", "evaluation.num_problems=1"),
+        *("evaluation.samples_per_problem=1", "evaluation.sets=[{role='trained', source='stories:2'}]"),
+        *("prompt.template={problem}One step a line.", "prompt.system=Think."),
+    )
+    ended = run_scope("train", "--out", folder / "run", *(part for value in chosen for part in ("--set", value)))
+    assert ended.code == 0, ended.err
+    return folder
+
+
+@pytest.mark.parametrize(("changed", "is_own"), [((), True), (("--set", "prompt.template={problem}Think."), False)])
+def test_a_run_with_a_template_is_labelled_on_policy_or_told_otherwise(
+    changed: tuple[str, ...], is_own: bool, here: Path, scope: Scope, templated_run: Path
+) -> None:
+    run, reader = templated_run / "run", templated_run / "reader"
+    command = ("scorer", "label", run, "--policy", reader, "--samples", "1", "--out", "labels.jsonl")
+    ended = scope(*command, *changed)
+    assert ended.code == 0, ended.err
+    rows = [json.loads(line) for line in (here / "labels.jsonl").read_text().splitlines()]
+    assert [row["has_sampled_ids"] for row in rows] == [is_own] * 4
+    assert ("4 of 4 responses were sampled with other tokens" in ended.out) == (not is_own)
+    if is_own:
+        refused = scope(*command, "--resume", "--set", "prompt.system=Think twice.")
+        assert "begun differently: prompt was" in refused.err
 
 
 def test_labels_of_a_run_follow_its_configuration_and_its_tokens(here: Path, scope: Scope, plain_run: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
 
 from scope_rlvr.cli.console import open_console, print_lines, progress_bar, resume_command
 from scope_rlvr.cli.options import Overrides, ResumeSameCommand, SkipBadRows
@@ -14,6 +17,8 @@ from scope_rlvr.core.lazy import quick_imports
 
 if TYPE_CHECKING:
     from scope_rlvr.scorer_lab.label import LabelRequest
+
+_LINES = 20
 
 Rollouts = Annotated[Path, typer.Argument(help="a run folder, or JSONL: problem, response, reference")]
 Policy = Annotated[str, typer.Option(help="the model that continues: a folder, a Hub name, or embedded:policy")]
@@ -34,7 +39,7 @@ def label(
     first_error_only: FirstErrorOnly = False,
     right_above: RightAbove = 0.0,
     overrides: Overrides = None,
-    rows_at_once: RowsAtOnce = 16,
+    rows_at_once: RowsAtOnce = 4,
     limit: Limit = None,
     skip_bad_rows: SkipBadRows = False,
 ) -> None:
@@ -63,7 +68,7 @@ def label(
 
 def _label(request: LabelRequest, *, resume: bool) -> None:
     from scope_rlvr.models.quiet import quiet_libraries
-    from scope_rlvr.scorer_lab.label import LabelJournal, label_all, load_labeller, plan_labels
+    from scope_rlvr.scorer_lab.label import LabelJournal, label_all, load_labeller, off_policy_warning, plan_labels
 
     quiet_libraries([request.policy])
     plan = plan_labels(request)
@@ -71,14 +76,31 @@ def _label(request: LabelRequest, *, resume: bool) -> None:
     console = open_console()
     print_lines(console, *plan.lines())
     labeller = load_labeller(plan)
+    if warning := off_policy_warning(plan, labeller.codec):
+        print_lines(console, f"warning   {warning}")
     if resume:
         print_lines(console, f"resume    after {journal.num_done} responses")
     try:
         with progress_bar(console) as progress:
-            task = progress.add_task("labelling", total=len(plan.responses), completed=journal.num_done)
-            label_all(plan, labeller, journal, lambda num_responses: progress.advance(task, num_responses))
+            on_progress = _shown_progress(console, progress, journal.num_done, len(plan.responses))
+            label_all(plan, labeller, journal, on_progress)
     except KeyboardInterrupt:
         print_lines(open_console(stderr=True), f"scope: interrupted; go on with: {resume_command(is_resumed=resume)}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     print_lines(console, *(f"left out  {number} {reason}" for reason, number in journal.left_out.items()))
     print_lines(console, f"labels    {request.out}")
+
+
+def _shown_progress(console: Console, progress: Progress, num_done: int, num_all: int) -> Callable[[int], None]:
+    """Shows how many responses are labelled: a bar on a terminal, else some twenty lines."""
+    task = progress.add_task("labelling", total=num_all, completed=num_done)
+
+    def on_progress(num_responses: int) -> None:
+        nonlocal num_done
+        is_due = num_done * _LINES // num_all < (num_done + num_responses) * _LINES // num_all
+        num_done += num_responses
+        progress.advance(task, num_responses)
+        if is_due and not console.is_terminal:
+            print_lines(console, f"{num_done} of {num_all} responses labelled")
+
+    return on_progress

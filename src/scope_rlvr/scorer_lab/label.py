@@ -41,7 +41,7 @@ class LabelRequest:
     overrides: tuple[str, ...] = ()
     first_error_only: bool = False
     right_above: float = 0.0
-    rows_at_once: int = 16
+    rows_at_once: int = 4
     limit: int | None = None
     skip_bad_rows: bool = False
 
@@ -81,6 +81,8 @@ class LabelPlan:
             *(f"            {mistake}" for mistake in self.bad_rows[:_MAX_SHOWN]),
             f"labels    {how}, {request.samples} continuations each, temperature {sampling.temperature:g}, at most "
             f"{sampling.max_response_tokens} tokens; right above a share of {request.right_above:g}",
+            f"prompt    {self.config.prompt.format.value}, {self.config.prompt.template!r}"
+            + (f", system prompt {self.config.prompt.system!r}" if self.config.prompt.system is not None else ""),
         ]
 
     def record(self) -> dict[str, Any]:
@@ -99,6 +101,8 @@ class LabelPlan:
             "sampling": config.sampling.model_dump(mode="json"),
             "steps": config.steps.model_dump(mode="json"),
             "verifier": config.verifier.model_dump(mode="json"),
+            "prompt": config.prompt.model_dump(mode="json"),
+            "dtype": config.model.dtype,
         }
 
 
@@ -232,12 +236,12 @@ def load_labeller(plan: LabelPlan) -> Labeller:
     """The policy, ready to continue these responses; :class:`UserError` where it cannot be used on them."""
     import torch
 
-    from scope_rlvr.models.loading import inference_dtype, require_reader
-    from scope_rlvr.run.components import load_causal
+    from scope_rlvr.models.loading import require_reader
+    from scope_rlvr.run.components import load_causal, policy_dtype
 
     request, config = plan.request, plan.config
     torch.set_num_threads(config.run.threads)
-    local: LocalModel = load_causal(request.policy, "--policy", inference_dtype())
+    local: LocalModel = load_causal(request.policy, "--policy", policy_dtype(config), config.prompt)
     require_reader(local.codec.tokenizer, [r.problem for r in plan.responses], f"the policy {request.policy}")
     sampling = config.sampling
     return Labeller(
@@ -269,20 +273,44 @@ def label_all(plan: LabelPlan, labeller: Labeller, journal: LabelJournal, on_pro
         on_progress(len(some))
 
 
-def attempt_of(response: Response, codec: Any, config: RunConfig) -> Attempt:
-    """The response in the policy's ids: those that were sampled, where they mean the same to this policy, else encoded."""
-    prompt_ids, token_ids = response.prompt_ids, response.token_ids
-    if not _are_own(codec, response):
-        prompt_ids, token_ids = codec.encode_prompt(response.problem.prompt), codec.encode(response.text)
+def attempt_of(response: Response, codec: TokenizerCodec, config: RunConfig) -> Attempt:
+    """The response in the policy's ids: those that were sampled, where they mean the same to this policy, else encoded.
+
+    A sampled prompt counts where it reads as this policy is shown the problem, chat template and special tokens included.
+    """
+    prompt_ids = codec.encode_prompt(response.problem.prompt)
+    if _is_readable(response.prompt_ids, codec) and _as_read(response.prompt_ids, codec) == _as_read(prompt_ids, codec):
+        prompt_ids = response.prompt_ids
+    token_ids = response.token_ids
+    if not _is_readable(token_ids, codec) or "".join(codec.pieces(token_ids)) != response.text:
+        token_ids = codec.encode(response.text)
     steps = split_steps(codec.pieces(token_ids), config.steps)
     return Attempt(response.problem, prompt_ids, token_ids, steps, response.is_whole)
 
 
-def _are_own(codec: TokenizerCodec, response: Response) -> bool:
-    if not response.token_ids or max(*response.prompt_ids, *response.token_ids, 0, 0) >= len(codec.tokenizer):
-        return False
-    texts = ["".join(codec.pieces(ids)) for ids in (response.prompt_ids, response.token_ids)]
-    return texts == [response.problem.prompt, response.text]
+def off_policy_warning(plan: LabelPlan, codec: TokenizerCodec) -> str:
+    """How many responses were sampled with other ids than those that the policy will continue; empty where none was."""
+    sampled = [response for response in plan.responses if response.token_ids]
+    num_foreign = sum(not _keeps_ids(response, attempt_of(response, codec, plan.config)) for response in sampled)
+    if not num_foreign:
+        return ""
+    return (
+        f"{num_foreign} of {len(sampled)} responses were sampled with other tokens than {plan.request.policy} is shown: they are "
+        "encoded anew, and their labels are off-policy. Name the policy that sampled them, and the prompt that it was shown by "
+        "--set prompt.template=..."
+    )
+
+
+def _keeps_ids(response: Response, attempt: Attempt) -> bool:
+    return (response.prompt_ids, response.token_ids) == (attempt.prompt_ids, attempt.token_ids)
+
+
+def _is_readable(ids: Sequence[int], codec: TokenizerCodec) -> bool:
+    return bool(ids) and max(ids) < len(codec.tokenizer)
+
+
+def _as_read(ids: Sequence[int], codec: TokenizerCodec) -> str:
+    return str(codec.tokenizer.decode(list(ids), skip_special_tokens=False))
 
 
 def _step_labels(
@@ -297,7 +325,7 @@ def _step_labels(
             left_out["responses whose first step has no known verdict"] += 1
             continue
         known = estimates[:num_known]
-        yield _row(response) | {
+        yield _row(response, attempt) | {
             "completions": [step.text.strip() for step in attempt.steps[:num_known]],
             "labels": [labeller.is_right(estimate) for estimate in known],
             "soft_labels": [_rounded(estimate) for estimate in known],
@@ -314,14 +342,14 @@ def _first_errors(
             left_out["responses with a step without a known verdict"] += 1
             continue
         first_wrong = labeller.first_wrong(probed)
-        yield _row(response) | {
+        yield _row(response, attempt) | {
             "steps": [step.text.strip() for step in attempt.steps],
             "label": -1 if first_wrong is None else first_wrong,
             "soft_labels": {str(k): _rounded(estimate) for k, estimate in sorted(probed.items())},
         }
 
 
-def _row(response: Response) -> dict[str, Any]:
+def _row(response: Response, attempt: Attempt) -> dict[str, Any]:
     problem = response.problem
     return {
         "schema": LABEL_SCHEMA,
@@ -329,6 +357,7 @@ def _row(response: Response) -> dict[str, Any]:
         "prompt": problem.prompt,
         "reference": problem.reference,
         "row": response.row,
+        "has_sampled_ids": bool(response.token_ids) and _keeps_ids(response, attempt),
     }
 
 
