@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from scope_rlvr.core.types import Problem
+from scope_rlvr.embedded import model_path
 from scope_rlvr.problems.labelled import read_labelled
 from scope_rlvr.problems.reduction import Reduction
 from scope_rlvr.store.rollouts import Rollouts
@@ -139,6 +142,19 @@ def test_mistakes_leave_no_folder(arguments: list[str], parts: list[str], here: 
     for part in parts:
         assert part in ended.err
     assert not (here / "out").exists()
+
+
+def test_only_the_upper_layers_and_the_head_are_trained(here: Path, scope: Scope) -> None:
+    command = ("scorer", "train", "labelled.jsonl", *TRAIN, "--steps", "2", "--train-layers", "1", "--out", "out")
+    ended = scope(*command)
+    assert ended.code == 0, ended.err
+    trained, base = (load_file(folder / "model.safetensors") for folder in (here / "out", model_path("teacher")))
+    moved = {name for name, weight in base.items() if name in trained and not torch.equal(weight, trained[name])}
+    assert moved
+    assert all(name.startswith("model.layers.1.") or name == "model.norm.weight" for name in moved)
+    refused = scope(*command[:-1], "other", "--train-layers", "3")
+    assert "--train-layers 3: the model has 2 layers" in refused.err
+    assert "name float32 or bfloat16" in scope(*command[:-1], "other", "--dtype", "auto").err
 
 
 # --- label ------------------------------------------------------------------------------------------------------------

@@ -68,7 +68,14 @@ def label(
 
 def _label(request: LabelRequest, *, resume: bool) -> None:
     from scope_rlvr.models.quiet import quiet_libraries
-    from scope_rlvr.scorer_lab.label import LabelJournal, label_all, load_labeller, off_policy_warning, plan_labels
+    from scope_rlvr.scorer_lab.label import (
+        LabelJournal,
+        label_all,
+        load_labeller,
+        off_policy_warning,
+        plan_labels,
+        tokenizer_codec,
+    )
 
     quiet_libraries([request.policy])
     plan = plan_labels(request)
@@ -76,7 +83,7 @@ def _label(request: LabelRequest, *, resume: bool) -> None:
     console = open_console()
     print_lines(console, *plan.lines())
     labeller = load_labeller(plan)
-    if warning := off_policy_warning(plan, labeller.codec):
+    if warning := off_policy_warning(plan, tokenizer_codec(labeller)):
         print_lines(console, f"warning   {warning}")
     if resume:
         print_lines(console, f"resume    after {journal.num_done} responses")

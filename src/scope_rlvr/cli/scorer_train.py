@@ -40,6 +40,8 @@ WeightDecay = Annotated[float, typer.Option(help="weight decay of AdamW")]
 MaxTokens = Annotated[int | None, typer.Option(help="longest input; the model's own limit without it")]
 HeldOutShare = Annotated[float, typer.Option(help="share of the problems that nothing trains on")]
 CheckpointEvery = Annotated[int, typer.Option(help="optimiser steps from one checkpoint to the next")]
+TrainLayers = Annotated[int | None, typer.Option(help="upper layers that train beside the head; all without it")]
+Dtype = Annotated[str | None, typer.Option(metavar="FORMAT", help="float32 or bfloat16: what is computed in")]
 GradientCheckpointing = Annotated[bool, typer.Option("--gradient-checkpointing", help="less memory for more time")]
 Threads = Annotated[int, typer.Option(help="CPU threads")]
 Seed = Annotated[int, typer.Option(help="seed of split, order and new head")]
@@ -64,6 +66,8 @@ def train(
     max_tokens: MaxTokens = None,
     held_out: HeldOutShare = 0.1,
     checkpoint_every: CheckpointEvery = 200,
+    train_layers: TrainLayers = None,
+    dtype: Dtype = None,
     gradient_checkpointing: GradientCheckpointing = False,
     threads: Threads = 1,
     seed: Seed = 0,
@@ -83,6 +87,8 @@ def train(
         max_tokens=max_tokens,
         held_out=held_out,
         checkpoint_every=checkpoint_every,
+        train_layers=train_layers,
+        dtype=dtype,
         gradient_checkpointing=gradient_checkpointing,
         threads=threads,
         seed=seed,

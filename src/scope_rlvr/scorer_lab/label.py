@@ -256,16 +256,22 @@ def load_labeller(plan: LabelPlan) -> Labeller:
     )
 
 
+def tokenizer_codec(labeller: Labeller) -> TokenizerCodec:
+    """The codec of a labeller that :func:`load_labeller` loaded."""
+    assert isinstance(labeller.codec, TokenizerCodec), "the policy of a labeller is loaded with its tokenizer"
+    return labeller.codec
+
+
 def label_all(plan: LabelPlan, labeller: Labeller, journal: LabelJournal, on_progress: Callable[[int], None]) -> None:
     """Label the remaining responses and write them, some at a time; ``on_progress`` is called with the number of new ones."""
-    size = plan.request.rows_at_once
+    size, codec = plan.request.rows_at_once, tokenizer_codec(labeller)
     # Without a state file, work that is killed in its first group could not be resumed.
     journal.out.touch()
     journal.save_state()
     # A group's number decides its seed: rows come out the same wherever the work was interrupted.
     for start in range(journal.num_done, len(plan.responses), size):
         some = plan.responses[start : start + size]
-        attempts = [attempt_of(response, labeller.codec, plan.config) for response in some]
+        attempts = [attempt_of(response, codec, plan.config) for response in some]
         seed = derive_seed(plan.config.run.seed, "labels", start)
         label = _first_errors if plan.request.first_error_only else _step_labels
         rows = list(label(labeller, some, attempts, seed, journal.left_out))

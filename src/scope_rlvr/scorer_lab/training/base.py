@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from scope_rlvr.core.errors import UserError
+from scope_rlvr.models.layers import train_only
 from scope_rlvr.models.loading import UNLOADABLE, can_read, device, require_reader, why_unloadable
 from scope_rlvr.problems.labelled import LabelledSolution
 
@@ -55,6 +56,20 @@ def load_base(
         raise UserError(f"--base {name!r} cannot be used: its weights lack {missing[0]!r}; name a whole model")
     _require_readable(tokenizer, solutions, name)
     return model.to(device()), tokenizer
+
+
+def train_upper_layers(model: PreTrainedModel, num_layers: int) -> None:
+    """Let only the upper ``num_layers`` and what comes after them train, the head included.
+
+    Raises :class:`UserError` for more layers than there are.
+    """
+    try:
+        train_only(model, num_layers)
+    except ValueError as error:
+        raise UserError(f"--train-layers {num_layers}: {error}") from error
+    for name, parameter in model.named_parameters():
+        if not name.startswith(f"{model.base_model_prefix}."):
+            parameter.requires_grad_(True)
 
 
 def _require_readable(tokenizer: PreTrainedTokenizerBase, solutions: Sequence[LabelledSolution], name: str) -> None:

@@ -134,11 +134,15 @@ def run(plan: ScorerTrainingPlan, out: Path, monitor: ScorerTrainingMonitor, *, 
     """Train (or go on), measure, and write the scorer's folder; :class:`UserError` where the base cannot be used."""
     import torch
 
-    from scope_rlvr.scorer_lab.training.base import load_base
+    from scope_rlvr.models.precision import require_hardware
+    from scope_rlvr.scorer_lab.training.base import load_base, train_upper_layers
 
     settings = plan.request.settings
+    require_hardware(settings.dtype, "--dtype")
     torch.set_num_threads(settings.threads)
     model, tokenizer = load_base(plan.base_source, plan.request.base, plan.corpus.train, settings.seed)
+    if settings.train_layers is not None:
+        train_upper_layers(model, settings.train_layers)
     folder = RunFolder(out)
     checkpoint = folder.last_checkpoint(monitor.note) if resume else None
     if resume:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from scope_rlvr.core.settings import Settings
+from scope_rlvr.models.precision import Precision
 from scope_rlvr.scorers.families import TokenClassifier
 
 
@@ -27,6 +28,12 @@ class ScorerTraining(Settings):
     max_tokens: int | None = Field(None, ge=1, description="longest input; the model's own limit without it")
     held_out: float = Field(0.1, gt=0, lt=1, description="share of the problems that nothing trains on")
     checkpoint_every: int = Field(200, ge=1, description="optimiser steps from one checkpoint to the next")
+    train_layers: int | None = Field(None, ge=1, description="upper layers that train beside the head; all without it")
+    dtype: Precision | None = Field(
+        None,
+        description="what is computed in: float32 or bfloat16; trained weights stay in float32. Without it bfloat16 on a GPU, "
+        "float32 on a CPU",
+    )
     gradient_checkpointing: bool = Field(False, description="less memory for more time")
     threads: int = Field(1, ge=1, description="CPU threads")
     seed: int = Field(0, ge=0, description="seed of the split, of the order of rows and of a new head")
@@ -39,6 +46,13 @@ class ScorerTraining(Settings):
     @property
     def micro_rows(self) -> int:
         return self.batch_rows if self.micro_batch_rows is None else self.micro_batch_rows
+
+    @field_validator("dtype")
+    @classmethod
+    def _is_one_format(cls, dtype: Precision | None) -> Precision | None:
+        if dtype is Precision.AUTO:
+            raise ValueError("only scope train measures which format is faster; name float32 or bfloat16")
+        return dtype
 
     @model_validator(mode="after")
     def _batch_can_be_split(self) -> ScorerTraining:

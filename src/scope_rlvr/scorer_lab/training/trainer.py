@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from scope_rlvr.models.loading import device
+from scope_rlvr.models.precision import Precision
 from scope_rlvr.scorer_lab.training.examples import IGNORED, Example, OrderedExamples, collate, training_order
 from scope_rlvr.scorer_lab.training.settings import ScorerTraining
 from scope_rlvr.store.checkpoints import mark_complete, step_of
@@ -179,7 +180,9 @@ def _arguments(settings: ScorerTraining, steps: int, folder: RunFolder) -> Train
         save_total_limit=2,
         report_to="none",
         use_cpu=not on_gpu,
-        bf16=on_gpu and torch.cuda.is_bf16_supported(),
+        bf16=on_gpu and torch.cuda.is_bf16_supported()
+        if settings.dtype is None
+        else settings.dtype is Precision.BFLOAT16,
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,
