@@ -25,7 +25,7 @@ def make_llama(seed: int = 0) -> LlamaForCausalLM:
         num_hidden_layers=2,
         num_attention_heads=HEADS,
         num_key_value_heads=KEY_HEADS,
-        max_position_embeddings=512,
+        max_position_embeddings=2048,
         tie_word_embeddings=True,
     )
     return LlamaForCausalLM(config)

@@ -9,6 +9,7 @@ from typing import Any, cast
 from scope_rlvr.check.duration import run_duration
 from scope_rlvr.check.longest_step import OutOfMemory, run_longest_step
 from scope_rlvr.check.memory import GIB
+from scope_rlvr.check.separators import separator_findings
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.findings import Finding, error, is_passed, ok, warning
 from scope_rlvr.core.ports import ScoreRequest, StepScorer, Teacher, TeacherRequest, TokenScorer
@@ -51,6 +52,7 @@ def model_findings(config: RunConfig, data: RunData) -> Iterator[Finding]:
     prompts = MeasuredPrompts.of(problems, loaded.policy.codec)
     admitted = prompts.at_most(config.problems.max_prompt_tokens)
     yield from _prompts(config, loaded.policy.codec, prompts, admitted)
+    yield from separator_findings(config, loaded.policy, problems)
     yield from _helpers(config, loaded, problems)
     yield from _vocabularies(loaded)
     fits = list(_context(config, loaded.policy, admitted, data))

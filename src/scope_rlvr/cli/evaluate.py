@@ -13,6 +13,7 @@ from scope_rlvr.models.precision import Precision
 from scope_rlvr.store.files import require_new_file, write_json
 
 if TYPE_CHECKING:
+    from scope_rlvr.evaluation.measures import Sample
     from scope_rlvr.measure.policy import EvaluationRequest
 
 
@@ -48,6 +49,7 @@ BatchRows = Annotated[int | None, typer.Option(min=1, help="rollouts sampled at 
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads")]
 Dtype = Annotated[Precision | None, typer.Option(help="how weights are held; as in the run without it")]
 Against = Annotated[Path | None, typer.Option(help="the results (--out) of another model, to compare with")]
+Show = Annotated[int, typer.Option(min=0, help="responses to print, one to each of the first problems")]
 Out = Annotated[Path | None, typer.Option(help="a new JSON file for the results")]
 
 
@@ -71,6 +73,7 @@ def evaluate(
     threads: Threads = None,
     dtype: Dtype = None,
     against: Against = None,
+    show: Show = 0,
     out: Out = None,
 ) -> None:
     """Measure a model on held-out problems, unaided: accuracy, pass@k, maj@k, diversity, entropy, with intervals."""
@@ -97,10 +100,10 @@ def evaluate(
         dtype=None if dtype is None else dtype.value,
         against=against,
     )
-    _evaluate(request, out)
+    _evaluate(request, show, out)
 
 
-def _evaluate(request: EvaluationRequest, out: Path | None) -> None:
+def _evaluate(request: EvaluationRequest, show: int, out: Path | None) -> None:
     from scope_rlvr.measure.policy import plan_evaluation
 
     if out is not None:
@@ -109,15 +112,23 @@ def _evaluate(request: EvaluationRequest, out: Path | None) -> None:
 
     from scope_rlvr.measure.policy import prepare
     from scope_rlvr.models.quiet import quiet_libraries
-    from scope_rlvr.report.measured import comparison_table, evaluation_table
+    from scope_rlvr.report.measured import comparison_table, evaluation_table, responses_table
 
     quiet_libraries(plan.config.model_names)
     measurement = prepare(plan)
     console = open_console()
+    shown: list[Sample] = []
     print_lines(console, *plan.lines(), *(f"warning   {warning}" for warning in measurement.warnings()))
     with progress_bar(console) as progress:
         task = progress.add_task("sampling", total=plan.num_samples)
-        results = list(measurement.results(lambda num_samples: progress.advance(task, num_samples)))
+        results = list(
+            measurement.results(
+                lambda num_samples: progress.advance(task, num_samples),
+                lambda sample: shown.append(sample) if len(shown) < show else None,
+            )
+        )
+    if shown:
+        console.print(responses_table(shown))
     console.print(evaluation_table(results))
     if comparisons := measurement.compare(results):
         console.print(comparison_table(comparisons))

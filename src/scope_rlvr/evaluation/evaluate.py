@@ -133,18 +133,21 @@ class Evaluator:
         names: Sequence[str] | None = None,
         readers: Sequence[SampleReader] = (),
         on_progress: Callable[[int], None] = lambda num_samples: None,
+        on_sample: Callable[[Sample], None] = lambda sample: None,
     ) -> EvaluationResult:
-        """Measure what ``names`` says (what a run measures, by default); ``on_progress`` is called after every batch.
+        """Measure what ``names`` says (what a run measures, by default); ``on_progress`` is called after every batch,
+        ``on_sample`` for every problem.
 
         Only numbers are kept of a problem once all its samples are there, so memory does not grow with their number.
         """
         if evaluation_set.samples_per_problem not in (None, self.samples_per_problem):
             own = replace(self, samples_per_problem=evaluation_set.samples_per_problem)
-            return own.evaluate(evaluation_set, names, readers, on_progress)
+            return own.evaluate(evaluation_set, names, readers, on_progress, on_sample)
         names = names_in_a_run(self.samples_per_problem) if names is None else names
         done: list[MeasuredProblem] = []
         for samples in self._sampled(evaluation_set.problems, on_progress):
             for sample, values in zip(samples, measure(samples, names, readers), strict=True):
+                on_sample(sample)
                 counts = (sample.num_right, sample.num_unknown, sample.num_truncated)
                 done.append(MeasuredProblem(sample.group.problem, *counts, values))
         found = figures([measured.values for measured in done])

@@ -14,7 +14,7 @@ from scope_rlvr.core.lazy import quick_imports
 from scope_rlvr.core.types import Problem
 from scope_rlvr.evaluation.against import Earlier, SetComparison, compare
 from scope_rlvr.evaluation.evaluate import EvaluationResult, EvaluationSet, Evaluator
-from scope_rlvr.evaluation.measures import Figure, SampleReader, choose, figures
+from scope_rlvr.evaluation.measures import Figure, Sample, SampleReader, choose, figures
 from scope_rlvr.formulas.estimators import LEVEL, NUM_RESAMPLES
 from scope_rlvr.grading.gold import reference_findings
 from scope_rlvr.grading.reading import one_group
@@ -273,10 +273,16 @@ class Measurement:
             said += [f"{f.message}; {f.remedy}" for f in found if f.severity is not Severity.OK]
         return said
 
-    def results(self, on_progress: Callable[[int], None] = lambda num_samples: None) -> Iterator[EvaluationResult]:
-        """One result a set, in order; ``on_progress`` is called with the number of new rollouts."""
+    def results(
+        self,
+        on_progress: Callable[[int], None] = lambda num_samples: None,
+        on_sample: Callable[[Sample], None] = lambda sample: None,
+    ) -> Iterator[EvaluationResult]:
+        """One result a set, in order; ``on_progress`` is called with the number of new rollouts, ``on_sample`` with all of a
+        problem."""
         for held_out in self.plan.sets:
-            yield self.evaluator.evaluate(held_out, self.plan.metrics_of(held_out), self.readers, on_progress)
+            names = self.plan.metrics_of(held_out)
+            yield self.evaluator.evaluate(held_out, names, self.readers, on_progress, on_sample)
 
     def record(self, results: Sequence[EvaluationResult]) -> dict[str, Any]:
         """The results with everything that is needed to get them again, as docs/formats.md describes it."""

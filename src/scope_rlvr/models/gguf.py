@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, files
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -161,7 +162,9 @@ def _without_progress_bars() -> Iterator[None]:
     were_shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        yield
+        # One of the bars asks nobody whether it is wanted.
+        with redirect_stderr(StringIO()):
+            yield
     finally:
         if were_shown:
             transformers_logging.enable_progress_bar()

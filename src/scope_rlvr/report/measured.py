@@ -11,7 +11,7 @@ from rich.text import Text
 from scope_rlvr.core.visible import visible
 from scope_rlvr.evaluation.against import SetComparison
 from scope_rlvr.evaluation.evaluate import EvaluationResult
-from scope_rlvr.evaluation.measures import AT_K, Figure, figures
+from scope_rlvr.evaluation.measures import AT_K, Figure, Sample, figures
 from scope_rlvr.formulas.diagnostics import Shift
 from scope_rlvr.report.wording import number, percent, plain
 
@@ -32,6 +32,23 @@ def evaluation_table(results: Sequence[EvaluationResult]) -> Table:
         for level, measured in levels.items() if len(levels) > 1 else ():
             found = figures([m.values for m in measured])
             _add_section(table, f"{result.name}, level {level}", f"{len(measured)} problems", found, len(measured))
+    return table
+
+
+def responses_table(samples: Sequence[Sample]) -> Table:
+    """The first response to each problem, as it was written, with its verdict."""
+    table = Table(title="responses", title_style="bold", title_justify="left", show_header=False, show_lines=True)
+    for sample in samples:
+        problem, verdict = sample.group.problem, sample.verdicts[0]
+        reason = f" ({verdict.reason})" if verdict.reason else ""
+        table.add_row(
+            Text.assemble(
+                (f"{problem.id}, answer {visible(problem.reference)}\n", "dim"),
+                f"{visible(problem.prompt.strip())}\n\n",
+                (f"{visible(sample.texts[0].rstrip())}\n\n", "cyan"),
+                (f"{verdict.outcome.value}{visible(reason)}", "bold"),
+            )
+        )
     return table
 
 
