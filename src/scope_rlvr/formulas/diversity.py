@@ -107,7 +107,20 @@ def equation_diversity(texts: Sequence[str]) -> float | None:
     >>> equation_diversity(["1 + 2 = 3 : 3 4\\n\\n3 + 4 = 7 : 7", "1 + 2 = 3 : 3 4\\n\\n4 + 3 = 7 : 7"])
     0.5
     """
-    return _mean_own_share([{" ".join(found.split()) for found in _FORMULA.findall(text)} for text in texts])
+    return _mean_own_share([_formulas(text) for text in texts])
+
+
+def own_formula_shares(texts: Sequence[str]) -> list[float]:
+    """For each text the share of its formulas that no other text of the group has; 0 for a text without formulas.
+
+    >>> own_formula_shares(["1 + 2 = 3\\n4 + 1 = 5", "1 + 2 = 3", "no formula"])
+    [0.5, 0.0, 0.0]
+    """
+    return [share or 0.0 for share in _own_shares([_formulas(text) for text in texts])]
+
+
+def _formulas(text: str) -> set[str]:
+    return {" ".join(found.split()) for found in _FORMULA.findall(text)}
 
 
 def step_diversity(texts: Sequence[str], separator: str = "\n\n") -> float | None:
@@ -123,9 +136,14 @@ def step_diversity(texts: Sequence[str], separator: str = "\n\n") -> float | Non
 
 def _mean_own_share(parts_G: Sequence[Collection[str]]) -> float | None:
     """The share of a text's parts that it alone has, averaged over the texts with parts; ``None`` without any."""
-    holders = Counter(part for own in parts_G for part in own)
-    shares = [fmean(holders[part] == 1 for part in own) for own in parts_G if own]
+    shares = [share for share in _own_shares(parts_G) if share is not None]
     return fmean(shares) if shares else None
+
+
+def _own_shares(parts_G: Sequence[Collection[str]]) -> list[float | None]:
+    """The share of each text's parts that it alone has; ``None`` for a text without parts."""
+    holders = Counter(part for own in parts_G for part in own)
+    return [fmean(holders[part] == 1 for part in own) if own else None for own in parts_G]
 
 
 def distinct_ngrams(texts: Sequence[str], n: int = 4) -> float | None:

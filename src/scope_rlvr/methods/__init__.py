@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.curriculum.one_shot import OneShot as OneShot
     from scope_rlvr.methods.curriculum.puzzlecraft import PuzzleCraft as PuzzleCraft
     from scope_rlvr.methods.curriculum.self_filter import SelfFilter as SelfFilter
+    from scope_rlvr.methods.curriculum.svs import Svs as Svs
     from scope_rlvr.methods.curriculum.wgrpo import WeightedGrpo as WeightedGrpo
     from scope_rlvr.methods.distillation.kdrl import Kdrl as Kdrl
     from scope_rlvr.methods.distillation.opd import IwOpd as IwOpd
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.exploration.cure import Cure as Cure
     from scope_rlvr.methods.exploration.dars import Dars as Dars
     from scope_rlvr.methods.exploration.deep_search import DeepSearch as DeepSearch
+    from scope_rlvr.methods.exploration.dsdr import Dsdr as Dsdr
     from scope_rlvr.methods.exploration.ead import Ead as Ead
     from scope_rlvr.methods.exploration.elastic import Etr as Etr
     from scope_rlvr.methods.exploration.elastic import LpReg as LpReg
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.exploration.latr import Latr as Latr
     from scope_rlvr.methods.exploration.nthr import Nthr as Nthr
     from scope_rlvr.methods.exploration.rep_exp import RepExp as RepExp
+    from scope_rlvr.methods.exploration.rlfr import Rlfr as Rlfr
     from scope_rlvr.methods.exploration.rose import Rose as Rose
     from scope_rlvr.methods.exploration.sibling_grpo import SiblingGrpo as SiblingGrpo
     from scope_rlvr.methods.exploration.spae import Spae as Spae

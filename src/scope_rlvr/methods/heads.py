@@ -22,7 +22,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 @dataclass
 class Head:
-    """One number for each vector: a linear layer, ``tanh``, a linear layer, by default; linear without ``inner_width``.
+    """One number for each vector, or several: a linear layer, ``tanh``, a linear layer, by default; linear without ``inner_width``.
 
     >>> from types import SimpleNamespace
     >>> tools = SimpleNamespace(tensors={}, seed=0)
@@ -38,13 +38,13 @@ class Head:
     net: nn.Module
 
     @classmethod
-    def of(cls, tools: Toolbox, name: str, *, width: int, inner_width: int | None = 64) -> Head:
+    def of(cls, tools: Toolbox, name: str, *, width: int, inner_width: int | None = 64, outputs: int = 1) -> Head:
         """The head of this name as it stands now, or a fresh one, drawn by the name alone."""
         generator = torch.Generator().manual_seed(derive_seed(0, "head", name) % 2**63)
         layers = (
-            [nn.Linear(width, 1)]
+            [nn.Linear(width, outputs)]
             if inner_width is None
-            else [nn.Linear(width, inner_width), nn.Tanh(), nn.Linear(inner_width, 1)]
+            else [nn.Linear(width, inner_width), nn.Tanh(), nn.Linear(inner_width, outputs)]
         )
         net = nn.Sequential(*layers)
         for key, parameter in net.named_parameters():
@@ -56,14 +56,21 @@ class Head:
 
     @torch.no_grad()
     def __call__(self, features_ND: Tensor) -> Tensor:
-        """One number for each vector, ``(N,)``."""
+        """The first number for each vector, ``(N,)``."""
         return self.net(features_ND.float())[:, 0]
 
-    def fit(self, features_ND: Tensor, targets_N: Tensor, *, learning_rate: float = 1e-3) -> float:
-        """One AdamW step on the mean squared error; the error before it."""
+    @torch.no_grad()
+    def all(self, features_ND: Tensor) -> Tensor:
+        """All numbers for each vector, ``(N, K)``."""
+        return self.net(features_ND.float())
+
+    def fit(self, features_ND: Tensor, targets: Tensor, *, learning_rate: float = 1e-3) -> float:
+        """One AdamW step on the mean squared error, ``targets`` being ``(N,)`` or, of a head with several numbers, ``(N, K)``; the
+        error before it."""
         optimizer = torch.optim.AdamW(self.net.parameters(), lr=learning_rate, weight_decay=0.0)
         self._restore(optimizer)
-        error = nn.functional.mse_loss(self.net(features_ND.float())[:, 0], targets_N.float())
+        found = self.net(features_ND.float())
+        error = nn.functional.mse_loss(found if targets.ndim == 2 else found[:, 0], targets.float())
         optimizer.zero_grad()
         error.backward()
         optimizer.step()

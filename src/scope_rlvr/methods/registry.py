@@ -48,6 +48,7 @@ _METHODS = {
     "dph_rl": "replay.dph_rl:DphRl",
     "dr_grpo": "outcome.dr_grpo:DrGrpo",
     "drive": "curriculum.drive:Drive",
+    "dsdr": "exploration.dsdr:Dsdr",
     "dump": "curriculum.dump:Dump",
     "ead": "exploration.ead:Ead",
     "eighty_twenty": "exploration.entropy_terms:EightyTwenty",
@@ -98,6 +99,7 @@ _METHODS = {
     "reward_unlikely": "outcome.rewards:RewardUnlikely",
     "rft": "outcome.rft:Rft",
     "rl_plus": "guided.rl_plus:RlPlus",
+    "rlfr": "exploration.rlfr:Rlfr",
     "rlp": "labelfree.answer_likelihood:Rlp",
     "rlpr": "labelfree.answer_likelihood:Rlpr",
     "rlsp": "outcome.rewards:Rlsp",
@@ -118,6 +120,7 @@ _METHODS = {
     "spear": "replay.spear:Spear",
     "srpo": "distillation.sdpo:Srpo",
     "steer": "exploration.entropy:Steer",
+    "svs": "curriculum.svs:Svs",
     "thr": "exploration.thr:Thr",
     "trapo": "guided.trapo:Trapo",
     "ttrl": "labelfree.ttrl:Ttrl",
@@ -220,6 +223,9 @@ _PARTS = {
     "step_potential": "potentials:StepPotential",
     "ranked_negatives": "ranked_negatives:RankedNegatives",
     "most_varied": "selection:MostVaried",
+    "path_diversity": "path_diversity:PathDiversity",
+    "coupled_entropy": "path_diversity:CoupledEntropy",
+    "flow_reward": "flow_reward:FlowReward",
 }
 
 
