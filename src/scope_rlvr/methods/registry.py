@@ -206,7 +206,7 @@ _PARTS = {
     "uncertainty": "confidence_advantages:Uncertainty",
     "answer_confidence": "confidence_advantages:AnswerConfidence",
     "perplexity": "confidence_advantages:Perplexity",
-    "tempered_mix": "confidence_advantages:TemperedMix",
+    "tempered_mix": "tempered:TemperedMix",
     "anchored_entropy": "anchored_entropy:AnchoredEntropy",
     "hidden_rank_bonus": "hidden:HiddenRankBonus",
     "gradient_novelty": "gradient_novelty:GradientNovelty",

@@ -11,7 +11,8 @@ from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.methods.method import Method
 from scope_rlvr.methods.parts.advantages import ConfidencePenalty
 from scope_rlvr.methods.parts.base import Part, Status
-from scope_rlvr.methods.parts.confidence_advantages import AnswerConfidence, TemperedMix, Uncertainty
+from scope_rlvr.methods.parts.confidence_advantages import AnswerConfidence, Uncertainty
+from scope_rlvr.methods.parts.tempered import TemperedMix
 
 
 class Ucas(Method):

@@ -21,7 +21,7 @@ class Amft(JointImitation):
     ``μ ← μ + rate·(H_target − H)``, kept between ``mu_low`` and ``mu_high``; H is the policy's entropy in the step before, the target that
     of the first step unless ``target`` says otherwise. ``L_SFT`` is the mean of ``−log π`` over the tokens of verified teacher traces.
     Source: AMFT (2508.06944), and its released code, github.com/TSYJ-He/AMFT at 0e030f4:
-    ``src/controller/adaptive_weight_controller.py``. The paper was withdrawn by its authors, and nothing is claimed from it. Its
+    ``adaptive_weight_controller.py``. The paper was withdrawn by its authors, and nothing is claimed from it. Its
     controller also follows a meta-gradient, which in the release has the wrong sign, and is left out here.
 
     >>> amft = Amft(rate=0.1)

@@ -27,7 +27,7 @@ class LabelLikelihood(Loss):
     Therefore each row has the loss ``w·BCE(σ(s_i), r_i) − s_i·c``, ``c`` the mean over the others of ``w_j·(½ − r_j)``: its gradient is the above
     for the first update of a batch, and for later ones takes the others as they were when they sampled. One row is one term of
     the mean: take the aggregation ``sequence_mean``. Source: PACS (2509.02522), and its released code, github.com/ritzz-ai/PACS at
-    4c987b4: ``src/pacs/pacs_core_algos.py``, estimator ``rloo``, weights of a question.
+    4c987b4: ``pacs_core_algos.py``, estimator ``rloo``, weights of a question.
 
     >>> weights, pulls = class_balance([1.0, 0.0, 0.0, None])
     >>> weights, pulls  # G/2 = 1.5 on one right, 0.75 on two wrong ones; the others' mean of w·(½ − r)
