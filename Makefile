@@ -1,5 +1,6 @@
 # make train   set up and train on the embedded problems (a few minutes on two CPU cores)
 # make test    set up and run the tests
+# make torture kill, flood and lie to everything, for SECONDS (3600) a kind, and count what came of it
 # make lint    style, types and the rule about rooms
 # make hooks   check every commit before it is made
 # make help    this text
@@ -22,7 +23,10 @@ ifneq ($(wildcard ../shared/data),)
 export SCOPE_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: train test test-slow test-oldest-trl lint hooks picture help
+TORTURES := bad_input hostile_server answers full_disk power_loss kills
+SECONDS ?= 3600
+
+.PHONY: train test test-slow test-oldest-trl torture lint hooks picture help
 
 train: $(VENV)/.installed
 	$(BIN)/scope train $(ARGS)
@@ -37,6 +41,10 @@ test-oldest-trl: $(VENV)/.installed-dev $(VENV)/trl-$(OLDEST_TRL)
 test-slow: $(VENV)/.installed-dev $(VENV)/trl-$(OLDEST_TRL)
 	$(PYTEST) -m slow $(ARGS)
 	$(ON_OLDEST_TRL) $(PYTEST) -q tests/engine
+
+torture: $(VENV)/.installed-dev
+	set -e; for kind in $(TORTURES); do OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture.$$kind --seconds $(SECONDS); done
+	$(BIN)/python -m tools.reliability_tables --count .torture
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -127,8 +127,9 @@ def measure(
     interface: AnyInterface,
     patience: ServerSettings = PATIENCE,
     seed: int = 0,
+    server_kind: type[FaultyServer] = FaultyServer,
 ) -> Cell:
-    """One cell of the table."""
+    """One cell of the table; ``server_kind`` is a server that knows the fault."""
     codec, verifier, family = policy_codec(), FinalAnswerVerifier(), Reduction()
     groups = failed_groups(num_questions, seed, codec, verifier)
     ids: tuple[Callable[[Sequence[int]], str], Callable[[str], Sequence[int]]]
@@ -136,7 +137,7 @@ def measure(
     errors: Counter[str] = Counter()
     asked = answered = admitted = false_rewards = 0
     longest = 0.0
-    with FaultyServer(fault, rate, seed, codec=ids) as server:
+    with server_kind(fault, rate, seed, codec=ids) as server:
         teacher = ServerTeacher(Client(server.url, patience), MODEL, codec, len(codec.tokenizer), interface)
         for start in range(0, num_questions, STEP):
             tools = Toolbox(

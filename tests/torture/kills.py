@@ -2,7 +2,7 @@
 
     python -m tests.torture.kills [--seconds 600] [--trials 500] [--only SCENARIO]
 
-Each trial is one command, which SIGKILL ends one to three times: at a random moment, or just before a file is changed. Then the
+Each trial is one command, which SIGKILL ends two to six times: at a random moment, or just before a file is changed. Then the
 same command, with ``--resume``, brings it to its end, and what it left is compared with what the same command leaves undisturbed.
 """
 
@@ -26,6 +26,7 @@ from typing import Any
 from scope_rlvr.methods import METHODS
 from scope_rlvr.problems.reduction import Reduction
 from scope_rlvr.store.journal import read_records
+from scope_rlvr.store.rollouts import Rollouts
 from tests.faulty_server import MODEL, FaultyServer
 from tests.torture.bad_input import import_everything
 from tests.torture.fault_points import kill_at_file_event
@@ -33,7 +34,7 @@ from tests.torture.isolated import Ended, run_forked, run_scope
 from tests.torture.results import FOLDER, Results
 
 DEADLINE_SECONDS = 900.0
-MOST_KILLS = 3
+FEWEST_KILLS, MOST_KILLS = 2, 6
 _MOST_FILE_EVENTS = 80
 """About as many as a small run has."""
 
@@ -88,9 +89,6 @@ def _training(name: str, *overrides: str) -> Scenario:
 
 def scenarios(teacher_url: str) -> Iterator[Scenario]:
     """Everything that is killed; ``teacher_url`` is where a server writes corrections."""
-    for name in METHODS:
-        if not _needs_more(name):
-            yield _training(f"method {name}", f"method.name={name}")
     yield _training("pairs", "method={name='scope', insertion='pair'}")
     yield _training("reserved rows", "method={name='scope', insertion='append'}")
     updates = ("objective.updates_per_batch=2", "objective.mini_batches=2", "run.checkpoint_every=4", "run.steps=8")
@@ -104,6 +102,9 @@ def scenarios(teacher_url: str) -> Iterator[Scenario]:
     yield _salvage()
     yield _scorer_training()
     yield _labelling()
+    for name in METHODS:
+        if not _needs_more(name):
+            yield _training(f"method {name}", f"method.name={name}")
 
 
 def resumable() -> list[Scenario]:
@@ -244,7 +245,7 @@ def _left_by_run(folder: Path) -> dict[str, Any]:
     summary = json.loads((run / "summary.json").read_text())
     return {
         "weights": (run / "model" / "model.safetensors").read_bytes(),
-        "rollouts": list(read_records(run / "rollouts.jsonl")),
+        "rollouts": list(Rollouts.of(run)),
         "metrics": [_timeless(record) for record in read_records(run / "metrics.jsonl")],
         "summary": _timeless(summary),
         "report": (run / "report.html").is_file(),
@@ -328,7 +329,7 @@ def trial(scenario: Scenario, undisturbed: Whole, seed: int) -> tuple[str, int, 
     with tempfile.TemporaryDirectory() as scratch:
         folder = _fresh(scenario, Path(scratch))
         arguments: Sequence[str] = scenario.arguments
-        for _ in range(rng.randint(1, MOST_KILLS)):
+        for _ in range(rng.randint(FEWEST_KILLS, MOST_KILLS)):
             if scenario.is_of_processes or rng.random() < 0.5:
                 after, at_event = rng.uniform(0.0, undisturbed.seconds), 0
                 moments.append(f"{after:.2f} s")

@@ -13,7 +13,9 @@ from typing import Any
 from scope_rlvr.store.digests import code_digest
 from scope_rlvr.store.journal import append_records, read_records
 
-FOLDER = Path(__file__).parents[2] / "benchmarks" / "results" / "torture"
+FOLDER = Path(__file__).parents[2] / ".torture"
+"""Where results are kept; ``tools/reliability_tables.py`` counts them for docs/reliability.md."""
+
 _PACKAGES = ("torch", "transformers", "trl")
 
 

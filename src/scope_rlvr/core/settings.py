@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from enum import Enum
-from typing import Any, LiteralString
+from types import NoneType
+from typing import Any, LiteralString, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -44,17 +45,16 @@ class Settings(BaseModel):
 
 def _complaint(expected: Any, value: Any) -> LiteralString | None:
     """What pydantic would let pass: ``true`` as 1, ``"yes"`` as ``true``, a whole number of any size."""
-    if expected in _SWITCHES and not isinstance(value, bool):
-        return "expected true or false"
-    if expected in _NUMBERS and isinstance(value, bool | str):
+    kinds = set(get_args(expected)) or {expected}
+    if bool in kinds:
+        return None if isinstance(value, bool) or kinds - {bool, NoneType} else "expected true or false"
+    if not kinds & {int, float}:
+        return None
+    if isinstance(value, bool) or (isinstance(value, str) and not kinds - {int, float, NoneType}):
         return "expected a number"
-    if expected in _NUMBERS and isinstance(value, int) and abs(value) > _LARGEST:
+    if isinstance(value, int) and abs(value) > _LARGEST:
         return "no option has a value of this size"
     return None
-
-
-_NUMBERS = (int, float, int | None, float | None)
-_SWITCHES = (bool, bool | None)
 
 
 def description_of(kind: type[Settings], name: str) -> str:
