@@ -80,7 +80,7 @@ def test_parquet_and_other_names_of_columns(here: Path, scope: Scope) -> None:
     ended = scope("grade", "rows.parquet", "--verifier", "choice", "--out", "verdicts.json")
     assert ended.code == 0, ended.err
     [row] = json.loads((here / "verdicts.json").read_text())["rows"]
-    assert (row["outcome"], row["answer"], row["id"]) == ("right", "B", "row 1")
+    assert (row["outcome"], row["answer"], row["id"]) == ("right", "B", "rows-1")
 
 
 def test_the_rollouts_of_a_run_can_be_judged_again(here: Path, scope: Scope, plain_run: Path) -> None:
@@ -97,7 +97,11 @@ def test_the_rollouts_of_a_run_can_be_judged_again(here: Path, scope: Scope, pla
 @pytest.mark.parametrize(
     ("rows", "options", "parts"),
     [
-        ([{"gold": "1"}, {"response": "2"}, ROWS[0]], [], ["2 row(s)", "line 1", "no response", "line 2", "no gold"]),
+        (
+            [{"gold": "1"}, {"response": "2"}, ROWS[0]],
+            [],
+            ["2 row(s)", "line 1", "no response", "line 2", "no reference"],
+        ),
         ([], [], ["holds no row"]),
         (ROWS, ["--verifier", "maths"], ["verifier", "maths", "math"]),
         (ROWS, ["--verifier", "function"], ["verifier.path"]),

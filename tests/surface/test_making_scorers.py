@@ -281,9 +281,9 @@ def test_responses_that_cannot_be_labelled_are_told(here: Path, scope: Scope) ->
     assert refused.code == 2
     for part in (
         "3 row(s)",
-        "row 3: no reference",
-        "row 4: no response",
-        "line 5 of responses.jsonl: expected an object, got list",
+        "line 3: no reference",
+        "line 4: no response",
+        "line 5: expected an object, got list",
     ):
         assert part in refused.err
     assert not (here / "labels.jsonl").exists()

@@ -13,7 +13,16 @@ import pytest
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.types import Origin, Problem
 from scope_rlvr.offline.dataset import dpo_rows, is_right, replayed, sft_rows, write_table
-from scope_rlvr.offline.saved import BadRow, References, SavedRollout, fits_tokenizer, read_saved, rollout_files
+from scope_rlvr.problems.saved import (
+    UNAIDED,
+    BadRow,
+    References,
+    RowReader,
+    SavedRollout,
+    fits_tokenizer,
+    in_groups,
+    rollout_files,
+)
 from scope_rlvr.store.journal import read_records
 
 
@@ -43,7 +52,7 @@ def table(folder: Path, rows: list[dict[str, Any]], name: str = "rows.jsonl") ->
 
 
 def read(file: Path, **options: Any) -> list[Any]:
-    return list(read_saved([file], **options))
+    return list(in_groups(RowReader(**{"roles": UNAIDED} | options).rows([file])))
 
 
 RUN_ROW = {
@@ -136,7 +145,7 @@ def test_rows_of_one_problem_that_stand_together_are_a_group(tmp_path):
         ({"response": "c", "reference": "x"}, "no prompt in prompt, problem"),
         ({"prompt": "  ", "response": "c", "reference": "x"}, "no prompt"),
         ({"prompt": "ab", "reference": "x"}, "no response in response, responses"),
-        ({"prompt": "ab", "response": "c"}, "name the problems with their answers by --problems"),
+        ({"prompt": "ab", "response": "c"}, "no reference in gold, reference"),
         ({"prompt": "ab", "response": 5, "reference": "x"}, "a response must be text or a conversation, got int"),
         ({"prompt": "ab", "response": "\ud800", "reference": "x"}, "half of a character"),
         ({"prompt": "ab", "response_ids": [1, -2], "reference": "x"}, "no list of whole numbers"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,14 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.types import Outcome, Problem, Verdict
 from scope_rlvr.grading.boxes import last_box
 from scope_rlvr.grading.plain import plainly_equal
-from scope_rlvr.problems.files import read_file
-from scope_rlvr.problems.rows import answer_text, shown_complaints
+from scope_rlvr.problems.rows import shown_complaints
+from scope_rlvr.problems.saved import BadRow, RowReader, SavedRollout, rollout_files
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.verifier import make_verifier
 from scope_rlvr.store.folder import environment
 
 GRADES_SCHEMA = 1
 _BATCH = 256
-_GOLD = ("gold", "reference", "answer")
-_RESPONSE = ("response", "completion")
-_PROBLEM = ("problem", "prompt", "question")
 
 
 @dataclass(frozen=True)
@@ -54,41 +51,24 @@ class GradedResponse:
 def plan_grading(file: Path, kind: str, overrides: Sequence[str] = ()) -> GradingPlan:
     """Read every row and check the verifier; raises :class:`UserError` with the rows that cannot be graded."""
     config = load_config(None, [f"verifier.kind={kind}", *overrides])
-    rows, complaints = [], []
-    for row in read_file(file):
-        attempt = row.values if isinstance(row.values, str) else _attempt(row.place, row.values)
-        if isinstance(attempt, str):
-            complaints.append(f"{row.place}: {attempt}")
-        else:
-            rows.append((row.place, attempt))
+    places, attempts, complaints = [], [], []
+    for row in RowReader(needs_prompt=False, check=_fault).rows(rollout_files(file)):
+        if isinstance(row, BadRow):
+            complaints.append(f"{row.place}: {row.why}")
+            continue
+        places += [rollout.place for rollout in row]
+        attempts += [(rollout.problem, rollout.text or "") for rollout in row]
     if complaints:
         raise UserError(
             f"{file} has {len(complaints)} row(s) that cannot be graded:\n{shown_complaints(complaints)}\nmend or remove them"
         )
-    if not rows:
-        raise UserError(f"{file} holds no row; give one response a row, with its gold")
-    places, attempts = zip(*rows, strict=True)
-    return GradingPlan(file, config, places, attempts)
+    if not attempts:
+        raise UserError(f"{file} holds no row; give one response a row, with its reference")
+    return GradingPlan(file, config, tuple(places), tuple(attempts))
 
 
-def _attempt(place: str, values: Mapping[str, Any]) -> tuple[Problem, str] | str:
-    gold = answer_text(next((values[name] for name in _GOLD if values.get(name) is not None), None))
-    response = next((values[name] for name in _RESPONSE if values.get(name) is not None), _joined(values))
-    problem = next((values[name] for name in _PROBLEM if isinstance(values.get(name), str)), "")
-    if gold is None:
-        return f"no gold (in {', '.join(_GOLD)}); the row has {', '.join(sorted(values))}"
-    if not isinstance(response, str):
-        return f"no response (in {', '.join(_RESPONSE)}, segments); the row has {', '.join(sorted(values))}"
-    return Problem(str(values.get("id") or place), problem, gold), response
-
-
-def _joined(values: Mapping[str, Any]) -> str | None:
-    """The response in a line of a run's rollouts.jsonl."""
-    segments = values.get("segments")
-    if not isinstance(segments, list):
-        return None
-    texts: list[Any] = [segment.get("text") for segment in segments if isinstance(segment, Mapping)]
-    return "".join(texts) if all(isinstance(text, str) for text in texts) else None
+def _fault(rollout: SavedRollout) -> str | None:
+    return "no response as text, and token ids alone cannot be judged" if rollout.text is None else None
 
 
 def grade(

@@ -29,7 +29,7 @@ from scope_rlvr.offline.dataset import (
 )
 from scope_rlvr.offline.journal import SalvageJournal
 from scope_rlvr.offline.plan import SalvagePlan
-from scope_rlvr.offline.saved import (
+from scope_rlvr.problems.saved import (
     SavedRollout,
 )
 from scope_rlvr.run.components import load_causal, load_step_scorer, load_teacher

@@ -14,7 +14,7 @@ from scope_rlvr.core.groups import Member, SalvageOutcome
 from scope_rlvr.core.ports import TextCodec
 from scope_rlvr.core.steps import Step, StepRule, split_steps
 from scope_rlvr.core.types import Origin, Outcome, Problem, Rollout, Segment
-from scope_rlvr.offline.saved import SavedRollout
+from scope_rlvr.problems.saved import SavedRollout
 from scope_rlvr.store.files import replacing
 from scope_rlvr.store.journal import rewrite_records
 from scope_rlvr.store.records import member_record

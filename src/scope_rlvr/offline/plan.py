@@ -20,16 +20,17 @@ from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.offline.dataset import (
     require_table_name,
 )
-from scope_rlvr.offline.saved import (
+from scope_rlvr.problems.rows import shown_complaints
+from scope_rlvr.problems.saved import (
+    UNAIDED,
     BadRow,
-    Check,
     References,
+    RowReader,
     SavedRollout,
     fits_tokenizer,
-    read_saved,
+    in_groups,
     rollout_files,
 )
-from scope_rlvr.problems.rows import shown_complaints
 from scope_rlvr.problems.sources import Wanted, load_problems
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.salvage.settings import Fallback, Insertion, SalvageSettings, Suffix, WholeTrace
@@ -139,8 +140,8 @@ class SalvagePlan:
 
     def groups(self) -> Iterator[list[SavedRollout]]:
         """All groups of the input, in order."""
-        read = read_saved(self.files, self.references, _check(self.codec))
-        return (group for group in read if not isinstance(group, BadRow))
+        rows = _reader(self.references, self.codec).rows(self.files)
+        return (group for group in in_groups(rows) if not isinstance(group, BadRow))
 
 
 def _digest(name: str) -> str | None:
@@ -154,8 +155,9 @@ def _folders(config: RunConfig) -> list[tuple[str, str]]:
     return [("model.policy", config.model.policy), *config.teacher.folders, *config.scorer.folders]
 
 
-def _check(codec: TokenizerCodec) -> Check:
-    return fits_tokenizer(codec, len(codec.tokenizer), codec.tokenizer.all_special_tokens)
+def _reader(references: References, codec: TokenizerCodec) -> RowReader:
+    check = fits_tokenizer(codec, len(codec.tokenizer), codec.tokenizer.all_special_tokens)
+    return RowReader(references, check, UNAIDED)
 
 
 def plan_salvage(request: SalvageRequest) -> SalvagePlan:
@@ -175,7 +177,7 @@ def plan_salvage(request: SalvageRequest) -> SalvagePlan:
     codec, references = _codec(config), References(known)
     groups, left_out = list[list[SavedRollout]](), list[str]()
     num_groups = num_rollouts = longest = num_solved = 0
-    for item in read_saved(files, references, _check(codec)):
+    for item in in_groups(_reader(references, codec).rows(files)):
         if isinstance(item, BadRow):
             left_out.append(str(item))
             continue
@@ -210,7 +212,8 @@ def _require_usable(request: SalvageRequest, left_out: Sequence[str], num_rollou
     if left_out and not request.skip_bad_rows:
         raise UserError(
             f"{request.rollouts} has {len(left_out)} row(s) that hold no rollout:\n{shown_complaints(left_out)}\n"
-            "mend or remove them, or leave them out by --skip-bad-rows"
+            "mend or remove them, name the problems with their answers by --problems where only those are missing, or leave "
+            "them out by --skip-bad-rows"
         )
     if not num_rollouts:
         why = f"; of its rows none is one:\n{shown_complaints(left_out)}" if left_out else ""

@@ -1,4 +1,4 @@
-"""The rows of a local file: JSON lines, Parquet, CSV with a header, or the rollouts of a run."""
+"""The rows of a local file: JSON lines, Parquet, or CSV with a header."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.problems.rows import Row
 from scope_rlvr.store.files import require_file
 from scope_rlvr.store.journal import read_lines
-from scope_rlvr.store.rollouts import SUFFIX as COMPRESSED
-from scope_rlvr.store.rollouts import Rollouts
 
 SUFFIXES = (".jsonl", ".parquet", ".csv")
-"""Of files that a user may have written."""
 
 
 def read_file(path: Path) -> Iterator[Row]:
     """Every row, with its line or row number; :class:`UserError` where the file cannot be read at all."""
-    readers = {".jsonl": _json_lines, ".parquet": _parquet, ".csv": _csv, COMPRESSED: _rollouts}
+    readers = {".jsonl": _json_lines, ".parquet": _parquet, ".csv": _csv}
     if path.suffix not in readers:
         raise UserError(f"{path} is not a file of problems: its name must end in {', '.join(SUFFIXES)}")
     require_file(path, "the file")
@@ -34,14 +31,6 @@ def read_file(path: Path) -> Iterator[Row]:
 def _json_lines(path: Path) -> Iterator[Row]:
     for line in read_lines(path):
         yield Row(f"line {line.number}", line.fault or line.value)
-
-
-def _rollouts(path: Path) -> Iterator[Row]:
-    rollouts = Rollouts((path,))
-    for number, record in rollouts.records():
-        yield Row(f"rollout {number + 1}", record)
-    for fault in rollouts.faults:
-        yield Row("rollouts", fault.what)
 
 
 def _parquet(path: Path) -> Iterator[Row]:

@@ -18,13 +18,14 @@ from scope_rlvr.core.types import Problem
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.models.resolve import resolve_model
 from scope_rlvr.problems.rows import shown_complaints
+from scope_rlvr.problems.saved import BadRow, RowReader, SavedRollout, rollout_files
 from scope_rlvr.run.config import RunConfig, load_config
 from scope_rlvr.run.verifier import make_verifier
 from scope_rlvr.scorer_lab.labelling import Attempt, Labeller, MonteCarloEstimate
 from scope_rlvr.store.digests import files_digest
 from scope_rlvr.store.files import require_new_file, write_json
 from scope_rlvr.store.journal import append_records
-from scope_rlvr.store.rollouts import Rollouts, rollout_files, run_of
+from scope_rlvr.store.rollouts import run_of
 
 LABEL_SCHEMA = 1
 _MAX_SHOWN = 5
@@ -67,17 +68,15 @@ class LabelPlan:
     config: RunConfig
     responses: tuple[Response, ...]
     bad_rows: tuple[str, ...]
-    left_out: dict[str, int]
 
     def lines(self) -> list[str]:
         """What is going to be done."""
         request, sampling = self.request, self.config.sampling
         how = "binary search for the first wrong step" if request.first_error_only else "every step"
-        left_out = [f"{number} left out: {reason}" for reason, number in self.left_out.items()]
-        left_out += [f"{len(self.bad_rows)} bad row(s) left out"] if self.bad_rows else []
+        bad = [f"{len(self.bad_rows)} bad row(s) left out"] if self.bad_rows else []
         return [
             f"policy    {request.policy}",
-            "; ".join([f"rollouts  {request.rollouts}: {len(self.responses)} responses", *left_out]),
+            "; ".join([f"rollouts  {request.rollouts}: {len(self.responses)} responses", *bad]),
             *(f"            {mistake}" for mistake in self.bad_rows[:_MAX_SHOWN]),
             f"labels    {how}, {request.samples} continuations each, temperature {sampling.temperature:g}, at most "
             f"{sampling.max_response_tokens} tokens; right above a share of {request.right_above:g}",
@@ -112,14 +111,14 @@ class LabelPlan:
 def plan_labels(request: LabelRequest) -> LabelPlan:
     """Read every row and find every mistake that can be found without a model; raises :class:`UserError`."""
     source = request.rollouts
-    files = rollout_files(source) if source.is_dir() else (source,)
-    run = run_of(files[0]) if files else source
+    files = tuple(rollout_files(source))
+    run = run_of(files[0])
     overrides = [*request.overrides, f"model.policy={json.dumps(request.policy)}"]
     config = load_config(
         run / "config.toml" if run is not None and (run / "config.toml").is_file() else None, overrides
     )
     resolve_model(request.policy, "--policy")
-    responses, bad_rows, left_out = _read(files, source.stem)
+    responses, bad_rows = _read(files)
     if bad_rows and not request.skip_bad_rows:
         raise UserError(
             f"{source} has {len(bad_rows)} row(s) that cannot be labelled:\n{shown_complaints(bad_rows)}\nmend them, or leave them out with "
@@ -129,48 +128,33 @@ def plan_labels(request: LabelRequest) -> LabelPlan:
         raise UserError(
             f"{source} holds no response to label; give a run folder, or rows with problem, response, reference"
         )
-    return LabelPlan(request, files, config, tuple(responses[: request.limit]), tuple(bad_rows), dict(left_out))
+    return LabelPlan(request, files, config, tuple(responses[: request.limit]), tuple(bad_rows))
 
 
-def _read(files: Sequence[Path], source: str) -> tuple[list[Response], list[str], Counter[str]]:
+def _read(files: Sequence[Path]) -> tuple[list[Response], list[str]]:
     responses: list[Response] = []
     bad_rows: list[str] = []
-    rollouts = Rollouts(tuple(files))
-    try:
-        for number, record in rollouts.records():
-            found = _response(record, number + 1, source)
-            if isinstance(found, Response):
-                responses.append(found)
-            else:
-                bad_rows.append(f"row {number + 1}: {found}")
-    except OSError as error:
-        raise UserError(f"the rollouts {files[0]} cannot be read: {error}") from error
-    bad_rows += [fault.what for fault in rollouts.faults]
-    # Only a process that was killed leaves rows that are not whole.
-    left_out = Counter({"rows at the end that are not whole": len(rollouts.torn)} if rollouts.torn else {})
-    return responses, bad_rows, left_out
+    for row in RowReader(check=_fault).rows(files):
+        if isinstance(row, BadRow):
+            bad_rows.append(f"{row.place}: {row.why}")
+        else:
+            responses += map(_response, row)
+    return responses, bad_rows
 
 
-def _response(row: dict[str, Any], number: int, source: str) -> Response | str:
-    """The response in a row, or what is wrong with it."""
-    of_run = isinstance(row.get("segments"), list)
-    prompt = row.get("prompt") or row.get("problem")
-    reference = row.get("reference") if row.get("reference") is not None else row.get("answer")
-    try:
-        text = "".join(s["text"] for s in row["segments"]) if of_run else row.get("response") or row.get("completion")
-        token_ids = tuple(token for s in row["segments"] for token in s["token_ids"]) if of_run else ()
-    except (TypeError, KeyError) as error:
-        return f"its segments lack or misuse {error}; give rollouts as a run wrote them"
-    if not isinstance(prompt, str) or not prompt.strip():
-        return f"no problem (or prompt) text; the row has {sorted(row)}"
-    if not isinstance(text, str) or not text.strip():
-        return f"no response text; the row has {sorted(row)}"
-    if reference is None or not str(reference).strip():
-        return f"no reference (or answer), and nothing to verify with; the row has {sorted(row)}"
-    own_id = row.get("problem") if of_run else row.get("id")
-    problem = Problem(str(own_id or f"{source}-{number}"), prompt, str(reference), source, None)
-    is_whole = not row.get("is_truncated", False)
-    return Response(number, problem, text, is_whole, tuple(row.get("prompt_ids") or ()), token_ids)
+def _fault(rollout: SavedRollout) -> str | None:
+    return None if rollout.text and rollout.text.strip() else "no response text"
+
+
+def _response(rollout: SavedRollout) -> Response:
+    return Response(
+        row=int(rollout.place.split()[-1]),
+        problem=rollout.problem,
+        text=rollout.text or "",
+        is_whole=not rollout.is_truncated,
+        prompt_ids=rollout.prompt_ids or (),
+        token_ids=rollout.token_ids or (),
+    )
 
 
 # --- labelling --------------------------------------------------------------------------------------------------------

@@ -1,12 +1,12 @@
-"""Rollouts as others saved them: run folders, JSON lines, completions that TRL logs, generations that verl dumps.
+"""Responses as they were saved: run folders, JSON lines, completions that TRL logs, generations that verl dumps.
 
-The columns of a row tell its format. Neighbouring rows of one problem are a group.
+The columns of a row tell its format. Whatever reads responses (to judge, to label or to salvage them) reads them here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,18 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import TextCodec
 from scope_rlvr.core.types import Origin, Problem, Rollout, Segment
 from scope_rlvr.problems.files import SUFFIXES, read_file
-from scope_rlvr.problems.rows import MAX_CHARS, normalised
+from scope_rlvr.problems.rows import MAX_CHARS, Row, answer_text, normalised
 from scope_rlvr.store.records import SCHEMA_VERSION
 from scope_rlvr.store.rollouts import SUFFIX as COMPRESSED
+from scope_rlvr.store.rollouts import Rollouts
 from scope_rlvr.store.rollouts import rollout_files as files_of_run
 
 PROMPT = ("prompt", "problem", "question", "input")
 RESPONSE = ("response", "responses", "completion", "completions", "output", "outputs", "generation", "generations")
-REFERENCE = ("reference", "answer", "final_answer", "ground_truth", "gts", "gold")
+REFERENCE = ("gold", "reference", "answer", "final_answer", "ground_truth", "gts")
 PROMPT_IDS = ("prompt_ids", "prompt_token_ids")
 RESPONSE_IDS = ("response_ids", "completion_ids", "output_ids", "token_ids")
-_UNAIDED = ("sampled", "replaced")
+UNAIDED = ("sampled", "replaced")
 """Roles in a run's rollouts of what the policy wrote by itself."""
 
 
@@ -121,16 +122,78 @@ def rollout_files(path: Path) -> list[Path]:
     return files
 
 
-def read_saved(
-    files: Sequence[Path], references: References | None = None, check: Check | None = None
-) -> Iterator[list[SavedRollout] | BadRow]:
-    """Every group of rollouts and every row that holds none, in order.
+@dataclass(frozen=True)
+class RowReader:
+    """How rows are read: the problems of rows without an answer, what a rollout has to hold, and which of a run's count."""
 
-    Rows of a run that the policy did not write by itself are passed over.
-    """
-    read = (item for file in files for item in _rows_of(file, references or References(), check))
+    references: References = field(default_factory=References)
+    check: Check | None = None
+    roles: tuple[str, ...] | None = None
+    """Roles in a run's rollouts; ``None`` for all."""
+    needs_prompt: bool = True
+
+    def rows(self, files: Sequence[Path]) -> Iterator[list[SavedRollout] | BadRow]:
+        """For every row its rollouts, one or more, or why it holds none; nothing for a rollout of another role."""
+        for file, row in _rows(files):
+            found = row.values if isinstance(row.values, str) else self._rollouts(file, row.place, row.values)
+            if isinstance(found, str):
+                yield BadRow(file, row.place, found)
+                continue
+            complaints = (self.check(rollout) for rollout in found) if self.check is not None else ()
+            complaint = next((text for text in complaints if text is not None), None)
+            if complaint is not None:
+                yield BadRow(file, row.place, complaint)
+            elif found:
+                yield found
+
+    def _rollouts(self, file: Path, place: str, values: Mapping[str, Any]) -> list[SavedRollout] | str:
+        """The rollouts in a row, or what is wrong with it."""
+        is_of_run = "segments" in values and "schema" in values
+        if is_of_run and self.roles is not None and values.get("role") not in self.roles:
+            return []
+        if is_of_run and values["schema"] != SCHEMA_VERSION:
+            return f"schema {values['schema']!r}, and this version reads schema {SCHEMA_VERSION}; use the version that wrote it"
+        own_id = values.get("problem" if is_of_run else "id")
+        default_id = f"{file.stem}-{place.split()[-1]}"
+        problem = self._problem(default_id if own_id in (None, "") else str(own_id), values)
+        if isinstance(problem, str):
+            return problem
+        prompt_ids = _ids(_first(values, PROMPT_IDS))
+        if isinstance(prompt_ids, str):
+            return f"the ids of the prompt {prompt_ids}"
+        step, group = (values.get(key) if isinstance(values.get(key), int) else None for key in ("step", "group"))
+        whole = SavedRollout(file, place, 0, problem, prompt_ids=prompt_ids, step=step, group=group)
+        return _responses(replace(whole, is_truncated=_is_truncated(values)), values, is_of_run)
+
+    def _problem(self, own_id: str, values: Mapping[str, Any]) -> Problem | str:
+        prompt = _last_message(_first(values, PROMPT))
+        if not isinstance(prompt, str) or not prompt.strip():
+            if self.needs_prompt:
+                return f"no prompt in {', '.join(PROMPT)}; the row has {_names(values)}"
+            prompt = ""
+        fault = _fault(prompt)
+        if fault:
+            return f"the prompt {fault}"
+        reference = _reference(values)
+        known = self.references.find(prompt) if self.references else None
+        if reference is None:
+            if known is None and self.references:
+                return "no reference, and its prompt is none of the problems that were named; name those it is of"
+            if known is None:
+                return (
+                    f"no reference in {', '.join(REFERENCE)} or reward_model.ground_truth; the row has {_names(values)}"
+                )
+            return known
+        level, solution = values.get("level"), values.get("solution")
+        if not isinstance(solution, str) or not solution.strip():
+            solution = None if known is None else known.solution
+        return Problem(own_id, prompt, reference, level=level if isinstance(level, int) else None, solution=solution)
+
+
+def in_groups(rows: Iterable[list[SavedRollout] | BadRow]) -> Iterator[list[SavedRollout] | BadRow]:
+    """Neighbouring rollouts of one problem together, in order, and rows that hold none between them."""
     waiting: list[SavedRollout] = []
-    for item in read:
+    for item in rows:
         if isinstance(item, BadRow):
             yield item
         elif waiting and not _belong_together(waiting[-1], item[0]):
@@ -151,39 +214,20 @@ def _belong_together(one: SavedRollout, other: SavedRollout) -> bool:
     )
 
 
-def _rows_of(file: Path, references: References, check: Check | None) -> Iterator[list[SavedRollout] | BadRow]:
-    for row in read_file(file):
-        found: list[SavedRollout] | str
-        found = row.values if isinstance(row.values, str) else _rollouts(file, row.place, row.values, references)
-        if isinstance(found, str):
-            yield BadRow(file, row.place, found)
-            continue
-        complaints = (check(rollout) for rollout in found) if check is not None else ()
-        complaint = next((text for text in complaints if text is not None), None)
-        if complaint is not None:
-            yield BadRow(file, row.place, complaint)
-        elif found:
-            yield found
+def _rows(files: Sequence[Path]) -> Iterator[tuple[Path, Row]]:
+    """Every row with the file to name for it. The files of a run are numbered through."""
+    if not any(file.suffix == COMPRESSED for file in files):
+        yield from ((file, row) for file in files for row in read_file(file))
+        return
+    rollouts, named = Rollouts(tuple(files)), files[0] if len(files) == 1 else files[-1].parent
+    for number, record in rollouts.records():
+        yield named, Row(f"rollout {number + 1}", record)
+    for unreadable in rollouts.faults:
+        yield named, Row(unreadable.what, "it cannot be read")
 
 
-def _rollouts(file: Path, place: str, values: Mapping[str, Any], references: References) -> list[SavedRollout] | str:
-    """The rollouts in a row, or what is wrong with it."""
-    is_of_run = "segments" in values and "schema" in values
-    if is_of_run and values.get("role") not in _UNAIDED:
-        return []
-    if is_of_run and values["schema"] != SCHEMA_VERSION:
-        return f"schema {values['schema']!r}, and this version reads schema {SCHEMA_VERSION}; use the version that wrote it"
-    own_id = values.get("problem" if is_of_run else "id")
-    default_id = f"{file.stem}-{place.split()[-1]}"
-    problem = _problem(default_id if own_id in (None, "") else str(own_id), values, references)
-    if isinstance(problem, str):
-        return problem
-    prompt_ids = _ids(_first(values, PROMPT_IDS))
-    if isinstance(prompt_ids, str):
-        return f"the ids of the prompt {prompt_ids}"
-    step, group = (values.get(key) if isinstance(values.get(key), int) else None for key in ("step", "group"))
-    whole = SavedRollout(file, place, 0, problem, prompt_ids=prompt_ids, step=step, group=group)
-    whole = replace(whole, is_truncated=_is_truncated(values))
+def _responses(whole: SavedRollout, values: Mapping[str, Any], is_of_run: bool) -> list[SavedRollout] | str:
+    """The responses in a row, each as ``whole`` with its text and ids, or what is wrong with them."""
     texts, ids = _of_run(values) if is_of_run else (_texts(_first(values, RESPONSE)), _id_lists(values))
     if isinstance(texts, str) or isinstance(ids, str):
         return texts if isinstance(texts, str) else f"the ids of the response {ids}"
@@ -198,38 +242,11 @@ def _rollouts(file: Path, place: str, values: Mapping[str, Any], references: Ref
     ]
 
 
-def _problem(own_id: str, values: Mapping[str, Any], references: References) -> Problem | str:
-    prompt = _last_message(_first(values, PROMPT))
-    if not isinstance(prompt, str) or not prompt.strip():
-        return f"no prompt in {', '.join(PROMPT)}; the row has {_names(values)}"
-    fault = _fault(prompt)
-    if fault:
-        return f"the prompt {fault}"
-    reference = _reference(values)
-    known = references.find(prompt) if references else None
-    if reference is None:
-        if known is None and references:
-            return "no reference, and its prompt is none of the problems that were named; name those it is of"
-        if known is None:
-            return (
-                f"no reference in {', '.join(REFERENCE)} or reward_model.ground_truth; the row has {_names(values)}; "
-                "name the problems with their answers by --problems"
-            )
-        return known
-    level, solution = values.get("level"), values.get("solution")
-    if not isinstance(solution, str) or not solution.strip():
-        solution = None if known is None else known.solution
-    return Problem(own_id, prompt, reference, level=level if isinstance(level, int) else None, solution=solution)
-
-
 def _reference(values: Mapping[str, Any]) -> str | None:
     value = _first(values, REFERENCE)
     if value is None and isinstance(values.get("reward_model"), Mapping):
         value = values["reward_model"].get("ground_truth")
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    is_text = isinstance(value, str | int | float) and not isinstance(value, bool)
-    return str(value) if is_text and str(value).strip() else None
+    return answer_text(value) or None
 
 
 def _of_run(values: Mapping[str, Any]) -> tuple[list[str] | str, list[tuple[int, ...]] | str]:
