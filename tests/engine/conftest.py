@@ -17,6 +17,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig
 
+from scope_rlvr.core.ports import JudgeKind, JudgeReply, JudgeRequest
 from scope_rlvr.embedded import model_path
 from scope_rlvr.engines.trl.trainer import ScopeTrainer
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
@@ -87,6 +88,16 @@ def grpo_config(folder: Path, **changes: Any) -> GRPOConfig:
         "disable_tqdm": True,
     }
     return GRPOConfig(**(values | changes))
+
+
+class EqualJudge:
+    """Finds all responses alike where it compares them, and the shorter ones better where it marks them."""
+
+    def judge(self, requests: list[JudgeRequest], *, seed: int) -> list[JudgeReply]:
+        return [JudgeReply(tuple(self._score(request, text) for text in request.responses)) for request in requests]
+
+    def _score(self, request: JudgeRequest, text: str) -> float:
+        return 1 / (1 + len(text)) if request.kind is JudgeKind.SCORE else 1 / len(request.responses)
 
 
 MakeTrainer = Callable[..., ScopeTrainer]

@@ -10,21 +10,15 @@ import torch
 from datasets import Dataset
 from transformers import TrainerState
 
-from scope_rlvr.core.ports import JudgeReply, JudgeRequest
 from scope_rlvr.methods import Grpo, Method, Rft, Scope
 from scope_rlvr.methods.registry import PARTS
-from tests.engine.conftest import MakeTrainer
+from tests.engine.conftest import EqualJudge, MakeTrainer
 
 FREE = sorted(set(PARTS))
 OPTIONS = {"reasoning_phrases": {"phrases": ["one", "2", "3", "7"], "enough": 4}}
 """Options without which a part has nothing to say about the embedded problems."""
 TEACHES_NOTHING = {"format_reward"}
 """A control: the embedded policy always answers, so that all rollouts are paid the same."""
-
-
-class EqualJudge:
-    def judge(self, requests: list[JudgeRequest], *, seed: int) -> list[JudgeReply]:
-        return [JudgeReply(tuple(1 / len(r.responses) for _ in r.responses)) for r in requests]
 
 
 def trained(make_trainer: MakeTrainer, method: Method, learns: bool = True, **args: Any) -> Any:

@@ -9,8 +9,11 @@ from scope_rlvr.methods.registry import METHODS as METHODS
 from scope_rlvr.methods.registry import PARTS as PARTS
 
 if TYPE_CHECKING:
+    from scope_rlvr.methods.correction.failure_prefix import FailurePrefix as FailurePrefix
+    from scope_rlvr.methods.correction.r3l import R3l as R3l
     from scope_rlvr.methods.correction.scope import Scope as Scope
     from scope_rlvr.methods.correction.search_r2 import SearchR2 as SearchR2
+    from scope_rlvr.methods.correction.tapo import Tapo as Tapo
     from scope_rlvr.methods.curriculum.cog_drift import CogDrift as CogDrift
     from scope_rlvr.methods.curriculum.drive import Drive as Drive
     from scope_rlvr.methods.curriculum.dump import Dump as Dump
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.distillation.opd_then_grpo import OpdThenGrpo as OpdThenGrpo
     from scope_rlvr.methods.distillation.sdpo import Sdpo as Sdpo
     from scope_rlvr.methods.distillation.sdpo import Srpo as Srpo
+    from scope_rlvr.methods.distillation.ssb import Ssb as Ssb
+    from scope_rlvr.methods.distillation.trd import Trd as Trd
     from scope_rlvr.methods.exploration.arpo import Arpo as Arpo
     from scope_rlvr.methods.exploration.arrol import Arrol as Arrol
     from scope_rlvr.methods.exploration.confidence import Ace as Ace
@@ -68,14 +73,19 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.guided.guided import GuidedMethod as GuidedMethod
     from scope_rlvr.methods.guided.igpo import Igpo as Igpo
     from scope_rlvr.methods.guided.luffy import Luffy as Luffy
+    from scope_rlvr.methods.guided.mentor import Mentor as Mentor
     from scope_rlvr.methods.guided.pope import Pope as Pope
     from scope_rlvr.methods.guided.prefix_rft import PrefixRft as PrefixRft
     from scope_rlvr.methods.guided.rl_plus import RlPlus as RlPlus
     from scope_rlvr.methods.guided.trapo import Trapo as Trapo
+    from scope_rlvr.methods.imitation.intervention import Int as Int
     from scope_rlvr.methods.imitation.relift import ReLift as ReLift
     from scope_rlvr.methods.imitation.sft import Sft as Sft
     from scope_rlvr.methods.imitation.sft_then_grpo import SftThenGrpo as SftThenGrpo
     from scope_rlvr.methods.imitation.shaped_ntp import ShapedNtp as ShapedNtp
+    from scope_rlvr.methods.judged.arena import Arena as Arena
+    from scope_rlvr.methods.judged.arena import RubricAnchors as RubricAnchors
+    from scope_rlvr.methods.judged.rgr_grpo import RgrGrpo as RgrGrpo
     from scope_rlvr.methods.labelfree.answer_likelihood import Rlp as Rlp
     from scope_rlvr.methods.labelfree.answer_likelihood import Rlpr as Rlpr
     from scope_rlvr.methods.labelfree.ttrl import ScopeTtrl as ScopeTtrl
@@ -87,6 +97,7 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.outcome.baselines import LitePpo as LitePpo
     from scope_rlvr.methods.outcome.dapo import Dapo as Dapo
     from scope_rlvr.methods.outcome.dr_grpo import DrGrpo as DrGrpo
+    from scope_rlvr.methods.outcome.f_dpg import FDpg as FDpg
     from scope_rlvr.methods.outcome.grpo import Grpo as Grpo
     from scope_rlvr.methods.outcome.gspo import Gspo as Gspo
     from scope_rlvr.methods.outcome.implicit_values import Pacs as Pacs

@@ -67,3 +67,20 @@ def off_policy(rollout: Rollout, prompt_ids: tuple[int, ...]) -> Rollout:
     """
     segments = tuple(replace(segment, origin=Origin.TEACHER) for segment in rollout.segments)
     return Rollout(prompt_ids, segments, rollout.is_truncated)
+
+
+def off_policy_after(rollout: Rollout, prompt_ids: tuple[int, ...], num_own: int) -> Rollout:
+    """A response under another prompt, of which the first ``num_own`` tokens were sampled under this one.
+
+    >>> rollout = Rollout((9, 9), (Segment((5, 6, 7), Origin.POLICY, (-1.0, -2.0, -3.0)),))
+    >>> [(s.token_ids, s.origin.value, s.logprobs) for s in off_policy_after(rollout, (1,), 1).segments]
+    [((5,), 'policy', (-1.0,)), ((6, 7), 'teacher', (-2.0, -3.0))]
+    """
+    own, segments, passed = rollout.cut(num_own).segments, list[Segment](), 0
+    for segment in off_policy(rollout, prompt_ids).segments:
+        skipped = min(max(0, num_own - passed), len(segment))
+        passed += len(segment)
+        if skipped < len(segment):
+            logprobs = None if segment.logprobs is None else segment.logprobs[skipped:]
+            segments.append(replace(segment, token_ids=segment.token_ids[skipped:], logprobs=logprobs))
+    return Rollout(prompt_ids, (*own, *segments), rollout.is_truncated)

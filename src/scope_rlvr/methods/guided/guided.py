@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from scope_rlvr.core.groups import Member, Streams
+from scope_rlvr.core.groups import Group, Member, Role, Streams
 from scope_rlvr.core.lazy import torch
 from scope_rlvr.core.types import Origin
-from scope_rlvr.formulas.losses import Clip, Masked, Shaped, TeacherTerm, Tokens
+from scope_rlvr.formulas.advantages import Normalisation
+from scope_rlvr.formulas.losses import Clip, Masked, NegativeLogLikelihood, Shaped, TeacherTerm, Tokens
 from scope_rlvr.methods.method import Method
-from scope_rlvr.methods.parts.base import Need
+from scope_rlvr.methods.parts.base import Need, TokenAdvantages
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,3 +58,23 @@ class GuidedMethod(Method):
         if not tokens.is_teacher_BT.any():
             return on_policy_BT
         return torch.where(tokens.is_teacher_BT, self.teacher_term.loss(tokens, clip), on_policy_BT)
+
+
+class NewcomersAlone(GuidedMethod):
+    """A guided method in which nothing trains but what joined the groups by guidance: each with advantage 1, if it is right."""
+
+    teacher_term: TeacherTerm = NegativeLogLikelihood()
+
+    def credit(
+        self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
+    ) -> list[tuple[Streams, ...]]:
+        kept_PG = [
+            [reward if m.role is Role.GUIDED else None for m, reward in zip(group.members, rewards_G, strict=True)]
+            for group, rewards_G in zip(groups, rewards_PG, strict=True)
+        ]
+        return super().credit(groups, kept_PG, normalisation)
+
+    def advantages(
+        self, groups: Sequence[Group], rewards_PG: Sequence[Sequence[float | None]], normalisation: Normalisation
+    ) -> TokenAdvantages:
+        return [[[float(m.verdict.is_right)] * len(m.rollout) for m in group.members] for group in groups]
