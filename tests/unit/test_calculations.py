@@ -53,6 +53,11 @@ def found(text: str) -> list[tuple[str, bool | None]]:
         ("18 books (already there) + 20 = 38", [("38", True)]),
         (r"\[ 44 + 4 \] \[ \text{Bananas} = 44 + 4 = 48 \]", [("48", True)]),
         ("3 + 4 = the sum = 8", [("8", False)]),
+        ("(2)(-2) - (7)(13) = -4 - 91 = -95", [("-95", True), ("-95", True)]),
+        ("The product is $-63 * 63 = -3969$", [("-3969", True)]),
+        ("(2-4) + (6-8) = -2 -2 = -4", [("-4", True), ("-4", True)]),
+        (r"the slope is $-\frac{4}{2} = -2$", [("-2", True)]),
+        (r"\[ \frac{1}{13} = \frac{4}{52} \] \[ \frac{1}{4} = \frac{13}{52} \]", [("1/13", True), ("1/4", True)]),
         ("5 / 0 = 0", []),
     ],
 )
@@ -63,6 +68,13 @@ def test_what_a_sentence_calculates(text: str, results: list[tuple[str, bool | N
 @pytest.mark.parametrize(
     "text",
     [
+        "49 - 3ab = 6",
+        "10a - 21 = 5",
+        r"$\left(\frac{5+7}{2},\frac{3+4}{2}\right) = (6, \frac{7}{2})$",
+        r"$2 + 2(a \cdot b + 3) = 0$",
+        "|7 - 9| = 2",
+        "C(4, 2) = 6",
+        "f (3) + 1 = 9",
         "4R + 1 = 33",
         "x + 4 = 7",
         "B - 12 = B - 31",

@@ -15,6 +15,7 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 
+from scope_rlvr.problems.equation_notation import plain_equations
 from scope_rlvr.problems.equations import (
     Equation,
     Expression,
@@ -66,7 +67,7 @@ def read_calculations(text: str) -> Calculations:
     said = _ANNOTATION.sub("", text)
     # What an annotation says is mostly written before it, too; each counts once.
     annotated = [inside for inside in _ANNOTATION.findall(text) if _bare(inside) not in _bare(said)]
-    plain = "\n".join([_plain(said), *annotated])
+    plain = "\n".join([plain_equations(said), *annotated])
     exact, as_numbers = read_clauses(plain), read_clauses(plain, percent=Fraction(1))
     found: list[Calculation] = []
     for clause, other in zip(exact, as_numbers, strict=True):
@@ -92,61 +93,6 @@ def split_solution(text: str, separator: str) -> list[str]:
     """
     pieces = text.split(separator if separator in text.strip() else "\n")
     return [piece.strip() for piece in pieces if piece.strip()]
-
-
-# --- what is written as what can be read ------------------------------------------------------------------------------
-
-_LETTER = "[B-HJ-WYZb-wyz]"
-"""A letter for a number: no article, no pronoun, and no times."""
-
-_PLAIN: Sequence[tuple[re.Pattern[str], str]] = [
-    (re.compile(pattern), meant)
-    for pattern, meant in (
-        (r"\\{2}|\\[\[\]]|&", "\n"),
-        (r"\\[(),;:! ]|\\q?quad\b|\\left\b|\\right\b|~", " "),
-        (r"\\([$%#])", r"\1"),
-        (r"\{,\}", ","),
-        (r"\\(?:text|mathrm|mathbf|textbf|mbox|boxed)\s*\{([^{}]*)\}", r" \1 "),
-        (r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"((\1)/(\2))"),
-        (r"\\[dt]?frac\s*(\d)\s*(\d)", r"(\1/\2)"),
-        (r"\\(?:times|cdot|ast)(?![A-Za-z])", "*"),
-        (r"\\div(?![A-Za-z])", "/"),
-        (r"\\approx(?![A-Za-z])", "≈"),
-        (r"(?<=\d)\*\*(?=\d)", "^"),
-        (r"\*\*", " "),
-        (r"[\[{]", "("),
-        (r"[\]}]", ")"),
-        (r"(?<![\d.])\.(?=\d)", "0."),
-        # A mixed number, a fraction to divide by, and a factor before a parenthesis.
-        (r"(?<![\w.,/])(\d+)\s+(\d+)/(\d+)(?![\w.,/])", r"(\1+\2/\3)"),
-        (r"(?<=/)\s+(\d+/\d+)(?![\w.,/])", r"(\1)"),
-        (r"(?<=[\d)])\((?=[\d(.$])", "*("),
-        # "15 times because", "8 pints / gallon": words, not operations.
-        (r"\btimes\b(?!\s*[\d$(.])", " "),
-        (r"/\s*(?=[A-Za-z])", " "),
-        (r"(?<![\d%])(?<!half)(?<!third)(?<!quarter)\s+of\b|\bof\b(?!\s+\$?[\d(])", " "),
-        (r"\b(?:half|third|quarter)\b(?!\s+of\b)|\b(?:twice|double)\b(?!\s+\$?[\d(])", " "),
-        (r"\b(?:because|since|as|so|that|which|giving|where)\b", ";"),
-        # Anything else of LaTeX, an index, and a letter for a number are no plain calculation.
-        (r"\\[A-Za-z]+|_", " √ "),
-        (rf"(?<![A-Za-z'’])(?:{_LETTER}|[xX])(?=\s*(?:[+*/=^)<>]|-(?![A-Za-z])))", " √ "),
-        (rf"(?<=[+\-*/=(])\s*(?:{_LETTER}|[xXaA])(?![\w'’-])", " √ "),
-        # "egg halves", "(all of them)", "Total = boxes x price = 3 x 4": words that only look like numbers and operations.
-        (r"(?<=[a-z]\s)(?:halves|quarters|thirds|dozens?)\b", " "),
-        (r"\([^()\d]*\)", " "),
-        (r"(?:(?<=[.;:,\n])|^)(?:[^=\d.;:,\n]*=)+", " "),
-        (r"=[^=\d.;:,\n]+(?==)", ""),
-    )
-]
-
-
-_CENTS = re.compile(r"¢|\bcents?\b", re.IGNORECASE)
-
-
-def _plain(text: str) -> str:
-    for pattern, meant in _PLAIN:
-        text = pattern.sub(meant, text)
-    return text
 
 
 def _bare(text: str) -> str:
