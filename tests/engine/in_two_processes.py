@@ -271,8 +271,11 @@ def batches_of_all_methods(folder: Path) -> dict[str, Any]:
     batch = next(iter(trainer.get_train_dataloader()))
     found = {}
     for name, method in METHODS.items():
-        # Of the four rows DARS would by default reserve all.
-        trainer.method, trainer.memory = method(**({"extra_rows": 1} if name == "dars" else {})), {}
+        # Of the four rows some methods would by default reserve all, or nearly so.
+        trainer.method, trainer.memory = (
+            method(**({"extra_rows": 1} if "extra_rows" in method.model_fields else {})),
+            {},
+        )
         # Of the two groups one fails: ReLIFT needs two batches for as many failures as a step has groups.
         for _ in range(2 if name == "relift" else 1):
             trainer._generate_and_score_completions([dict(row) for row in batch])

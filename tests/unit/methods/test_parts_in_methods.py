@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -228,3 +229,26 @@ def test_an_unknown_verdict_changes_nothing_for_the_others(method: Method, place
     if Need.TEACHER_SCORES not in method.needs:
         assert not any(unknown.advantage_T)
         assert not any(unknown.weight_T)
+
+
+ODD_BATCHES = {
+    "all wrong": ["bad|", "bad\n\nanswer 3|"],
+    "all right": [RIGHT, RIGHT],
+    "all unknown": [UNKNOWN, UNKNOWN],
+    "one token": ["|", "7", RIGHT, UNKNOWN],
+    "one rollout": [RIGHT],
+    "truncated": ["no end", "no end either", RIGHT],
+}
+
+
+@pytest.mark.parametrize("method", EVERYTHING.values(), ids=EVERYTHING)
+def test_odd_batches_have_sensible_numbers(method: Method) -> None:
+    tools = replace(tools_of(), judge=ExactJudge(goodness=lambda text: len(text) / 100), step=30, num_steps=40)
+    tools.readers["policy"], tools.readers["reference"], tools.readers["average"] = Reader(), Reader(), Reader()
+    together = [group(*texts, problem=replace(PROBLEM, id=name)) for name, texts in ODD_BATCHES.items()]
+    for batch in [*([one] for one in together), together]:
+        groups = method.prepare(read(batch, method.readings, tools), tools)
+        streams_PG = give_credit(method, groups, _pays(groups), Normalisation.GROUP_STD, tools)
+        for s in (s for streams_G in streams_PG for s in streams_G):
+            assert all(math.isfinite(x) for values_T in (s.weight_T, *s.extras.values()) for x in values_T)
+            assert all(abs(a) < 50 for a in s.advantage_T)

@@ -132,7 +132,7 @@ def test_writers_of_variants_are_right_where_these_are_neither_hopeless_nor_give
     policy = ScriptedPolicy(script)
     tools = toolbox(policy=policy, codec=Codec(), step=4)
     bare = Group(PROBLEM, (), prompt_ids=PROMPT_IDS)
-    own, writing, first, second = Svs().sample([bare], 2, tools)
+    own, writing, first, second = Svs(extra_rows=6).sample([bare], 2, tools)
     assert [m.verdict.is_right for m in own.members] == [True, False]
     assert [plain(m.rollout) for m in writing.members] == ["Q2|", "Q3|"]
     assert [m.verdict.outcome for m in writing.members] == [Outcome.RIGHT, Outcome.WRONG]
@@ -149,9 +149,11 @@ def test_writers_of_variants_are_right_where_these_are_neither_hopeless_nor_give
 def test_problems_outside_the_band_get_no_variants_and_unfinished_ones_are_not_posed():
     bare = Group(PROBLEM, (), prompt_ids=PROMPT_IDS)
     policy = ScriptedPolicy([RIGHT])
-    assert len(Svs().sample([bare], 2, toolbox(policy=policy, codec=Codec()))) == 1
+    assert len(Svs(extra_rows=6).sample([bare], 2, toolbox(policy=policy, codec=Codec()))) == 1
+    policy = ScriptedPolicy([RIGHT, WRONG])
+    assert len(Svs(extra_rows=5).sample([bare], 2, toolbox(policy=policy, codec=Codec()))) == 1, "there is no room"
     policy = ScriptedPolicy([RIGHT, WRONG, "never ends", "|"])
-    _, writing = Svs().sample([bare], 2, toolbox(policy=policy, codec=Codec()))
+    _, writing = Svs(extra_rows=6).sample([bare], 2, toolbox(policy=policy, codec=Codec()))
     assert [m.verdict.reason for m in writing.members] == ["no variant"] * 2
     assert policy.num_calls == 2
 
@@ -159,6 +161,6 @@ def test_problems_outside_the_band_get_no_variants_and_unfinished_ones_are_not_p
 def test_what_nobody_can_judge_makes_no_writer_wrong():
     policy = ScriptedPolicy([RIGHT, WRONG, "Q2|", "Q3|", UNKNOWN, UNKNOWN, WRONG, WRONG])
     bare = Group(PROBLEM, (), prompt_ids=PROMPT_IDS)
-    _, writing, *_ = Svs().sample([bare], 2, toolbox(policy=policy, codec=Codec()))
+    _, writing, *_ = Svs(extra_rows=6).sample([bare], 2, toolbox(policy=policy, codec=Codec()))
     members: tuple[Member, ...] = writing.members
     assert [m.verdict.outcome for m in members] == [Outcome.UNKNOWN, Outcome.WRONG]

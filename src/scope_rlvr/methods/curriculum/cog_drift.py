@@ -16,7 +16,7 @@ from scope_rlvr.methods.parts.curricula import Ladder
 class CogDrift(Method):
     """GRPO on a ladder of forms of each problem: multiple choice of 4, of 10, blanks, open. The forms are rows of the training
     file whose ids share a name, ``p7#1``, ``p7#2``, and so on, each with its own prompt and reference; there a language model wrote
-    them for problems that 64 rollouts had not solved. Source: Cog-DRIFT, and its released code, github.com/dinobby/Cog-DRIFT at 39d7a84:
+    them for problems that 64 rollouts had not solved. Source: Cog-DRIFT (2604.04767), and its released code, github.com/dinobby/Cog-DRIFT at 39d7a84:
     8 rollouts of 8 problems, clip 0.2 and 0.28, KL 0.01.
 
     >>> CogDrift().own_parts[0].threshold, CogDrift().kl
@@ -24,7 +24,7 @@ class CogDrift(Method):
     """
 
     title: ClassVar[str] = "Cog-DRIFT"
-    source: ClassVar[str] = "Cog-DRIFT (2026)"
+    source: ClassVar[str] = "arXiv 2604.04767"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "easier forms of a problem come first"
     formula: ClassVar[str] = "form `k` → `k + 1` where `mean(r) > ½`; `Â = (r − mean) / std`; `S(Â)`, KL 0.01"

@@ -30,7 +30,7 @@ class Svs(Method):
     """Self-play with variational problem synthesis.
 
     Of each problem whose solve rate is in ``[lowest, highest]`` the policy is shown one of its right solutions and writes ``num_variants``
-    variants of the problem, which have the same reference answer. It solves each ``num_solutions`` times. A variant's writer is right where the
+    variants of the problem, as far as the batch has room for them, which have the same reference answer. It solves each ``num_solutions`` times. A variant's writer is right where the
     variant's solve rate is in ``[variant_lowest, variant_highest]``: neither hopeless nor given away. Three kinds of groups train, each with its own
     mean: ordinary rollouts, writers of variants of one problem, and solutions of one variant. ``Â = (r − mean) / std``. Source: SvS
     (2508.14029), "Beyond Pass@1"; its bands are as we remember them, and its template is not this one. A policy that follows no instructions, as the
@@ -38,7 +38,7 @@ class Svs(Method):
 
     >>> svs = Svs()
     >>> [svs.is_worth_it(rate) for rate in (0.0, 0.25, 1.0)], svs.num_reserved_rows
-    ([False, True, False], 6)
+    ([False, True, False], 3)
     """
 
     title: ClassVar[str] = "SvS"
@@ -60,6 +60,9 @@ class Svs(Method):
     variant_highest: float = Field(
         0.625, gt=0, le=1, description="solve rate of a variant up to which its writer is right"
     )
+    extra_rows: int = Field(
+        3, ge=1, description="rows for variants of a problem that the batch has room for, on average"
+    )
     num_variants: int = Field(2, ge=2, description="variants of a problem")
     num_solutions: int = Field(2, ge=2, description="rollouts of each variant")
     template: str = Field(
@@ -68,7 +71,7 @@ class Svs(Method):
 
     @property
     def num_reserved_rows(self) -> int:
-        return super().num_reserved_rows + self.num_variants * (1 + self.num_solutions)
+        return super().num_reserved_rows + self.extra_rows
 
     @property
     def has_variable_rows(self) -> bool:
@@ -81,6 +84,7 @@ class Svs(Method):
     def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
         sampled = super().sample(groups, num_rollouts, tools)
         half = [group for group in sampled if self.lowest <= _rate(group.members) <= self.highest]
+        half = half[: self.extra_rows * len(groups) // (self.num_variants * (1 + self.num_solutions))]
         writers = self._written(half, tools)
         variants = [
             self._variant(group, i, rollout, tools)

@@ -21,7 +21,7 @@ class HiddenRank(Method):
     """
 
     title: ClassVar[str] = "VERL"
-    source: ClassVar[str] = "VERL"
+    source: ClassVar[str] = "arXiv 2509.23808"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "responses whose hidden states use more directions gain"
     formula: ClassVar[str] = (

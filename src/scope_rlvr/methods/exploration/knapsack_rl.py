@@ -26,7 +26,7 @@ class KnapsackRl(Method):
     rollouts as the batch has room for, is spent so that the sum is largest: at least ``fewest`` each and at most ``most``. The worth
     of one more rollout falls with N, so that giving them out one by one, each where it is worth most, is the optimum. Problems
     with fewer than ``min_seen`` known verdicts get as many as ever; p is the mean of the last ``window`` of the others. Where every
-    problem of value has ``most``, the rest goes to those that were never solved, then to those that always were. Source: Knapsack RL, and
+    problem of value has ``most``, the rest goes to those that were never solved, then to those that always were. Source: Knapsack RL (2509.25849), and
     its released code, github.com/liziniu/KnapsackRL at ca5d5f5: ``verl/trainer/ppo/exploration_utils.py``, which solves the knapsack by
     dynamic programming; clip 0.2 and 0.28.
 
@@ -38,7 +38,7 @@ class KnapsackRl(Method):
     """
 
     title: ClassVar[str] = "Knapsack RL"
-    source: ClassVar[str] = "Knapsack RL (2025)"
+    source: ClassVar[str] = "arXiv 2509.25849"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "rollouts go to the problems that repay them"
     formula: ClassVar[str] = "`N` maximises `Σ (1 − pᴺ − (1−p)ᴺ)·p·(1−p)²`; `Â = (r − mean) / std`; `S(Â)`"

@@ -33,7 +33,7 @@ class Latr(Method):
     second, has a probability above ``least``, and is less than ``gap`` below the likeliest, it opens a branch, as long as the tree has room.
     Once both have written ``lookahead`` tokens from there, the branch is cut if the edit distance between them is less than
     ``least_distance`` of their length; pairs in which one has ended are spared. A tree that is full, or ``searched_tokens`` long, is finished as ever. The
-    rest of the group is sampled from the prompt. The tree's share of a group falls from 1 to 0 over ``tree_steps``, by quarters. Source: LATR, and
+    rest of the group is sampled from the prompt. The tree's share of a group falls from 1 to 0 over ``tree_steps``, by quarters. Source: LATR (2510.24302), and
     its released code, github.com/starreeze/latr at 2adb0ed: ``model/generation.py``, ``model/sample_filter.py``; settings for Countdown.
 
     >>> [Latr(tree_steps=400).tree_size(8, step) for step in (1, 101, 201, 301, 401)]
@@ -43,7 +43,7 @@ class Latr(Method):
     """
 
     title: ClassVar[str] = "LATR"
-    source: ClassVar[str] = "LATR (2025)"
+    source: ClassVar[str] = "arXiv 2510.24302"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "rollouts branch where a second token is nearly as likely"
     formula: ClassVar[str] = (

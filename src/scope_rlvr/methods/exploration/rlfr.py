@@ -21,7 +21,7 @@ class Rlfr(Method):
     """
 
     title: ClassVar[str] = "RLFR"
-    source: ClassVar[str] = "RLFR (2025)"
+    source: ClassVar[str] = "arXiv 2510.10201"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "hidden steps that right responses do not take cost a little"
     formula: ClassVar[str] = "`Â_t = (r − mean) / std − 0.01·Σ_{s≥t} deviation_s` of a flow-matching head; `S(Â_t)`"

@@ -22,7 +22,7 @@ class SiblingGrpo(Method):
     """
 
     title: ClassVar[str] = "Sibling-GRPO"
-    source: ClassVar[str] = "V-STAR (2026)"
+    source: ClassVar[str] = "arXiv 2602.10699"
     status: ClassVar[Status] = Status.TEXT
     changes: ClassVar[str] = "tokens at which rollouts part are compared with each other"
     formula: ClassVar[str] = (

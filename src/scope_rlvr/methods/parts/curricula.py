@@ -167,7 +167,7 @@ class Ladder(ProblemSource):
 
     Forms of one problem share the part of their ids before ``separator``; what comes after it orders them, as text, easiest first. A
     problem without the separator has one form. Where a problem is offered, in whatever form, it is posed in the form that it
-    has reached; it moves up where more than ``threshold`` of a step's rollouts are right. Source: Cog-DRIFT, and its released
+    has reached; it moves up where more than ``threshold`` of a step's rollouts are right. Source: Cog-DRIFT (2604.04767), and its released
     code, github.com/dinobby/Cog-DRIFT at 39d7a84: ``verl/experimental/dataset/adaptive_sampler.py``; 4 choices, 10 choices, blanks, open there.
 
     >>> ladder = Ladder()
@@ -176,7 +176,7 @@ class Ladder(ProblemSource):
     """
 
     title: ClassVar[str] = "Cog-DRIFT ladder"
-    source: ClassVar[str] = "Cog-DRIFT"
+    source: ClassVar[str] = "arXiv 2604.04767"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "easier forms of a problem come first"
     formula: ClassVar[str] = "form `k` → `k + 1` where `mean(r) > ½`"

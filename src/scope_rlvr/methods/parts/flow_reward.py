@@ -27,7 +27,7 @@ class FlowReward(Advantage):
     ``x_τ = (1 − τ)·x_0 + τ·h_{t+1}``, target ``h_{t+1} − x_0``, states scaled to length √D. The deviation of a token is ``τ/(1 − τ)`` times the mean squared error
     at τ = ``time``. It is scaled to [0, 1] within a response, 0 below ``least``, and kept for the ``num_tokens`` largest; a token is paid ``−weight`` times it, and
     what is paid from a token on is added to its advantage. The flow learns after it was asked, from the right responses of each step, and pays from
-    step ``warmup`` + 1 on. Source: RLFR, and its released code, github.com/Jinghaoleven/RLFR: ``openrlhf/models/lmm_kits/flow_simple.py``,
+    step ``warmup`` + 1 on. Source: RLFR (2510.10201), and its released code, github.com/Jinghaoleven/RLFR: ``openrlhf/models/lmm_kits/flow_simple.py``,
     ``openrlhf/models/utils.py``.
 
     >>> paid_tokens([0.0, 1.0, 4.0, 5.0], least=0.6, num_tokens=1)  # scaled: 0, 0.2, 0.8, 1
@@ -35,7 +35,7 @@ class FlowReward(Advantage):
     """
 
     title: ClassVar[str] = "RLFR flow"
-    source: ClassVar[str] = "RLFR (2025)"
+    source: ClassVar[str] = "arXiv 2510.10201"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "hidden steps that right responses do not take cost a little"
     formula: ClassVar[str] = "`Â_t − 0.01·Σ_{s≥t} deviation_s` of a flow-matching head, the 15 largest of a response"

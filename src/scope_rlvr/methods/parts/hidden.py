@@ -30,7 +30,7 @@ class HiddenRankBonus(Advantage):
 
     ``Â_t ← Â_t + min(relu(b·tanh d(ER) + (1 − b)·tanh d(ERV)), |Â_t| / kappa)`` with ``b = sigmoid(gain · d(ERA))``: ER the effective rank
     of a response's hidden states, ERV its growth, ERA the change of its growth, ``d(x) = (x − x̄)/|x̄|`` cut off at ±5, ``x̄`` a moving
-    average over the steps before, of which ``momentum`` is the newest. The first step has no bonus. Source: VERL, and its
+    average over the steps before, of which ``momentum`` is the newest. The first step has no bonus. Source: VERL (2509.23808), and its
     released code, github.com/hf618/VERL at 3de68f1: ``verl/trainer/reward_manager_versions.py`` 163-246. There the bonus reaches
     the last token alone, since the tensor is zero elsewhere; here it reaches all tokens, as the text says.
 
@@ -41,7 +41,7 @@ class HiddenRankBonus(Advantage):
     """
 
     title: ClassVar[str] = "VERL bonus"
-    source: ClassVar[str] = "VERL"
+    source: ClassVar[str] = "arXiv 2509.23808"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "responses whose hidden states use more directions gain"
     formula: ClassVar[str] = "`Â + min(relu(b·tanh d(ER) + (1−b)·tanh d(ERV)), |Â|/2)`, `b = σ(2·d(ERA))`"

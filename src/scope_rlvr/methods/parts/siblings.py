@@ -22,14 +22,14 @@ class SiblingAdvantage(Advantage):
     For a prefix that rollouts share and after which they go on with different tokens: the score of a token is the mean reward of
     the rollouts through it, and ``(score − mean) / (std + 1e-4)`` over the tokens, times ``weight``, is added to the advantage of
     this one token in these rollouts. Unknown rewards take no part. Rollouts need no tree: all of a group share at least the
-    prompt. Source: V-STAR (Sibling-GRPO), advantages among the children of a prefix; its search is for recommendation.
+    prompt. Source: V-STAR (2602.10699), Sibling-GRPO, advantages among the children of a prefix; its search is for recommendation.
 
     >>> [round(a, 3) for a in sibling_advantages([(5, 6, 7), (5, 6, 8), (5, 9)], [1.0, 0.0, 0.0])[0]]
     [0.0, 1.0, 1.0]
     """
 
     title: ClassVar[str] = "Sibling advantage"
-    source: ClassVar[str] = "V-STAR"
+    source: ClassVar[str] = "arXiv 2602.10699"
     status: ClassVar[Status] = Status.TEXT
     changes: ClassVar[str] = "tokens at which rollouts part are compared with each other"
     formula: ClassVar[str] = "`Â_t + (V_t − mean(V)) / (std(V) + 1e-4)` over the tokens after one prefix"

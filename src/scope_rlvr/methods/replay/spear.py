@@ -25,7 +25,7 @@ class Spear(ReplayingMethod):
     Rollouts that the policy sampled and whose reward is more than ``threshold`` deviations above its group's mean are kept for
     ``max_age`` steps, ``capacity`` at most. Each step draws one of them for each group of its own; each is a group by itself, with
     the advantage ``w · (r − median)`` where that is positive: the median of the mean rewards of the last ``num_baselines`` groups, and ``w``
-    growing linearly to 1 over ``warmup`` steps. Their ratio is to the policy that wrote them. Source: SPEAR, and its released code,
+    growing linearly to 1 over ``warmup`` steps. Their ratio is to the policy that wrote them. Source: SPEAR (2509.22601), and its released code,
     github.com/TencentYoutuResearch/SPEAR at 7e84315: ``verl/recipe/spear/run_qwen2-32b_spear.sh``: 2048 rollouts, at most 5 steps old,
     threshold 1, 300 steps.
 
@@ -35,7 +35,7 @@ class Spear(ReplayingMethod):
     """
 
     title: ClassVar[str] = "SPEAR"
-    source: ClassVar[str] = "SPEAR (2025)"
+    source: ClassVar[str] = "arXiv 2509.22601"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "imitates its own best rollouts of the last steps"
     formula: ClassVar[str] = "`Â = r − mean(r)`; `S(Â)`; stored rollouts `w·S(max(0, r − median))` with `ρ = π/π_then`"
