@@ -12,6 +12,7 @@ from scope_rlvr.problems.family import Split
 from scope_rlvr.problems.labelled import LabelledFile, LabelledSolution, labelled_from_rows, read_labelled
 from scope_rlvr.problems.sources import SourceSettings, Wanted, family_name, is_family, load_problems, name_of
 from scope_rlvr.scorer_lab.altered import altered_solutions
+from scope_rlvr.scorer_lab.champ import CHAMP, read_champ
 
 _EMBEDDED = "embedded:"
 _EMBEDDED_PER_LEVEL = 500
@@ -26,8 +27,11 @@ def read_source(name: str, *, skip_bad_rows: bool = False, embedded_split: Split
     ``name`` is a JSONL, JSON or Parquet file; a data set on the Hub, ``owner/name`` or ``owner/name:split`` (``train``
     without a split); or ``embedded:rollouts``, of problems of ``embedded_split``, or ``embedded:altered``, which is of no
     split and there for training alone. Both may have ``:N`` behind them for N solutions of each level. ``altered:SOURCE`` are 500
-    worked solutions of a source of problems, three in four with a mistake.
+    worked solutions of a source of problems, three in four with a mistake. ``champ`` are the solutions of the package
+    ``champ-dataset``, for measuring alone.
     """
+    if name == CHAMP:
+        return read_champ()
     if name.startswith(_ALTERED):
         return _altered(name, embedded_split)
     if name.startswith(_EMBEDDED):
@@ -38,7 +42,7 @@ def read_source(name: str, *, skip_bad_rows: bool = False, embedded_split: Split
     repository, _, split = name.partition(":")
     if repository.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UserError(
-            f"the data {name!r} is neither a file (.jsonl, .json, .parquet), nor {_known(embedded_split)}, nor {_ALTERED} with a "
+            f"the data {name!r} is neither a file (.jsonl, .json, .parquet), nor {_known(embedded_split)}, nor {CHAMP}, nor {_ALTERED} with a "
             "source of problems behind it, nor a data set on the Hub, owner/name or owner/name:split"
         )
     return labelled_from_rows(_hub_rows(repository, split or "train"), Path(name), skip_bad_rows=skip_bad_rows)
