@@ -27,7 +27,9 @@ _SEPARATOR = "\n\n"
 def read_champ() -> LabelledFile:
     """All annotated solutions; :class:`UserError` where the package is not installed."""
     file = _data_file()
-    solutions = [solution for problem in read_json(file, "data")["problems"].values() for solution in _annotated(problem)]
+    solutions = [
+        solution for problem in read_json(file, "data")["problems"].values() for solution in _annotated(problem)
+    ]
     return LabelledFile(Path(CHAMP), tuple(solutions), (), {})
 
 
