@@ -69,8 +69,8 @@ the token. A teacher's tokens have no clip and train only where `Â > 0`, unless
 `s(t)` the step of token t. Where a method fixes no division of `Â` and no mean over tokens, those of `[objective]` hold.
 
 With one update per batch (`objective.updates_per_batch = 1`, the default) `ρ` is 1 wherever a loss is taken on what the policy sampled from the
-same prompt: it is the policy that sampled it. Nothing is clipped then, and neither a higher upper clip (`dapo`, `cure`) nor the
-ratio of sequences (`gspo`) makes any difference; only the rest of these methods does.
+same prompt: it is the policy that sampled it. Nothing is clipped then: a higher upper clip (`dapo`, `cure`), an elastic one (`etr`), the ratio of
+sequences (`gspo`) and the penalty of `kl_cov` make no difference; only the rest of these methods does.
 """
 
 PARTS_HEAD = f"""# Parts

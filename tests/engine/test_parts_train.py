@@ -44,11 +44,22 @@ def test_many_parts_in_scope(make_trainer: MakeTrainer) -> None:
     assert {"bandit", "replay", "entropy_smoothing"} <= set(trainer.memory)
 
 
-@pytest.mark.parametrize("kind", ["anchor", "value_baseline", "replay", "entropy_smoothing", "bandit"])
+REMEMBERING = [
+    "anchor",
+    "value_baseline",
+    "replay",
+    "entropy_smoothing",
+    "bandit",
+    "anchored_entropy",
+    "refined_labels",
+]
+
+
+@pytest.mark.parametrize("kind", [*REMEMBERING, "most_varied"])
 def test_a_method_with_memory_goes_on_from_the_checkpoint_that_it_is_given(
     make_trainer: MakeTrainer, tmp_path: Path, kind: str
 ) -> None:
-    part = {"kind": kind, "weight": 1.0} if kind in ("anchor", "entropy_smoothing") else kind
+    part = {"kind": kind, "weight": 1.0} if kind in ("anchor", "entropy_smoothing", "anchored_entropy") else kind
     saving = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "save_only_model": False}
     whole = trained(make_trainer, Grpo(parts=[part]), output_dir=str(tmp_path / "whole"), **saving)
     elsewhere = tmp_path / "elsewhere"

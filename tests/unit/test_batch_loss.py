@@ -89,6 +89,11 @@ def test_what_counts_nowhere_cannot_make_the_loss_overflow(aggregation: Aggregat
         (Grpo(), Objective(10, kl=0.1), False),
         (Grpo(), Objective(10, entropy=0.1), False),
         (Grpo(parts=["entropy_smoothing"]), Objective(10), False),
+        (Grpo(parts=["rare_tokens"]), Objective(10), True),
+        (Grpo(parts=["elastic_clip"]), Objective(10), True),
+        (Grpo(parts=["covariance_penalty"]), Objective(10), False),
+        (Grpo(parts=["label_likelihood"]), Objective(10), False),
+        (Grpo(parts=["uniform_value"]), Objective(10), False),
     ],
 )
 def test_what_is_learned_without_an_advantage(method: Method, objective: Objective, expected: bool):

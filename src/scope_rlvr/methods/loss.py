@@ -26,7 +26,7 @@ from scope_rlvr.formulas.losses import (
 )
 from scope_rlvr.formulas.readings import Detached, Entropy, LogitReducer, LogProb
 from scope_rlvr.methods.method import Method
-from scope_rlvr.methods.parts.base import Term
+from scope_rlvr.methods.parts.base import Loss, Term
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,6 +92,8 @@ def needs_advantage(method: Method, objective: Objective) -> bool:
     wants more than every method has is taken to learn from all tokens.
     """
     if objective.kl != 0.0 or objective.entropy != 0.0 or method.parts_of(Term):
+        return False
+    if any(part.learns_without_advantage for part in method.parts_of(Loss)):
         return False
     logp_BT = torch.tensor([[-3.0, -1.0, -0.5, -0.1]] * 2, requires_grad=True)
     sampled_BT = torch.full((2, 4), -0.7)

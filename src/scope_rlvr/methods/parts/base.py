@@ -323,6 +323,8 @@ class Loss(Part):
     """Takes the place of the clipped surrogate on the policy's own tokens."""
 
     family = Family.LOSS
+    learns_without_advantage: ClassVar[bool] = False
+    """Whether tokens without an advantage have a loss, or a gradient, too: then every rollout is read."""
 
     def loss(self, tokens: Tokens, clip: Clip) -> Tensor:
         """The loss of each token, ``(B, T)``."""

@@ -116,6 +116,7 @@ class CovariancePenalty(Loss):
     changes: ClassVar[str] = "a few tokens that drive the entropy down may not move far"
     formula: ClassVar[str] = "`−ρ·Â`, and `+ |log ρ|` on the 0.02 % of tokens of highest covariance"
     departures: ClassVar[str] = "the covariance is that of the policy that sampled, over the whole batch"
+    learns_without_advantage = True
 
     kind: Literal["covariance_penalty"] = "covariance_penalty"
     share: float = Field(

@@ -42,6 +42,7 @@ class LabelLikelihood(Loss):
     departures: ClassVar[str] = (
         "exact for the first update of a batch; later ones take the others as they were when they sampled"
     )
+    learns_without_advantage = True
 
     kind: Literal["label_likelihood"] = "label_likelihood"
     beta: float = Field(1.0, gt=0, description="factor on the log-ratio of a response")
@@ -113,6 +114,7 @@ class UniformValue(Loss):
         "rewards are centred in their group, as in the paper and the smaller of its two programs"
     )
     carries = ("old_self_certainty",)
+    learns_without_advantage = True
 
     kind: Literal["uniform_value"] = "uniform_value"
     rho: float = Field(1.0, gt=0, description="factor on log-ratios, which makes values of them")
