@@ -193,6 +193,7 @@ def test_the_least_likely_success_is_paid_in_full() -> None:
     members = [member(RIGHT, **common), member(RIGHT, **rare), member(WRONG, **common), member(UNKNOWN)]
     # Ranks among the three known ones: 1, 0 and 2; of two equally likely ones the first comes first.
     assert paid(METHODS["reward_unlikely"](), *members) == [pytest.approx(1 - 0.25 / 3), 1.0, 0.0, None]
+    assert paid(METHODS["reward_unlikely"](), *members[:2], members[3]) == [1.0, 1.0, None], "nobody to win against"
 
 
 @given(st.lists(st.floats(-9, 0), max_size=9))
@@ -212,6 +213,7 @@ def test_nudges_add_up_to_nothing_and_stay_small(values: list[int], spread: floa
 def test_short_successes_and_long_failures_are_paid_a_little_more() -> None:
     members = [member(RIGHT, 3), member(RIGHT, 1), member(WRONG, 5), member(WRONG, 4), member(UNKNOWN)]
     assert paid(Grpo(parts=["length_rank"]), *members) == pytest.approx([0.9, 1.1, 0.1, -0.1, None])
+    assert paid(Grpo(parts=["length_rank"]), *members[:2]) == [1.0, 1.0], "a flat group stays flat"
 
 
 def test_thoughts_are_charged_by_their_length_up_to_the_whole_reward() -> None:

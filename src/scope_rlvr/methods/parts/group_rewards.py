@@ -20,8 +20,9 @@ class Unlikeliness(Reward):
     """Right rollouts that the policy found likely are paid less, so that rare ones win the comparison.
 
     ``r_i ← r_i · (1 − weight · rank_i / G)``: ``rank_i`` is 0 for the rollout with the lowest mean log-probability under the
-    policy that sampled, counted among the G rollouts with a known verdict. Source: He et al. 2025, "Rewarding the Unlikely", and
-    its released code, github.com/AndreHe02/rewarding-unlikely-release at ca1cff0: ``verl/trainer/ppo/ray_lean_trainer.py``.
+    policy that sampled, counted among the G rollouts with a known verdict. Where all of these are right, or all wrong, rewards
+    stay equal: the release leaves such groups out before it ranks. Source: He et al. 2025, "Rewarding the Unlikely", and its
+    released code, github.com/AndreHe02/rewarding-unlikely-release at 3e26ddd: ``verl/trainer/ppo/ray_lean_trainer.py``.
 
     >>> shares = ranks([-0.1, -2.0, -0.5])
     >>> shares, [round(1 - 0.25 * rank / 3, 4) for rank in shares]
@@ -47,6 +48,8 @@ class Unlikeliness(Reward):
     @staticmethod
     def _ranked(group: Group) -> Group:
         known = [i for i, member in enumerate(group.members) if member.verdict.is_known]
+        if len({group.members[i].verdict.is_right for i in known}) < 2:
+            return group
         likely = [fmean(group.members[i].extras.get("policy_logprob") or [0.0]) for i in known]
         share_of = {i: rank / len(known) for i, rank in zip(known, ranks(likely), strict=True)}
         return replace(
@@ -68,7 +71,7 @@ def ranks(values: Sequence[float]) -> list[int]:
 class LengthRank(Reward):
     """A small nudge by length: short right rollouts are paid a little more, short wrong ones a little less.
 
-    Among the right rollouts of a group, and among the wrong ones, ``r ← r ± spread·(rank − mean rank)/(n − 1)``, with ranks by the
+    Among the right rollouts of a group with both, and among its wrong ones, ``r ← r ± spread·(rank − mean rank)/(n − 1)``, with ranks by the
     number of tokens and ties at their mean rank; minus for right ones. The nudges of each class add up to 0 and lie between
     ``−spread/2`` and ``spread/2``. Source: AgentCPM-Explore, released code, github.com/OpenBMB/AgentCPM at 844c007:
     ``AgentRL/src/rollout/mcp/_rewarding.py`` 148-245, where ranks are by turns.
@@ -91,6 +94,8 @@ class LengthRank(Reward):
         return [self._nudged(group) for group in groups]
 
     def _nudged(self, group: Group) -> Group:
+        if len({member.verdict.is_right for member in group.members if member.verdict.is_known}) < 2:
+            return group
         nudges: dict[int, float] = {}
         for is_right, sign in ((True, -1.0), (False, 1.0)):
             places = [i for i, m in enumerate(group.members) if m.verdict.is_known and m.verdict.is_right is is_right]
