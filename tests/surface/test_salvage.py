@@ -321,7 +321,7 @@ def test_worked_solutions_salvage_saved_rollouts(run: Path, tmp_path: Path) -> N
     assert ended.code == 2
     assert "no rollout has one" in " ".join(ended.err.split())
     family = Reduction()
-    rows = [json.loads(line) for line in (run / "rollouts.jsonl").read_text().splitlines()]
+    rows = source_rows(run).values()
     by_prompt = {p.prompt: p for p in family.sample(5, 2000, 0)}
     with (tmp_path / "solved.jsonl").open("w") as file:
         for prompt in dict.fromkeys(row["prompt"] for row in rows):
