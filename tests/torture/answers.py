@@ -1,6 +1,6 @@
 """Answers that nobody would write, by the hundred thousand: no grader may crash, hang, or call one of them right.
 
-    python -m tests.torture.answers [--answers 100000] [--seed 0] [--seconds 3000]
+    python -m tests.torture.answers [--answers 100000] [--seconds 3600]
 
 Each reference is met by answers made from it and from noise. What the answer says is known from how it was made: another number,
 another sign, a reference with a part gone, a formula that costs the earth. Nothing of that is right.
@@ -12,11 +12,15 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from random import Random
 
 from scope_rlvr.core.types import Problem
 from scope_rlvr.grading.math_answer import MathVerifier
 from tests.torture.results import FOLDER, Results
+
+_IN_A_CASE = 5000
+_AT_A_TIME = 500
 
 GOLDS = (
     *("42", "-7", "0.25", r"\frac{3}{4}", r"2\sqrt{3}", r"\frac{\pi}{6}", "1e-5", r"12\%", "1,234", r"3^{10}", "6+2i"),
@@ -209,18 +213,13 @@ def is_the_gold(gold: str, response: str) -> bool:
     return len(gold) <= 2 and gold in said
 
 
-def run(count: int, seed: int, seconds: float = float("inf")) -> Counter[str]:
-    """Judge so many answers; counts of outcomes, and of what must not be: ``false right``, ``crash``, ``missing``."""
-    counts, until = Counter[str](), time.monotonic() + seconds
+def run(count: int, seed: int) -> Counter[str]:
+    """Judge so many answers: counts of verdicts, and of ``false right``."""
+    counts = Counter[str]()
     with MathVerifier(workers=1, deadline=2.0) as verifier:
-        batch: list[tuple[str, str, str]] = []
-        for number, made in enumerate(made_answers(count, seed), start=1):
-            batch.append(made)
-            if len(batch) == 500 or number == count:
-                counts.update(_judged(verifier, batch))
-                batch = []
-                if time.monotonic() > until:
-                    break
+        answers = list(made_answers(count, seed))
+        for start in range(0, count, _AT_A_TIME):
+            counts.update(_judged(verifier, answers[start : start + _AT_A_TIME]))
     return counts
 
 
@@ -239,13 +238,22 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--answers", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="when to stop")
-    parser.add_argument("--results", default=FOLDER, help="folder of the results")
+    parser.add_argument("--seconds", type=float, default=3600, help="when to stop; the next call goes on")
+    parser.add_argument("--results", type=Path, default=FOLDER, help="folder of the results")
     arguments = parser.parse_args()
-    counts = run(arguments.answers, arguments.seed, arguments.seconds)
-    print(dict(counts))
-    Results.of("answers", arguments.results).add(f"seed {arguments.seed}", "done", counts=dict(counts))
+    results, until, total = (
+        Results.of("answers", arguments.results),
+        time.monotonic() + arguments.seconds,
+        Counter[str](),
+    )
+    known = results.known()
+    for seed in range(-(-arguments.answers // _IN_A_CASE)):
+        if f"answers, seed {seed}" in known or time.monotonic() > until:
+            continue
+        counts = run(_IN_A_CASE, seed)
+        total += counts
+        results.add(f"answers, seed {seed}", "false right" if counts["false right"] else "done", counts=dict(counts))
+    print(dict(total))
 
 
 if __name__ == "__main__":

@@ -85,7 +85,9 @@ def _bad_values_of(field: FieldInfo) -> Iterator[tuple[str, bool]]:
     if tables and tuple not in kinds:
         yield from ((value, False) for value in NO_TABLE)
     elif tuple in kinds or dict in kinds or typing.Any in kinds:
-        yield from ((value, False) for value in (NO_LIST if tuple in kinds else NO_LIST[:2]))
+        yield from (
+            (value, False) for value in (NO_LIST if tuple in kinds else NO_LIST[:2]) if int not in kinds or value != "7"
+        )
     elif bool in kinds:
         yield from ((value, False) for value in NO_SWITCH)
     elif int in kinds and float not in kinds:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from enum import Enum
-from types import NoneType
-from typing import Any, LiteralString, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, LiteralString, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -44,17 +44,32 @@ class Settings(BaseModel):
 
 
 def _complaint(expected: Any, value: Any) -> LiteralString | None:
-    """What pydantic would let pass: ``true`` as 1, ``"yes"`` as ``true``, a whole number of any size."""
-    kinds = set(get_args(expected)) or {expected}
+    """What pydantic would let pass: ``true`` as 1, ``"7"`` as 7, ``"yes"`` as ``true``, a whole number of any size."""
+    kinds = _kinds(expected)
+    others = {kind for kind in kinds if isinstance(kind, type)} - {int, float, bool, NoneType}
     if bool in kinds:
-        return None if isinstance(value, bool) or kinds - {bool, NoneType} else "expected true or false"
+        return None if isinstance(value, bool) or others else "expected true or false"
     if not kinds & {int, float}:
         return None
-    if isinstance(value, bool) or (isinstance(value, str) and not kinds - {int, float, NoneType}):
+    if isinstance(value, bool) or (isinstance(value, str) and not others and value not in kinds):
         return "expected a number"
     if isinstance(value, int) and abs(value) > _LARGEST:
         return "no option has a value of this size"
     return None
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that an annotation allows, and the words.
+
+    >>> sorted(map(str, _kinds(int | Literal["auto"] | None)))
+    ["<class 'NoneType'>", "<class 'int'>", 'auto']
+    """
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kinds(inner[0])
+    if origin in (Union, UnionType):
+        return set().union(*map(_kinds, inner))
+    return set(inner) if origin is Literal else {origin or annotation}
 
 
 def description_of(kind: type[Settings], name: str) -> str:
