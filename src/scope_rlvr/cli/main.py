@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 # Read when the tensor library starts: threads that wait for work must not spin on a shared machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -78,8 +79,10 @@ def version() -> None:
 
 
 def _require_plain(arguments: Sequence[str]) -> None:
-    """Refuse arguments that are no text, or would act on the screen on which they are repeated."""
-    for argument in arguments:
+    """Refuse arguments that are empty, no text, or would act on the screen on which they are repeated."""
+    for before, argument in pairwise(["scope", *arguments]):
+        if not argument:
+            raise UserError(f"the argument after {visible(before)} is empty; give it a value, or leave both out")
         if visible(argument) != argument:
             raise UserError(
                 f"the argument {visible(argument)} holds a character that is not text, marked as ⟨U+...⟩; leave it out, or "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -93,9 +94,20 @@ def imported(path: str) -> Callable[..., Any]:
     return function
 
 
+def _require_two_arguments(function: Callable[..., Any], path: str) -> None:
+    """Raise ``TypeError`` for a function that could not be called with a problem and a response."""
+    try:
+        inspect.signature(function).bind(None, None)
+    except ValueError:  # A function in C may have no signature that could be looked at.
+        return
+    except TypeError as error:
+        raise TypeError(f"{path} is to be called as is_right(problem, response), and cannot: {error}") from error
+
+
 def make_judge(path: str) -> Callable[..., tuple[str, str]]:
     """The judge of a worker process: calls the user's function."""
     user_function = imported(path)
+    _require_two_arguments(user_function, path)
 
     def judge(problem: dict[str, Any], response: str) -> tuple[str, str]:
         said = user_function(Problem(**problem), response)

@@ -6,9 +6,10 @@ when the first responses come.
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from scope_rlvr.core.ports import Verifier
 from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
@@ -85,6 +86,15 @@ class FunctionKind(_InProcesses):
     kind: Literal["function"] = "function"
     path: str = Field(..., pattern=FUNCTION_PATH, description="where it is, `package.module:name`")
     memory_mib: int = Field(4096, ge=64, description="most memory of a process; above it the verdict is unknown")
+
+    @field_validator("path")
+    @classmethod
+    def _is_the_users_own(cls, path: str) -> str:
+        if path.partition(":")[0].partition(".")[0] in sys.stdlib_module_names:
+            raise ValueError(
+                f"{path!r} is a function of Python's own, and judges nothing; name one of yours, as package.module:name"
+            )
+        return path
 
 
 AnyVerifier = Annotated[

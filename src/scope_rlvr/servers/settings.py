@@ -19,7 +19,7 @@ _SECRET_NAME = re.compile(
     r"(?:access|auth|api|bearer|hf|id|refresh|session)_token|private_key|access_key)|key|token|auth|cookie|x_api_key"
 )
 _SECRET_VALUE = re.compile(
-    r"(?:Bearer |Basic |(?:sk|pk|rk|hf|gsk|xai|nvapi|ghp|glpat)[-_][\w-]{12,}|AKIA\w{12,}|AIza[\w-]{20,})"
+    r"(?:Bearer |Basic |eyJ[\w-]{8,}\.[\w-]{8,}\.|(?:sk|pk|rk|hf|gsk|xai|nvapi|ghp|glpat)[-_][\w-]{12,}|AKIA\w{12,}|AIza[\w-]{20,})"
 )
 
 
