@@ -12,11 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
+from scope_rlvr.core.errors import UserError
+from scope_rlvr.run.config import load_config
 from tests.torture.bad_files import bad_files
 from tests.torture.bad_settings import bad_values
 from tests.torture.isolated import BEGAN, Ended, run_scope, stop_before_work
-from tests.torture.results import Results
+from tests.torture.results import FOLDER, Results
 
 DEADLINE_SECONDS = 60.0
 """Nobody waits longer for a message; a busy machine may need a few seconds."""
@@ -37,12 +40,15 @@ class Case:
     arguments: tuple[str, ...]
     may_begin: bool
     make: Callable[[Path], None] = lambda folder: None
+    is_value: bool = False
 
 
 def cases(run: Path | None) -> Iterator[Case]:
     """All cases; those of run folders only with a finished ``run`` whose copies can be broken."""
     for value in bad_values():
-        yield Case(f"set {value.name}", ("train", "--out", "run", *SMALL, *value.arguments), value.may_begin)
+        yield Case(
+            f"set {value.name}", ("train", "--out", "run", *SMALL, *value.arguments), value.may_begin, is_value=True
+        )
     yield from _arguments()
     for bad in bad_files(run) if run is not None else ():
         small = SMALL if bad.arguments[0] == "train" and "--resume" not in bad.arguments else ()
@@ -153,6 +159,9 @@ def try_case(case: Case, folder: Path) -> tuple[str, Ended]:
 
 
 GOOD = ("refused", "began")
+_SENT_ALL_THE_WAY = 25
+"""Of the values of the configuration, one in so many is tried by the command in a fork, as all other cases are; so is each that the
+configuration takes. Any other is refused by the function with which every command reads its configuration."""
 
 
 def import_everything() -> None:
@@ -180,30 +189,50 @@ def small_run(folder: Path) -> Path:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=600, help="when to stop; the next call goes on")
-    parser.add_argument("--only", default="", help="only cases whose name begins so; nothing is written down")
-    parser.add_argument("--every", type=int, default=1, help="every so many cases")
+    parser.add_argument("--seconds", type=float, default=3600, help="when to stop; the next call goes on")
+    parser.add_argument("--only", default="", help="only cases whose name begins so")
+    parser.add_argument("--results", type=Path, default=FOLDER, help="folder of the results")
     arguments = parser.parse_args()
     import_everything()
-    results, until, counts = Results.of("bad_input"), time.monotonic() + arguments.seconds, Counter[str]()
-    known = set() if arguments.only else results.known()
+    results, until, counts = (
+        Results.of("bad_input", arguments.results),
+        time.monotonic() + arguments.seconds,
+        Counter[str](),
+    )
+    known = results.known()
     with tempfile.TemporaryDirectory() as scratch:
-        run = small_run(Path(scratch))
-        for number, case in enumerate(cases(run)):
-            if case.name in known or not case.name.startswith(arguments.only) or number % arguments.every:
+        chosen = [case for case in cases(small_run(Path(scratch))) if case.name.startswith(arguments.only)]
+        # Where the time ends before the cases, those that were tried are a fair sample.
+        Random(0).shuffle(chosen)
+        for number, case in enumerate(sorted(chosen, key=lambda case: not case.is_value)):
+            if case.name in known or time.monotonic() > until:
                 continue
-            if time.monotonic() > until:
-                break
-            with tempfile.TemporaryDirectory() as folder:
-                inner = Path(folder) / "here"
-                inner.mkdir()
-                outcome, ended = try_case(case, inner)
+            outcome = refusal_by_configuration(case) if number % _SENT_ALL_THE_WAY else ""
+            if not outcome:
+                outcome = _in_a_folder_of_its_own(case)
             counts[outcome if outcome in GOOD else "BAD"] += 1
             if outcome not in GOOD:
-                print(f"{case.name[:90]!r}: {outcome} ({ended.seconds:.1f} s)", flush=True)
-            if not arguments.only:
-                results.add(case.name, outcome, seconds=round(ended.seconds, 2))
+                print(f"{case.name[:90]!r}: {outcome}", flush=True)
+            results.add(case.name, outcome)
     print(dict(counts))
+
+
+def refusal_by_configuration(case: Case) -> str:
+    """``refused`` where a bad value is refused by what every command reads its configuration with; empty otherwise."""
+    if not case.is_value:
+        return ""
+    try:
+        load_config(overrides=[argument for argument in case.arguments[3:] if argument != "--set"])
+    except UserError:
+        return "refused"
+    return ""
+
+
+def _in_a_folder_of_its_own(case: Case) -> str:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "here"
+        folder.mkdir()
+        return try_case(case, folder)[0]
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,24 +42,27 @@ class Ended:
 def run_forked(work: Callable[[], None], folder: Path, deadline: float, *, kill_after: float = math.inf) -> Ended:
     """``work()`` in a fork of this process whose current folder is ``folder``; it ends by ``SystemExit``, or with 0.
 
-    What it prints is kept beside ``folder``, so that the folder holds what the command wrote and nothing else. With all that
-    it started it is killed ``kill_after`` seconds after its start, and at its deadline.
+    With all that it started it is killed ``kill_after`` seconds after its start, and at its deadline.
     """
-    out, err = (folder.with_name(f"{folder.name}.{name}") for name in ("out", "err"))
     sys.stdout.flush()
     sys.stderr.flush()
+    # Pipes: limits on files do not hold for them.
+    pipes = os.pipe(), os.pipe()
     started = time.monotonic()
     pid = os.fork()
     if pid == 0:
-        _in_child(work, folder, out, err)
-    code = _wait(pid, min(deadline, kill_after))
+        _in_child(work, folder, pipes)
+    for _, end in pipes:
+        os.close(end)
+    try:
+        code, said = _wait(pid, min(deadline, kill_after), [end for end, _ in pipes])
+    finally:
+        for end, _ in pipes:
+            os.close(end)
     if code is None and kill_after <= deadline:
         code = -signal.SIGKILL
-    seconds = time.monotonic() - started
-    texts = [file.read_text(encoding="utf-8", errors="replace") for file in (out, err)]
-    out.unlink()
-    err.unlink()
-    return Ended(code, *texts, seconds)
+    out, err = (text.decode("utf-8", errors="replace") for text in said)
+    return Ended(code, out, err, time.monotonic() - started)
 
 
 def run_scope(
@@ -93,14 +97,14 @@ def stop_before_work() -> None:
     train._train = began  # type: ignore[assignment]
 
 
-def _in_child(work: Callable[[], None], folder: Path, out: Path, err: Path) -> None:
+def _in_child(work: Callable[[], None], folder: Path, pipes: Sequence[tuple[int, int]]) -> None:
     """Never returns."""
     code = 1
     try:
         os.setsid()
         os.chdir(folder)
-        for number, file in ((1, out), (2, err)):
-            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        for number, (_, end) in enumerate(pipes, start=1):
+            os.dup2(end, number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -112,19 +116,33 @@ def _in_child(work: Callable[[], None], folder: Path, out: Path, err: Path) -> N
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
 
 
-def _wait(pid: int, deadline: float) -> int | None:
-    until = time.monotonic() + deadline
+def _wait(pid: int, seconds: float, ends: Sequence[int]) -> tuple[int | None, tuple[bytes, bytes]]:
+    """The exit code, ``None`` where the process had to be killed, and what it printed."""
+    until, said = time.monotonic() + seconds, [bytearray(), bytearray()]
+    for end in ends:
+        os.set_blocking(end, False)
+
+    def read() -> tuple[bytes, bytes]:
+        for end, text in zip(ends, said, strict=True):
+            with suppress(BlockingIOError):
+                while piece := os.read(end, 1 << 16):
+                    text.extend(piece)
+        return bytes(said[0]), bytes(said[1])
+
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:
-            return os.waitstatus_to_exitcode(status)
+            return os.waitstatus_to_exitcode(status), read()
+        read()
         if time.monotonic() > until:
             os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            return None
+            return None, read()
         time.sleep(_SECONDS_BETWEEN_LOOKS)
