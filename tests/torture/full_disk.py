@@ -92,7 +92,7 @@ def _what_is_wrong(ended: Ended) -> str:
     if ended.has_traceback or ended.code not in (1, 2):
         last = (ended.err.strip().splitlines() or ["said nothing"])[-1]
         return f"exit code {ended.code}: {last[:160]}"
-    names_a_path = "cannot be written" in ended.err or "run/" in ended.err
+    names_a_path = "cannot be written" in ended.err or "/here/" in ended.err
     return "" if names_a_path else f"did not say what cannot be written: {ended.err[-160:]}"
 
 

@@ -42,9 +42,10 @@ class SalvageJournal:
 
     def begin(self) -> None:
         """Cut off what an interruption left of an unfinished block."""
+        # The record comes first: a data set without one could neither be gone on with nor begun.
+        self._save()
         self.out.touch()
         os.truncate(self.out, self.record["bytes"])
-        self._save()
 
     def spending(self) -> Spending:
         """What the teacher has cost, in a file beside the output that outlives a kill."""
@@ -60,7 +61,7 @@ class SalvageJournal:
                 f"{self.out} was begun with other {', '.join(other)}: a data set has one; go on with the same, or name "
                 "another file by --out"
             )
-        if not self.out.is_file() or self.out.stat().st_size < before["bytes"]:
+        if (self.out.stat().st_size if self.out.is_file() else 0) < before["bytes"]:
             raise UserError(f"{self.out} holds less than {self.about.name} says; remove both and begin again")
         self.record = before
 
