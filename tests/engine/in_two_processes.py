@@ -266,7 +266,10 @@ def batches_of_all_methods(folder: Path) -> dict[str, Any]:
         "max_completion_length": 56,
         "seed": 5,
     }
-    trainer = make_trainer(folder / "trainer", Scope(), levels=[4, 6], args=small, on_groups=seen.append)
+    # With a reference and an average to be read, and with a judge, there is whatever any method needs.
+    anybody = Scope(parts=["confidence_penalty", "anchor"])
+    judge = ExactJudge(goodness=len)
+    trainer = make_trainer(folder / "trainer", anybody, levels=[4, 6], args=small, on_groups=seen.append, judge=judge)
     trainer.model.train()
     batch = next(iter(trainer.get_train_dataloader()))
     found = {}
