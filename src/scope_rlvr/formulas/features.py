@@ -1,6 +1,7 @@
 """Features of responses in hidden and embedding space: how many directions they use, and where their gradients point.
 
-Shapes: ``N`` tokens at a time, ``V`` vocabulary, ``D`` hidden width, ``T`` tokens of a response, ``K`` likeliest tokens.
+Shapes: ``N`` tokens at a time, ``V`` vocabulary, ``D`` hidden width, ``T`` tokens of a response, ``K`` likeliest
+tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def effective_rank(states_TD: Tensor) -> float:
-    """How many directions the centred vectors use: ``exp(−Σ q log q)``, ``q`` their singular values as shares; 0 for fewer than 2.
+    """How many directions the centred vectors use: ``exp(−Σ q log q)``, ``q`` their singular values as shares; 0 for
+    fewer than 2.
 
     Source: Roy and Vetterli 2007, "The effective rank".
 
@@ -40,9 +42,9 @@ def effective_rank(states_TD: Tensor) -> float:
 def rank_dynamics(states_TD: Tensor, stride: int) -> tuple[float, float, float]:
     """The effective rank of a response, how it grows, and how its growth changes.
 
-    With ``m_j`` the effective rank of the first ``j·stride + 1`` vectors and ``d_j = m_j − mean(m_1 … m_{j−1})``: the rank of all, ``mean_j d_j``,
-    ``mean_j (d_j − d_{j−1})``; 0 for a response that is too short. Source: VERL, and its released code,
-    github.com/hf618/VERL at 3de68f1: ``verl/trainer/metrics_utils.py`` 193-245.
+    With ``m_j`` the effective rank of the first ``j·stride + 1`` vectors and ``d_j = m_j − mean(m_1 … m_{j−1})``: the
+    rank of all, ``mean_j d_j``, ``mean_j (d_j − d_{j−1})``; 0 for a response that is too short. Source: VERL, and its
+    released code, github.com/hf618/VERL at 3de68f1: ``verl/trainer/metrics_utils.py`` 193-245.
 
     >>> rank_dynamics(torch.eye(3)[:, :2], stride=1)[0] == effective_rank(torch.eye(3)[:, :2])
     True
@@ -66,8 +68,8 @@ class RankDynamics(HiddenReducer):
 
 
 class OutputGradient(EmbeddingReducer):
-    """Where the gradient of a response's likelihood points, seen from the last hidden state: the mean over its tokens of
-    ``W_y − Σ_v p_v W_v``, one vector ``(D,)``.
+    """Where the gradient of a response's likelihood points, seen from the last hidden state: the mean over its tokens
+    of ``W_y − Σ_v p_v W_v``, one vector ``(D,)``.
 
     >>> W = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     >>> OutputGradient()(torch.zeros(1, 2), torch.tensor([0]), W)  # W₀ − (W₀ + W₁)/2
@@ -86,7 +88,8 @@ class OutputGradient(EmbeddingReducer):
 
 
 class SemanticEntropy(EmbeddingReducer):
-    """How far apart in meaning the likely next tokens are: ``H · (−Σ_{i≠j} p_i p_j cos(e_i, e_j))`` over the ``k`` likeliest.
+    """How far apart in meaning the likely next tokens are: ``H · (−Σ_{i≠j} p_i p_j cos(e_i, e_j))`` over the ``k``
+    likeliest.
 
     ``H`` is the entropy of the whole distribution. Source: ROSE (2601.05053).
 

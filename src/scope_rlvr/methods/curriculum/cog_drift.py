@@ -14,10 +14,10 @@ from scope_rlvr.methods.parts.curricula import Ladder
 
 
 class CogDrift(Method):
-    """GRPO on a ladder of forms of each problem: multiple choice of 4, of 10, blanks, open. The forms are rows of the training
-    file whose ids share a name, ``p7#1``, ``p7#2``, and so on, each with its own prompt and reference; there a language model wrote
-    them for problems that 64 rollouts had not solved. Source: Cog-DRIFT (2604.04767), and its released code, github.com/dinobby/Cog-DRIFT at 39d7a84:
-    8 rollouts of 8 problems, clip 0.2 and 0.28, KL 0.01.
+    """GRPO on a ladder of forms of each problem: multiple choice of 4, of 10, blanks, open. The forms are rows of the
+    training file whose ids share a name, ``p7#1``, ``p7#2``, and so on, each with its own prompt and reference; there a
+    language model wrote them for problems that 64 rollouts had not solved. Source: Cog-DRIFT (2604.04767), and its
+    released code, github.com/dinobby/Cog-DRIFT at 39d7a84: 8 rollouts of 8 problems, clip 0.2 and 0.28, KL 0.01.
 
     >>> CogDrift().own_parts[0].threshold, CogDrift().kl
     (0.5, 0.01)

@@ -13,8 +13,8 @@ from scope_rlvr.methods.parts.curricula import HardFocus
 
 
 class Drive(Method):
-    """GRPO in two stages: wide, to raise the entropy, then on few hard problems. Source: DRIVE (2511.06307), whose second
-    stage also has 64 rollouts of each problem instead of 8, and longer responses.
+    """GRPO in two stages: wide, to raise the entropy, then on few hard problems. Source: DRIVE (2511.06307), whose
+    second stage also has 64 rollouts of each problem instead of 8, and longer responses.
 
     >>> Drive(uniform_share=0.25).own_parts[0].uniform_share
     0.25

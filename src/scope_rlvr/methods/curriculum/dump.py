@@ -15,9 +15,10 @@ from scope_rlvr.methods.parts.sources import Bandit
 class Dump(Method):
     """GRPO whose problems a bandit over their kinds draws.
 
-    ``score_d = mean |Â| + √(2·ln(N + 1)/(n_d + 1))`` over the last ``window`` rollouts of kind d, kinds drawn with weights
-    ``softmax(score / temperature)``. Source: DUMP (2504.09710); released code, github.com/ZhentingWang/DUMP at 235e85d:
-    ``verl/utils/curriculum_learning.py``, which feeds validation rewards in the place of advantages; this follows the paper.
+    ``score_d = mean |Â| + √(2·ln(N + 1)/(n_d + 1))`` over the last ``window`` rollouts of kind d, kinds drawn with
+    weights ``softmax(score / temperature)``. Source: DUMP (2504.09710); released code, github.com/ZhentingWang/DUMP at
+    235e85d: ``verl/utils/curriculum_learning.py``, which feeds validation rewards in the place of advantages; this
+    follows the paper.
 
     >>> Dump().own_parts[0].kind
     'bandit'

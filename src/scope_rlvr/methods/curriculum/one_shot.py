@@ -15,8 +15,9 @@ from scope_rlvr.methods.parts.selection import MostVaried
 class OneShot(Method):
     """GRPO on one problem: the one whose pass rate varied most over the first steps fills every later one.
 
-    ``(r − mean)/std``, with an entropy bonus of 0.001, which the paper finds to matter when a single problem is trained on. Source: Wang
-    et al. 2025, "Reinforcement Learning for Reasoning in Large Language Models with One Training Example".
+    ``(r − mean)/std``, with an entropy bonus of 0.001, which the paper finds to matter when a single problem is trained
+    on. Source: Wang et al. 2025, "Reinforcement Learning for Reasoning in Large Language Models with One Training
+    Example".
 
     >>> OneShot().own_parts[0].count, OneShot().entropy
     (1, 0.001)

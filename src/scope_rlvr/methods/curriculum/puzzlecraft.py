@@ -13,8 +13,8 @@ from scope_rlvr.methods.parts.group_weights import ExplorationCurriculum
 
 
 class PuzzleCraft(Method):
-    """GRPO in which a group that has collapsed to one answer counts little. Source: PuzzleCraft (2512.14944), a curriculum for
-    visual puzzles of which the weighting alone is here.
+    """GRPO in which a group that has collapsed to one answer counts little. Source: PuzzleCraft (2512.14944), a
+    curriculum for visual puzzles; only its weighting is here.
 
     >>> PuzzleCraft().own_parts[0].floor
     0.0

@@ -15,8 +15,8 @@ from scope_rlvr.methods.parts.curricula import GreedyFailures
 class SelfFilter(Method):
     """GRPO that leaves out what the policy solves greedily, so that training on it does not take away from the rest.
 
-    Source: "The Reasoning Boundary Paradox" (2510.02230), SELF; see ``greedy_failures`` for the released code. 8 rollouts of each
-    problem there.
+    Source: "The Reasoning Boundary Paradox" (2510.02230), SELF; see ``greedy_failures`` for the released code. 8
+    rollouts of each problem there.
 
     >>> SelfFilter(max_rounds=1).own_parts[0].max_rounds
     1

@@ -29,12 +29,13 @@ the problem alone.
 class Svs(Method):
     """Self-play with variational problem synthesis.
 
-    Of each problem whose solve rate is in ``[lowest, highest]`` the policy is shown one of its right solutions and writes ``num_variants``
-    variants of the problem, as far as the batch has room for them, which have the same reference answer. It solves each ``num_solutions`` times. A variant's writer is right where the
-    variant's solve rate is in ``[variant_lowest, variant_highest]``: neither hopeless nor given away. Three kinds of groups train, each with its own
-    mean: ordinary rollouts, writers of variants of one problem, and solutions of one variant. ``Â = (r − mean) / std``. Source: SvS
-    (2508.14029), "Beyond Pass@1"; its bands are as we remember them, and its template is not this one. A policy that follows no instructions, as the
-    embedded one, writes nothing of use here.
+    Of each problem whose solve rate is in ``[lowest, highest]`` the policy is shown one of its right solutions and
+    writes ``num_variants`` variants of the problem, as far as the batch has room for them, which have the same
+    reference answer. It solves each ``num_solutions`` times. A variant's writer is right where the variant's solve rate
+    is in ``[variant_lowest, variant_highest]``: neither hopeless nor given away. Three kinds of groups train, each with
+    its own mean: ordinary rollouts, writers of variants of one problem, and solutions of one variant. ``Â = (r − mean)
+    / std``. Source: SvS (2508.14029), "Beyond Pass@1"; its bands are as we remember them, and its template is not this
+    one. A policy that follows no instructions, as the embedded one, writes nothing of use here.
 
     >>> svs = Svs()
     >>> [svs.is_worth_it(rate) for rate in (0.0, 0.25, 1.0)], svs.num_reserved_rows

@@ -13,8 +13,8 @@ from scope_rlvr.methods.parts.pairing import RareOutcomes
 
 
 class WeightedGrpo(Method):
-    """Positive-negative pairing: each update sees hard but solvable problems, whose rare successes pull, beside easy but unsafe
-    ones, whose rare failures push. Source: "Beyond Variance" (2602.03452), with one pair an update.
+    """Positive-negative pairing: each update sees hard but solvable problems, whose rare successes pull, beside easy
+    but unsafe ones, whose rare failures push. Source: "Beyond Variance" (2602.03452), with one pair an update.
 
     >>> [part.kind for part in WeightedGrpo().own_parts]
     ['hard_easy_pairs', 'rare_outcomes']

@@ -23,11 +23,12 @@ from scope_rlvr.methods.parts.base import Need, Status
 class Arrol(Method):
     """Online rollout pruning.
 
-    All rollouts of a group are begun, up to ``detection_tokens``. A head on the policy's mean hidden state foresees the success of those that
-    have not ended, and ``kept_share`` of the group, rounded up, goes on: what has ended, then in turns the likeliest to succeed and the likeliest
-    to fail, so that right and wrong ones are as many as can be. The others are left out. The head learns from what is finished, by ``updates``
-    AdamW steps on ``(p − r)²`` a step; nothing is pruned in the first ``warmup`` steps. Source: ARRoL (2603.24840), read in notes: 512 tokens,
-    about half is kept, 20 steps; how its survival probabilities balance a group is argued here.
+    All rollouts of a group are begun, up to ``detection_tokens``. A head on the policy's mean hidden state foresees the
+    success of those that have not ended, and ``kept_share`` of the group, rounded up, goes on: what has ended, then in
+    turns the likeliest to succeed and the likeliest to fail, so that right and wrong ones are as many as can be. The
+    others are left out. The head learns from what is finished, by ``updates`` AdamW steps on ``(p − r)²`` a step;
+    nothing is pruned in the first ``warmup`` steps. Source: ARRoL (2603.24840), read in notes: 512 tokens, about half
+    is kept, 20 steps; how its survival probabilities balance a group is argued here.
 
     >>> Arrol.survivors([0.9, 0.2, 0.6, 0.4], num_kept=2), Arrol.survivors([0.9, 0.2, 0.6, 0.4], num_kept=3)
     ([0, 1], [0, 1, 2])
@@ -56,7 +57,8 @@ class Arrol(Method):
 
     @staticmethod
     def survivors(success: Sequence[float], num_kept: int) -> list[int]:
-        """Which rollouts go on, by how likely each succeeds: the likeliest, the unlikeliest, the second likeliest, and so on."""
+        """Which rollouts go on, by how likely each succeeds: the likeliest, the unlikeliest, the second likeliest, and
+        so on."""
         order = sorted(range(len(success)), key=lambda i: (-success[i], i))
         turns = [order[i // 2] if i % 2 == 0 else order[-1 - i // 2] for i in range(len(order))]
         return sorted(turns[:num_kept])

@@ -58,7 +58,8 @@ class SearchNode:
         return [self] if self.parent is None else [self, *self.parent.path]
 
     def back_up(self, outcome: float) -> None:
-        """Tell all nodes on the way to this leaf how it ended, those far before it less; failures never outweigh a success."""
+        """Tell all nodes on the way to this leaf how it ended, those far before it less; failures never outweigh a
+        success."""
         length = self.depth + 1
         for node in self.path:
             share = max((node.depth + 1) / length, _LEAST_SHARE)
@@ -109,13 +110,15 @@ class Search:
 class DeepSearch(ReplayingMethod):
     """Monte Carlo tree search in the place of independent rollouts.
 
-    A node grows ``width`` children of ``chunk_tokens`` more tokens. Without a finished one among them, one goes on, drawn with weights
-    ``exp(Q + 2√(ln N_parent / N))``. Where one has finished, its outcome, 1 or −1, is backed up with the share ``max((depth + 1)/length, 0.1)``, and the
-    search goes on at the node with the largest ``0.4·tanh(Q_parent) + 0.01·√(depth/deepest)`` of those without children. It ends with as many
-    finished responses as a group has rollouts; where nothing is left to grow, responses that ended together with another one fill the group. ``Â_t = Q(node of t) − mean``
-    of the outcomes. Problems of which at most ``hard_share`` are right, but some, are not searched again: a right response joins ordinary rollouts.
-    Source: DeepSearch (2509.25454), and its released code, github.com/smiles724/DeepSearch at daf9067:
-    ``deepsearch/utils/mcts.py`` 42-63 and 189-400, ``deepsearch/reward_manager/advantage_fn.py``, ``round0.sh``: width 8, 256 tokens, 8 responses.
+    A node grows ``width`` children of ``chunk_tokens`` more tokens. Without a finished one among them, one goes on,
+    drawn with weights ``exp(Q + 2√(ln N_parent / N))``. Where one has finished, its outcome, 1 or −1, is backed up with
+    the share ``max((depth + 1)/length, 0.1)``, and the search goes on at the node with the largest ``0.4·tanh(Q_parent)
+    + 0.01·√(depth/deepest)`` of those without children. It ends with as many finished responses as a group has
+    rollouts; where nothing is left to grow, responses that ended together with another one fill the group. ``Â_t =
+    Q(node of t) − mean`` of the outcomes. Problems with a few right responses, a share of at most ``hard_share``, are
+    not searched again: a right response joins ordinary rollouts. Source: DeepSearch (2509.25454), and its released
+    code, github.com/smiles724/DeepSearch at daf9067: ``deepsearch/utils/mcts.py`` 42-63 and 189-400,
+    ``deepsearch/reward_manager/advantage_fn.py``, ``round0.sh``: width 8, 256 tokens, 8 responses.
 
     >>> round(DeepSearch().frontier_score(parent_q=1.0, depth=1, deepest=4), 4)  # 0.4 · 0.7616 + 0.01 · ½
     0.3096

@@ -13,8 +13,8 @@ from scope_rlvr.methods.parts.path_diversity import CoupledEntropy, PathDiversit
 
 
 class Dsdr(Method):
-    """GRPO with a bonus for right rollouts that go another way than the others, and an entropy term that these get most of. Source: DSDR
-    (2602.19895); see ``path_diversity`` and ``coupled_entropy`` for the formulas.
+    """GRPO with a bonus for right rollouts that go another way than the others, and an entropy term that these get most
+    of. Source: DSDR (2602.19895); see ``path_diversity`` and ``coupled_entropy`` for the formulas.
 
     >>> [part.kind for part in Dsdr(cap=0.05).own_parts]
     ['path_diversity', 'coupled_entropy']

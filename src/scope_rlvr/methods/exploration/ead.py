@@ -13,8 +13,9 @@ from scope_rlvr.methods.parts.decoding import AnnealedDecoding
 
 
 class Ead(Method):
-    """GRPO on rollouts whose temperature falls with the place in the response. Source: EAD, "Let it Calm" (2510.05251), and its
-    released code, github.com/yangalan123/EAD-RLVR: ``verl/workers/rollout/vllm_rollout/annealed_sampling.py``; 16 rollouts.
+    """GRPO on rollouts whose temperature falls with the place in the response. Source: EAD, "Let it Calm" (2510.05251),
+    and its released code, github.com/yangalan123/EAD-RLVR: ``verl/workers/rollout/vllm_rollout/annealed_sampling.py``;
+    16 rollouts.
 
     >>> round(Ead().own_parts[0].temperature(300, step=1), 3)
     0.551

@@ -13,8 +13,8 @@ from scope_rlvr.methods.parts.gradient_novelty import GradientNovelty
 
 
 class G2rl(Method):
-    """GRPO on rewards that grow with the novelty of a response's gradient, seen from the last layer. Source: G2RL (2512.15687); see
-    ``gradient_novelty`` for its formula, which its explanation contradicts.
+    """GRPO on rewards that grow with the novelty of a response's gradient, seen from the last layer. Source: G2RL
+    (2512.15687); see ``gradient_novelty`` for its formula, which its explanation contradicts.
 
     >>> G2rl(rule="as_explained").own_parts[0].rule
     'as_explained'

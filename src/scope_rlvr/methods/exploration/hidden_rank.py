@@ -13,8 +13,8 @@ from scope_rlvr.methods.parts.hidden import HiddenRankBonus
 
 
 class HiddenRank(Method):
-    """GRPO with a bonus on the effective rank of a response's hidden states and on its growth. Source: VERL, "Beyond the
-    Exploration-Exploitation Trade-off"; see ``hidden_rank_bonus`` for the released code.
+    """GRPO with a bonus on the effective rank of a response's hidden states and on its growth. Source: VERL, "Beyond
+    the Exploration-Exploitation Trade-off"; see ``hidden_rank_bonus`` for the released code.
 
     >>> HiddenRank().own_parts[0].kappa
     2.0

@@ -22,12 +22,13 @@ from scope_rlvr.methods.parts.base import Status
 class KnapsackRl(Method):
     """A fixed budget of rollouts, spent where it teaches most.
 
-    N rollouts of a problem that is solved with probability p are worth ``(1 − pᴺ − (1 − p)ᴺ) · p · (1 − p)²``. The budget, as many
-    rollouts as the batch has room for, is spent so that the sum is largest: at least ``fewest`` each and at most ``most``. The worth
-    of one more rollout falls with N, so that giving them out one by one, each where it is worth most, is the optimum. Problems
-    with fewer than ``min_seen`` known verdicts get as many as ever; p is the mean of the last ``window`` of the others. Where every
-    problem of value has ``most``, the rest goes to those that were never solved, then to those that always were. Source: Knapsack RL (2509.25849), and
-    its released code, github.com/liziniu/KnapsackRL at ca5d5f5: ``verl/trainer/ppo/exploration_utils.py``, which solves the knapsack by
+    N rollouts of a problem that is solved with probability p are worth ``(1 − pᴺ − (1 − p)ᴺ) · p · (1 − p)²``. The
+    budget, as many rollouts as the batch has room for, is spent so that the sum is largest: at least ``fewest`` each
+    and at most ``most``. The worth of one more rollout falls with N, so that giving them out one by one, each where it
+    is worth most, is the optimum. Problems with fewer than ``min_seen`` known verdicts get as many as ever; p is the
+    mean of the last ``window`` of the others. Where every problem of value has ``most``, the rest goes to those that
+    were never solved, then to those that always were. Source: Knapsack RL (2509.25849), and its released code,
+    github.com/liziniu/KnapsackRL at ca5d5f5: ``verl/trainer/ppo/exploration_utils.py``, which solves the knapsack by
     dynamic programming; clip 0.2 and 0.28.
 
     >>> method = KnapsackRl()
@@ -65,7 +66,8 @@ class KnapsackRl(Method):
         return seen_both * rate * (1 - rate) ** 2
 
     def shares(self, rates_P: Sequence[float | None], num_rollouts: int) -> list[int]:
-        """How many rollouts each problem gets of ``num_rollouts`` a problem on average; ``None`` is a rate that is not known."""
+        """How many rollouts each problem gets of ``num_rollouts`` a problem on average; ``None`` is a rate that is not
+        known."""
         fewest = min(self.fewest, num_rollouts)
         count_P = [num_rollouts if rate is None else fewest for rate in rates_P]
         left = num_rollouts * len(rates_P) - sum(count_P)

@@ -29,12 +29,14 @@ class _Tree:
 class Latr(Method):
     """Look-ahead trees.
 
-    Part of a group grows from one rollout, ``lookahead`` tokens at a time. Where the token that was not written is the likeliest one or the
-    second, has a probability above ``least``, and is less than ``gap`` below the likeliest, it opens a branch, as long as the tree has room.
-    Once both have written ``lookahead`` tokens from there, the branch is cut if the edit distance between them is less than
-    ``least_distance`` of their length; pairs in which one has ended are spared. A tree that is full, or ``searched_tokens`` long, is finished as ever. The
-    rest of the group is sampled from the prompt. The tree's share of a group falls from 1 to 0 over ``tree_steps``, by quarters. Source: LATR (2510.24302), and
-    its released code, github.com/starreeze/latr at 2adb0ed: ``model/generation.py``, ``model/sample_filter.py``; settings for Countdown.
+    Part of a group grows from one rollout, ``lookahead`` tokens at a time. Where the token that was not written is the
+    likeliest one or the second, has a probability above ``least``, and is less than ``gap`` below the likeliest, it
+    opens a branch, as long as the tree has room. Once both have written ``lookahead`` tokens from there, the branch is
+    cut if the edit distance between them is less than ``least_distance`` of their length; pairs in which one has ended
+    are spared. A tree that is full, or ``searched_tokens`` long, is finished as ever. The rest of the group is sampled
+    from the prompt. The tree's share of a group falls from 1 to 0 over ``tree_steps``, by quarters. Source: LATR
+    (2510.24302), and its released code, github.com/starreeze/latr at 2adb0ed: ``model/generation.py``,
+    ``model/sample_filter.py``; settings for Countdown.
 
     >>> [Latr(tree_steps=400).tree_size(8, step) for step in (1, 101, 201, 301, 401)]
     [8, 6, 4, 2, 0]

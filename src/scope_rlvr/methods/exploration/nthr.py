@@ -13,8 +13,8 @@ from scope_rlvr.methods.parts.hidden import NegativeInfluence
 
 
 class Nthr(Method):
-    """GRPO that pushes those tokens of wrong rollouts less whose punishment would make right rollouts less likely. Source: NTHR,
-    described in THR (2510.03669); see ``negative_influence`` for the formula.
+    """GRPO that pushes those tokens of wrong rollouts less whose punishment would make right rollouts less likely.
+    Source: NTHR, described in THR (2510.03669); see ``negative_influence`` for the formula.
 
     >>> Nthr().own_parts[0].beta
     1.0

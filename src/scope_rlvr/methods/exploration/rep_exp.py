@@ -16,9 +16,10 @@ from scope_rlvr.methods.parts.rewards import NoveltyBonus
 class RepExp(Method):
     """GRPO with an elliptic bonus on the hidden states of the untrained policy: ``r + weight · hᵀ(λI + Σ h hᵀ)⁻¹h``.
 
-    Source: RepExp (2510.11686), and its released code, github.com/verl-project/verl-recipe at 48ea0a7, folder ``rep_exp``: bonus 0.01,
-    32 dimensions (128 for harder problems), no bonus in groups without a right rollout, 8 rollouts, no KL penalty, mean over
-    tokens. With few rollouts and many dimensions the bonus is nearly flat: look at its spread before you believe in it.
+    Source: RepExp (2510.11686), and its released code, github.com/verl-project/verl-recipe at 48ea0a7, folder
+    ``rep_exp``: bonus 0.01, 32 dimensions (128 for harder problems), no bonus in groups without a right rollout, 8
+    rollouts, no KL penalty, mean over tokens. With few rollouts and many dimensions the bonus is nearly flat: look at
+    its spread before you believe in it.
 
     >>> RepExp().own_parts[0].weight, RepExp().kl
     (0.01, 0.0)

@@ -13,8 +13,8 @@ from scope_rlvr.methods.parts.flow_reward import FlowReward
 
 
 class Rlfr(Method):
-    """GRPO with small costs for tokens that a flow of right responses would not have taken. Source: RLFR; see ``flow_reward`` for the formula
-    and the released code. 8 rollouts, no KL penalty.
+    """GRPO with small costs for tokens that a flow of right responses would not have taken. Source: RLFR; see
+    ``flow_reward`` for the formula and the released code. 8 rollouts, no KL penalty.
 
     >>> Rlfr().own_parts[0].num_tokens, Rlfr().kl
     (15, 0.0)

@@ -40,10 +40,11 @@ class _Tree:
 class Rose(Method):
     """Semantic branching, one rollout after the other.
 
-    The first rollout of a group begins at the prompt, each further one at the prompt with probability ``root_share``, else inside a rollout of the
-    group: before the token at which ``H · (−Σ_{i≠j} p_i p_j cos(e_i, e_j))`` over the ``top_k`` likeliest tokens is largest, e their output
-    embeddings, each place once. Credit is that of ``branch_values``. Source: ROSE (2601.05053), and its released code,
-    github.com/ZiqiZhao1/ROSE-rl: ``verl/workers/rollout/vllm_rollout/vllm_rollout_spmd.py``; 8 rollouts.
+    The first rollout of a group begins at the prompt, each further one at the prompt with probability ``root_share``,
+    else inside a rollout of the group: before the token at which ``H · (−Σ_{i≠j} p_i p_j cos(e_i, e_j))`` over the
+    ``top_k`` likeliest tokens is largest, e their output embeddings, each place once. Credit is that of
+    ``branch_values``. Source: ROSE (2601.05053), and its released code, github.com/ZiqiZhao1/ROSE-rl:
+    ``verl/workers/rollout/vllm_rollout/vllm_rollout_spmd.py``; 8 rollouts.
 
     >>> Rose().own_parts[0].kind, Rose().root_share
     ('branch_values', 0.5)

@@ -13,9 +13,9 @@ from scope_rlvr.methods.parts.siblings import SiblingAdvantage
 
 
 class SiblingGrpo(Method):
-    """GRPO, and on the tokens at which rollouts of a group part the advantage among their siblings as well. Source: V-STAR,
-    generative recommendation, whose value-guided search is not here; rollouts are sampled as ever. In ``arpo`` with the part
-    ``sibling_advantage`` they branch.
+    """GRPO, and on the tokens at which rollouts of a group part the advantage among their siblings as well. Source:
+    V-STAR, generative recommendation, whose value-guided search is not here; rollouts are sampled as ever. In ``arpo``
+    with the part ``sibling_advantage`` they branch.
 
     >>> SiblingGrpo(weight=0.5).own_parts[0].weight
     0.5

@@ -13,8 +13,8 @@ from scope_rlvr.methods.parts.potentials import StepPotential
 
 
 class Spae(Method):
-    """GRPO with step potentials that probes measure. Source: SPAE (2601.03823); see ``step_potential`` for the formula and the released
-    code.
+    """GRPO with step potentials that probes measure. Source: SPAE (2601.03823); see ``step_potential`` for the formula
+    and the released code.
 
     >>> Spae().own_parts[0].num_probes
     5

@@ -20,13 +20,15 @@ from scope_rlvr.methods.parts.base import Need, Status
 class Pope(Method):
     """Privileged on-policy exploration.
 
-    Where all rollouts of a group fail, the second half of them is written anew with the beginning of an oracle solution in the
-    prompt: the shortest of ``prefix_shares`` with which any of them is right. Guided and unguided rollouts are two groups, each with its own
-    mean. The prefix is part of the prompt and has no gradient. ``Â = (r − mean) / std``. Source: POPE (2601.18779), read in a digest;
-    it looks for prefixes before training, with the first quarter where none helps, and mixes both kinds of problems 1 : 1.
+    Where all rollouts of a group fail, the second half of them is written anew with the beginning of an oracle solution
+    in the prompt: the shortest of ``prefix_shares`` with which any of them is right. Guided and unguided rollouts are
+    two groups, each with its own mean. The prefix is part of the prompt and has no gradient. ``Â = (r − mean) / std``.
+    Source: POPE (2601.18779), read in a digest; it looks for prefixes before training, with the first quarter where
+    none helps, and mixes both kinds of problems 1 : 1.
 
-    Different here: the solution is a verified trace of the teacher; prefixes are sought when a problem fails; where none helps, the
-    group stays as it is. By default the prefix follows the prompt, without an instruction; ``template`` gives it one.
+    Different here: the solution is a verified trace of the teacher; prefixes are sought when a problem fails; where
+    none helps, the group stays as it is. By default the prefix follows the prompt, without an instruction; ``template``
+    gives it one.
 
     >>> [round(share * 8) for share in Pope().prefix_shares]
     [2, 4, 6]

@@ -15,10 +15,11 @@ from scope_rlvr.methods.parts.base import Estimator, Rewards, Status, TokenAdvan
 class BranchValues(Estimator):
     """Each stretch of tokens is worth the mean reward of the rollouts that share it, less that of the stretch before.
 
-    ``V`` of a prefix is the mean reward of the rollouts that begin with it, the prompt's that of the group. From one place at which
-    rollouts part to the next, tokens get ``Â = V(after) − V(before)``; after the last one, ``V(after)`` is the rollout's own reward. Over
-    a rollout this adds up to ``r − mean``; where nothing is shared it is GRPO. Divided as the objective says. Source: ROSE (2601.05053),
-    and its released code, github.com/ZiqiZhao1/ROSE-rl: ``core_algos.py``, ``grpo_iterative_branching``.
+    ``V`` of a prefix is the mean reward of the rollouts that begin with it, the prompt's that of the group. From one
+    place at which rollouts part to the next, tokens get ``Â = V(after) − V(before)``; after the last one, ``V(after)``
+    is the rollout's own reward. Over a rollout this adds up to ``r − mean``; where nothing is shared it is GRPO.
+    Divided as the objective says. Source: ROSE (2601.05053), and its released code, github.com/ZiqiZhao1/ROSE-rl:
+    ``core_algos.py``, ``grpo_iterative_branching``.
 
     >>> branch_values([(5, 6), (5, 7), (8,)], [1.0, 0.0, 0.5])
     [[0.0, 0.5], [0.0, -0.5], [0.0]]

@@ -16,9 +16,10 @@ from scope_rlvr.methods.parts.base import Rewards, Status, TokenWeight
 class BrevityPriority(TokenWeight):
     """Only the shortest right rollouts of a batch and the longest wrong ones train.
 
-    ``w_t ← w_t · 1[priority]``: the ``share`` of the right rollouts that are shortest, and the ``share`` of the wrong ones that are longest,
-    rounded up. Advantages stay those of the whole groups. Source: RoRecomp (2509.25958), priority batches, without the
-    compensation that the method ``rorecomp`` has; the share has no value in the text that we had.
+    ``w_t ← w_t · 1[priority]``: the ``share`` of the right rollouts that are shortest, and the ``share`` of the wrong
+    ones that are longest, rounded up. Advantages stay those of the whole groups. Source: RoRecomp (2509.25958),
+    priority batches, without the compensation that the method ``rorecomp`` has; the share has no value in the text that
+    we had.
 
     >>> part = BrevityPriority(share=0.5)
     >>> part.first([3, 1, 2, 9], shortest=True), part.first([3, 1, 2, 9], shortest=False)

@@ -23,10 +23,11 @@ _Offered = TypeVar("_Offered")
 class GreedyFailures(ProblemSource):
     """Only problems whose greedy answer is wrong train.
 
-    The policy answers each offered problem once at temperature 0. What it gets right is exchanged for a fresh problem, up to
-    ``max_rounds`` times; where too few failures are found, solved problems fill the batch, since its size is fixed. Source:
-    "The Reasoning Boundary Paradox" (SELF), and its released code, github.com/mail-research/SELF-llm-interference at d17634b:
-    ``verl/verl/trainer/ppo/ray_trainer.py`` 1160-1180, which makes the batch smaller instead.
+    The policy answers each offered problem once at temperature 0. What it gets right is exchanged for a fresh problem,
+    up to ``max_rounds`` times; where too few failures are found, solved problems fill the batch, since its size is
+    fixed. Source: "The Reasoning Boundary Paradox" (SELF), and its released code,
+    github.com/mail-research/SELF-llm-interference at d17634b: ``verl/verl/trainer/ppo/ray_trainer.py`` 1160-1180, which
+    makes the batch smaller instead.
 
     >>> GreedyFailures.first_of(["failed 1"], ["solved 1", "solved 2"], 2)
     ['failed 1', 'solved 1']
@@ -67,10 +68,10 @@ class GreedyFailures(ProblemSource):
 class HardFocus(ProblemSource):
     """First all problems alike, then only the hardest of those that were seen.
 
-    The first ``uniform_share`` of the steps train on what is offered. The rest is cut into ``num_phases`` equal phases; in
-    phase k, from 1, problems are drawn from the ``kept_share ** k`` of those seen that were solved least often when they were
-    last sampled. Source: DRIVE (2511.06307), two-stage reinforcement learning: 8 rollouts of each problem in the first
-    stage, 64 in the second; the share that is kept and the number of phases are chosen here.
+    The first ``uniform_share`` of the steps train on what is offered. The rest is cut into ``num_phases`` equal phases;
+    in phase k, from 1, problems are drawn from the ``kept_share ** k`` of those seen that were solved least often when
+    they were last sampled. Source: DRIVE (2511.06307), two-stage reinforcement learning: 8 rollouts of each problem in
+    the first stage, 64 in the second; the share that is kept and the number of phases are chosen here.
 
     >>> focus = HardFocus(uniform_share=0.5, num_phases=2, kept_share=0.5)
     >>> [focus.phase(step, num_steps=8) for step in (1, 4, 5, 6, 7, 8)]
@@ -119,10 +120,10 @@ class HardFocus(ProblemSource):
 class HardEasyPairs(ProblemSource):
     """Each step pairs problems that are hard but solvable with problems that are easy but not safe.
 
-    A problem is hard where its last solve rate q is in ``(0, highest_hard]``, easy where it is in ``[lowest_easy, 1)``. Every
-    second place of a batch goes to a hard problem and every other one to an easy one, drawn from those seen; a place for which
-    there is none keeps the offered problem. Source: "Beyond Variance" (2602.03452), positive-negative pairing; the bounds are
-    chosen here.
+    A problem is hard where its last solve rate q is in ``(0, highest_hard]``, easy where it is in ``[lowest_easy, 1)``.
+    Every second place of a batch goes to a hard problem and every other one to an easy one, drawn from those seen; a
+    place for which there is none keeps the offered problem. Source: "Beyond Variance" (2602.03452), positive-negative
+    pairing; the bounds are chosen here.
 
     >>> HardEasyPairs().classes({"a": 0.0, "b": 0.25, "c": 0.5, "d": 0.875, "e": 1.0})
     (['b'], ['d'])
@@ -165,10 +166,11 @@ class HardEasyPairs(ProblemSource):
 class Ladder(ProblemSource):
     """A problem comes in easier forms first, and moves up for good when the policy solves its form.
 
-    Forms of one problem share the part of their ids before ``separator``; what comes after it orders them, as text, easiest first. A
-    problem without the separator has one form. Where a problem is offered, in whatever form, it is posed in the form that it
-    has reached; it moves up where more than ``threshold`` of a step's rollouts are right. Source: Cog-DRIFT (2604.04767), and its released
-    code, github.com/dinobby/Cog-DRIFT at 39d7a84: ``verl/experimental/dataset/adaptive_sampler.py``; 4 choices, 10 choices, blanks, open there.
+    Forms of one problem share the part of their ids before ``separator``; what comes after it orders them, as text,
+    easiest first. A problem without the separator has one form. Where a problem is offered, in whatever form, it is
+    posed in the form that it has reached; it moves up where more than ``threshold`` of a step's rollouts are right.
+    Source: Cog-DRIFT (2604.04767), and its released code, github.com/dinobby/Cog-DRIFT at 39d7a84:
+    ``verl/experimental/dataset/adaptive_sampler.py``; 4 choices, 10 choices, blanks, open there.
 
     >>> ladder = Ladder()
     >>> [ladder.split("p7#2-blanks"), ladder.split("p7")]

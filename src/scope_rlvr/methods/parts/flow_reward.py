@@ -23,12 +23,13 @@ from scope_rlvr.methods.reading import Reading
 class FlowReward(Advantage):
     """Tokens after which the hidden state goes where a flow of right responses would not take it cost a little.
 
-    A small network learns the velocity ``v(x_τ, h_t, τ)`` from noise ``x_0`` to the hidden state ``h_{t+1}`` of the next token, given that of this one:
-    ``x_τ = (1 − τ)·x_0 + τ·h_{t+1}``, target ``h_{t+1} − x_0``, states scaled to length √D. The deviation of a token is ``τ/(1 − τ)`` times the mean squared error
-    at τ = ``time``. It is scaled to [0, 1] within a response, 0 below ``least``, and kept for the ``num_tokens`` largest; a token is paid ``−weight`` times it, and
-    what is paid from a token on is added to its advantage. The flow learns after it was asked, from the right responses of each step, and pays from
-    step ``warmup`` + 1 on. Source: RLFR (2510.10201), and its released code, github.com/Jinghaoleven/RLFR: ``openrlhf/models/lmm_kits/flow_simple.py``,
-    ``openrlhf/models/utils.py``.
+    A small network learns the velocity ``v(x_τ, h_t, τ)`` from noise ``x_0`` to the hidden state ``h_{t+1}`` of the
+    next token, given that of this one: ``x_τ = (1 − τ)·x_0 + τ·h_{t+1}``, target ``h_{t+1} − x_0``, states scaled to
+    length √D. The deviation of a token is ``τ/(1 − τ)`` times the mean squared error at τ = ``time``. It is scaled to
+    [0, 1] within a response, 0 below ``least``, and kept for the ``num_tokens`` largest; a token is paid ``−weight``
+    times it, and what is paid from a token on is added to its advantage. The flow learns after it was asked, from the
+    right responses of each step, and pays from step ``warmup`` + 1 on. Source: RLFR (2510.10201), and its released
+    code, github.com/Jinghaoleven/RLFR: ``openrlhf/models/lmm_kits/flow_simple.py``, ``openrlhf/models/utils.py``.
 
     >>> paid_tokens([0.0, 1.0, 4.0, 5.0], least=0.6, num_tokens=1)  # scaled: 0, 0.2, 0.8, 1
     [0.0, 0.0, 0.0, 1.0]

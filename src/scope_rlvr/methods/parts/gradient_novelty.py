@@ -19,10 +19,11 @@ from scope_rlvr.methods.reading import Reading
 class GradientNovelty(Reward):
     """Responses whose gradient points where no well-paid one of the group points are paid more.
 
-    ``Φ_i`` is the mean of ``W_y − Σ_v p_v W_v`` over the tokens, ``ν_i = max(1 − Σ_{j≠i} w_ij cos(Φ_i, Φ_j)², 0)`` with ``w_ij`` the softmax of
-    the others' rewards, ``ν̄`` scaled to [0, 1] in the group. With rewards s = ±1, as in the paper: ``as_printed`` pays ``s + strength·ν̄``,
-    ``as_explained`` pays ``s·(1 + strength·(ν̄ − mean ν̄))``, both within ±3, and 0 and 1 here stand for −1 and 1. Source: G2RL (2512.15687).
-    Its printed factor, ``1 + λ·s·ν̄``, punishes a novel error less, and its explanation says more; λ has no value in the text.
+    ``Φ_i`` is the mean of ``W_y − Σ_v p_v W_v`` over the tokens, ``ν_i = max(1 − Σ_{j≠i} w_ij cos(Φ_i, Φ_j)², 0)`` with
+    ``w_ij`` the softmax of the others' rewards, ``ν̄`` scaled to [0, 1] in the group. With rewards s = ±1, as in the
+    paper: ``as_printed`` pays ``s + strength·ν̄``, ``as_explained`` pays ``s·(1 + strength·(ν̄ − mean ν̄))``, both
+    within ±3, and 0 and 1 here stand for −1 and 1. Source: G2RL (2512.15687). Its printed factor, ``1 + λ·s·ν̄``,
+    punishes a novel error less, and its explanation says more; λ has no value in the text.
 
     >>> novelty([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [1.0, 1.0, 0.0])  # the first two point the same way
     [0.0, 0.0, 1.0]
@@ -82,7 +83,8 @@ class GradientNovelty(Reward):
 
 
 def novelty(features_GD: Sequence[Sequence[float]], rewards_G: Sequence[float]) -> list[float]:
-    """How little each direction agrees with those of the others, the well-paid ones above all, scaled to [0, 1] in the group."""
+    """How little each direction agrees with those of the others, the well-paid ones above all, scaled to [0, 1] in the
+    group."""
     if len(features_GD) < 2:
         return [0.0] * len(features_GD)
     unit_GD = torch.nn.functional.normalize(torch.tensor(features_GD, dtype=torch.float64), dim=-1)

@@ -16,10 +16,10 @@ from scope_rlvr.methods.solve_rates import solve_rate
 class ExplorationCurriculum(Advantage):
     """Groups count by their difficulty and by how many different answers they give.
 
-    ``Â ← Â · (floor + (1 − floor) · 4q(1 − q) · (D − 1)/(G − 1))``: ``q`` the share of right rollouts, ``D`` the number of different
-    answers among the ``G`` rollouts with a known verdict; those without an answer count as one. A group that has collapsed to one
-    answer counts ``floor``. Source: PuzzleCraft (2512.14944): difficulty times the dispersion of solutions is the paper's, both
-    formulas are argued here.
+    ``Â ← Â · (floor + (1 − floor) · 4q(1 − q) · (D − 1)/(G − 1))``: ``q`` the share of right rollouts, ``D`` the number
+    of different answers among the ``G`` rollouts with a known verdict; those without an answer count as one. A group
+    that has collapsed to one answer counts ``floor``. Source: PuzzleCraft (2512.14944): difficulty times the dispersion
+    of solutions is the paper's, both formulas are argued here.
 
     >>> part = ExplorationCurriculum()
     >>> [part.weight(0.5, num_answers=n, num_known=4) for n in (2, 4)], part.weight(1.0, num_answers=1, num_known=4)

@@ -28,11 +28,12 @@ _FAR = 5.0
 class HiddenRankBonus(Advantage):
     """Responses whose hidden states use more directions than usual, or use them faster, gain advantage.
 
-    ``Â_t ← Â_t + min(relu(b·tanh d(ER) + (1 − b)·tanh d(ERV)), |Â_t| / kappa)`` with ``b = sigmoid(gain · d(ERA))``: ER the effective rank
-    of a response's hidden states, ERV its growth, ERA the change of its growth, ``d(x) = (x − x̄)/|x̄|`` cut off at ±5, ``x̄`` a moving
-    average over the steps before, of which ``momentum`` is the newest. The first step has no bonus. Source: VERL (2509.23808), and its
-    released code, github.com/hf618/VERL at 3de68f1: ``verl/trainer/reward_manager_versions.py`` 163-246. There the bonus reaches
-    the last token alone, since the tensor is zero elsewhere; here it reaches all tokens, as the text says.
+    ``Â_t ← Â_t + min(relu(b·tanh d(ER) + (1 − b)·tanh d(ERV)), |Â_t| / kappa)`` with ``b = sigmoid(gain · d(ERA))``: ER
+    the effective rank of a response's hidden states, ERV its growth, ERA the change of its growth, ``d(x) = (x −
+    x̄)/|x̄|`` cut off at ±5, ``x̄`` a moving average over the steps before, in which the newest has the share
+    ``momentum``. The first step has no bonus. Source: VERL (2509.23808), and its released code, github.com/hf618/VERL
+    at 3de68f1: ``verl/trainer/reward_manager_versions.py`` 163-246. There the bonus reaches the last token alone, since
+    the tensor is zero elsewhere; here it reaches all tokens, as the text says.
 
     >>> part = HiddenRankBonus()
     >>> usual = (10.0, 2.0, 1.0)
@@ -89,9 +90,9 @@ class HiddenRankBonus(Advantage):
 class HiddenInfluence(Advantage):
     """Knows how much each token's update moves the likelihood of the group's right rollouts, seen from the last layer.
 
-    ``s_t = Σ_u (g_t · g_u)(h_t · h_u)`` over all tokens u of right rollouts: ``h`` the hidden state that a token was drawn from, ``g`` its
-    one-hot vector less the distribution, of which the ``top_k`` likeliest tokens are kept. The threshold of a group is
-    ``beta · min`` over its right rollouts of the mean of ``s`` over their tokens.
+    ``s_t = Σ_u (g_t · g_u)(h_t · h_u)`` over all tokens u of right rollouts: ``h`` the hidden state that a token was
+    drawn from, ``g`` its one-hot vector less the distribution, whose ``top_k`` likeliest tokens are kept. The threshold
+    of a group is ``beta · min`` over its right rollouts of the mean of ``s`` over their tokens.
     """
 
     top_k: int = Field(20, ge=1, description="likeliest tokens of each distribution that are kept")
@@ -149,7 +150,8 @@ class HiddenInfluence(Advantage):
 def influences(
     read: Sequence[tuple[Sequence[int], Tensor, Tensor]], is_right_G: Sequence[bool]
 ) -> list[tuple[float, ...]]:
-    """``s_t`` of each token of each response, from its ids, its likeliest tokens ``(T, 2, K)`` and its hidden states ``(T, D)``.
+    """``s_t`` of each token of each response, from its ids, its likeliest tokens ``(T, 2, K)`` and its hidden states
+    ``(T, D)``.
 
     >>> sure = torch.tensor([[[0.0], [1.0]]])  # the likeliest token is 1, with probability 1
     >>> state = torch.tensor([[2.0, 0.0]])
@@ -174,9 +176,10 @@ def influences(
 class TokenHiddenReward(HiddenInfluence):
     """Only tokens that move the likelihood of right rollouts train, tilted to exploit or to explore.
 
-    ``Â_t ← Â_t · 1[|THR_t| > τ] · (1 + tilt · sign THR_t)`` with ``THR_t = sign(Â_t) · s_t``: ``tilt`` above 0 strengthens what makes right
-    rollouts likelier, and so exploits; below 0 it explores. Flat groups stay as they are. ``s`` and ``τ``: see ``negative_influence``.
-    Source: THR (2510.03669). The form of the factor is inferred from reviews of the paper, ``tilt`` is chosen here.
+    ``Â_t ← Â_t · 1[|THR_t| > τ] · (1 + tilt · sign THR_t)`` with ``THR_t = sign(Â_t) · s_t``: ``tilt`` above 0
+    strengthens what makes right rollouts likelier, and so exploits; below 0 it explores. Flat groups stay as they are.
+    ``s`` and ``τ``: see ``negative_influence``. Source: THR (2510.03669). The form of the factor is inferred from
+    reviews of the paper, ``tilt`` is chosen here.
 
     >>> part = TokenHiddenReward(tilt=0.1)
     >>> [part.factor(advantage, influence=2.0, threshold=1.0) for advantage in (0.5, -0.5)], part.factor(0.5, 1.0, 1.0)
@@ -209,10 +212,11 @@ class TokenHiddenReward(HiddenInfluence):
 class NegativeInfluence(HiddenInfluence):
     """In wrong rollouts, tokens whose punishment would also push right rollouts away are pushed less.
 
-    ``Â_t ← Â_t · 2·|½ − q|`` in wrong rollouts where ``s_t > τ``, with ``q`` the share of right rollouts; all else stays. ``s_t`` is how much
-    an update of token t moves the likelihood of the group's right rollouts, ``Σ_u (g_t · g_u)(h_t · h_u)`` over their tokens: ``h`` the last
-    hidden state that a token was drawn from, ``g`` its one-hot vector less the distribution. ``τ`` is ``beta · min`` over right
-    rollouts of the mean of ``s``. Source: NTHR, described in THR (2510.03669).
+    ``Â_t ← Â_t · 2·|½ − q|`` in wrong rollouts where ``s_t > τ``, with ``q`` the share of right rollouts; all else
+    stays. ``s_t`` is how much an update of token t moves the likelihood of the group's right rollouts, ``Σ_u (g_t ·
+    g_u)(h_t · h_u)`` over their tokens: ``h`` the last hidden state that a token was drawn from, ``g`` its one-hot
+    vector less the distribution. ``τ`` is ``beta · min`` over right rollouts of the mean of ``s``. Source: NTHR,
+    described in THR (2510.03669).
 
     >>> [NegativeInfluence.damping(share) for share in (0.5, 0.25, 0.0)]
     [0.0, 0.5, 1.0]

@@ -23,10 +23,11 @@ _LEAST_LOSS = 0.1
 class ObjectiveBalance(Advantage):
     """Kinds of problems count more where training has stalled or swings, and less where it is done.
 
-    ``Â ← Â · K · softmax((c_k + i_k) / temperature)`` over the K kinds: with ``L_k = 1 − accuracy`` of kind k step by step, ``c = mean now /
-    mean before`` and ``i = std now / (mean now + mean before)`` over two windows of ``window`` steps; 1 for all kinds until each has two
-    full windows. A kind is a problem's level, or its source where it has none, so that a file of several sources is the replay
-    data. Source: RECAP (2510.21978), read in notes, for objectives of a vision-language model; its losses are those of its rewards.
+    ``Â ← Â · K · softmax((c_k + i_k) / temperature)`` over the K kinds: with ``L_k = 1 − accuracy`` of kind k step by
+    step, ``c = mean now / mean before`` and ``i = std now / (mean now + mean before)`` over two windows of ``window``
+    steps; 1 for all kinds until each has two full windows. A kind is a problem's level, or its source where it has
+    none, so that a file of several sources is the replay data. Source: RECAP (2510.21978), read in notes, for
+    objectives of a vision-language model; its losses are those of its rewards.
 
     >>> [round(w, 3) for w in ObjectiveBalance(window=2).weights({"a": [0.5, 0.5, 0.5, 0.5], "b": [0.8, 0.8, 0.2, 0.2]})]
     [1.075, 0.925]

@@ -14,11 +14,12 @@ from scope_rlvr.methods.parts.base import Estimator, Rewards, Status, TokenAdvan
 class RareOutcomes(Estimator):
     """Rare successes of hard problems and rare failures of easy ones carry the batch.
 
-    With ``q`` the share of right rollouts of a group: where ``q < ½`` a right rollout is worth ``1/q`` and a wrong one 0, else a wrong
-    one ``−1/(1 − q)`` and a right one 0. ``Â = (v − mean v) / std v`` over all rollouts of the batch, which are those of the pairs;
-    flat groups take no part and get 0. Each hard group has the mean 1 and each easy one −1, so that pairs have the mean 0.
-    Division is the batch's own, whatever the objective says. Source: "Beyond Variance" (2602.03452), weighted GRPO: that rare
-    outcomes are weighted on the level of the pair and normalised there is the paper's, the weights are argued here.
+    With ``q`` the share of right rollouts of a group: where ``q < ½`` a right rollout is worth ``1/q`` and a wrong one
+    0, else a wrong one ``−1/(1 − q)`` and a right one 0. ``Â = (v − mean v) / std v`` over all rollouts of the batch,
+    which are those of the pairs; flat groups take no part and get 0. Each hard group has the mean 1 and each easy one
+    −1, so that pairs have the mean 0. Division is the batch's own, whatever the objective says. Source: "Beyond
+    Variance" (2602.03452), weighted GRPO: that rare outcomes are weighted on the level of the pair and normalised there
+    is the paper's, the weights are argued here.
 
     >>> [RareOutcomes.value(True, 0.25), RareOutcomes.value(False, 0.25)]
     [4.0, 0.0]

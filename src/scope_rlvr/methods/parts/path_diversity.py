@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 class PathDiversity(Reward):
     """Right rollouts are paid for going another way than the other right ones of their group.
 
-    ``r + min(weight · d, cap)`` for right rollouts, ``d`` the mean of two numbers between 0 and 1: half of 1 minus the mean cosine of its mean hidden
-    state to theirs, and the share of its formulas that none of them has. A right rollout by itself has d = 0. Source: DSDR
-    (2602.19895), read in notes, which takes a text encoder; weight and cap have no values there.
+    ``r + min(weight · d, cap)`` for right rollouts, ``d`` the mean of two numbers between 0 and 1: half of 1 minus the
+    mean cosine of its mean hidden state to theirs, and the share of its formulas that none of them has. A right rollout
+    by itself has d = 0. Source: DSDR (2602.19895), read in notes, which takes a text encoder; weight and cap have no
+    values there.
 
     >>> round(distances([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])[1], 2)  # cosines 0 and 0, so 1 − 0, and half of it
     0.5
@@ -84,9 +85,10 @@ def distances(vectors_GD: Sequence[Sequence[float]]) -> list[float]:
 class CoupledEntropy(Term):
     """Right rollouts keep their entropy, those that go their own way above all.
 
-    ``−weight · mean over groups of Σ_i softmax(d/temperature)_i · mean_t H_t``, the softmax over the right rollouts of a group: the length of a
-    rollout makes no difference. ``d`` is what ``path_diversity`` measured; without that part all right rollouts count alike. Source: DSDR
-    (2602.19895), read in notes, which also weights by the importance ratio; weight and temperature are chosen here.
+    ``−weight · mean over groups of Σ_i softmax(d/temperature)_i · mean_t H_t``, the softmax over the right rollouts of
+    a group: the length of a rollout makes no difference. ``d`` is what ``path_diversity`` measured; without that part
+    all right rollouts count alike. Source: DSDR (2602.19895), read in notes, which also weights by the importance
+    ratio; weight and temperature are chosen here.
 
     >>> import torch
     >>> from dataclasses import replace

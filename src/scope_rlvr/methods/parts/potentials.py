@@ -1,4 +1,5 @@
-"""Credit by probing: after each step the policy is made to answer, and how sure and how right it is says what the step was worth."""
+"""Credit by probing: after each step the policy is made to answer, and how sure and how right it is says what the step
+was worth."""
 
 from __future__ import annotations
 
@@ -32,11 +33,12 @@ class _Probe:
 class StepPotential(Advantage):
     """Steps are credited with what they do to the policy's potential to answer.
 
-    After each step the policy is given ``trigger`` and writes ``num_probes`` answers of at most ``max_tokens`` tokens at ``temperature``:
-    ``Conf = mean exp(−mean entropy of a probe's tokens)``, and ``Acc`` is the mean probability of the reference answer's tokens in their
-    place. ``F = 1.5·Acc·Conf + 0.5·Acc − Conf``: 1 for sure and right, −1 for sure and wrong. With ``ΔF`` the change of F over a step (from 0):
-    ``Â_t = Â·f + xi·g``, where ``f = 1 − alpha·(1 − exp(−n))`` for n earlier steps with ``F > saturation``, and ``g`` is ``exp(ΔF scaled to [0, 1])`` less its mean
-    over the batch's steps. All are whitened over the batch. Source: SPAE (2601.03823), and its released code,
+    After each step the policy is given ``trigger`` and writes ``num_probes`` answers of at most ``max_tokens`` tokens
+    at ``temperature``: ``Conf = mean exp(−mean entropy of a probe's tokens)``, and ``Acc`` is the mean probability of
+    the reference answer's tokens in their place. ``F = 1.5·Acc·Conf + 0.5·Acc − Conf``: 1 for sure and right, −1 for
+    sure and wrong. With ``ΔF`` the change of F over a step (from 0): ``Â_t = Â·f + xi·g``, where ``f = 1 − alpha·(1 −
+    exp(−n))`` for n earlier steps with ``F > saturation``, and ``g`` is ``exp(ΔF scaled to [0, 1])`` less its mean over
+    the batch's steps. All are whitened over the batch. Source: SPAE (2601.03823), and its released code,
     github.com/cii030/SPAE-RL: ``inference/probe_mechanism_example.py``; f and g were read in notes.
 
     >>> [round(StepPotential.potential(accuracy, confidence), 2) for accuracy, confidence in ((1, 1), (0, 1), (0, 0))]

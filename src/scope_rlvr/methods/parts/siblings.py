@@ -19,10 +19,11 @@ _EPSILON = 1e-4
 class SiblingAdvantage(Advantage):
     """Where rollouts part, each token is compared with the others that were written there.
 
-    For a prefix that rollouts share and after which they go on with different tokens: the score of a token is the mean reward of
-    the rollouts through it, and ``(score − mean) / (std + 1e-4)`` over the tokens, times ``weight``, is added to the advantage of
-    this one token in these rollouts. Unknown rewards take no part. Rollouts need no tree: all of a group share at least the
-    prompt. Source: V-STAR (2602.10699), Sibling-GRPO, advantages among the children of a prefix; its search is for recommendation.
+    For a prefix that rollouts share and after which they go on with different tokens: the score of a token is the mean
+    reward of the rollouts through it, and ``(score − mean) / (std + 1e-4)`` over the tokens, times ``weight``, is added
+    to the advantage of this one token in these rollouts. Unknown rewards take no part. Rollouts need no tree: all of a
+    group share at least the prompt. Source: V-STAR (2602.10699), Sibling-GRPO, advantages among the children of a
+    prefix; its search is for recommendation.
 
     >>> [round(a, 3) for a in sibling_advantages([(5, 6, 7), (5, 6, 8), (5, 9)], [1.0, 0.0, 0.0])[0]]
     [0.0, 1.0, 1.0]
@@ -63,7 +64,8 @@ class SiblingAdvantage(Advantage):
 
 
 def sibling_advantages(responses: Sequence[Sequence[int]], rewards_G: Sequence[float | None]) -> list[list[float]]:
-    """What each token of each response gains on the other tokens that follow its prefix; 0 without siblings or reward."""
+    """What each token of each response gains on the other tokens that follow its prefix; 0 without siblings or
+    reward."""
     added_GT = [[0.0] * len(ids) for ids in responses]
     together = [[i for i, reward in enumerate(rewards_G) if reward is not None]]
     place = 0

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 
 class Divergence(StrEnum):
-    """How far the policy has moved from what the untrained one wrote, token by token, with ``u = π/π_base`` on its samples.
+    """How far the policy has moved from what the untrained one wrote, token by token, with ``u = π/π_base`` on its
+    samples.
 
-    ``FORWARD_KL``: ``u − 1 − log u``. ``JENSEN_SHANNON``: ``u log u − (u + 1) log((u + 1)/2)``. ``ALPHA``, with a = 0.2:
-    ``(u^(1−a) − (1−a)·u − a) / (a·(a−1))``. All are 0 where nothing has moved, and more elsewhere.
+    ``FORWARD_KL``: ``u − 1 − log u``. ``JENSEN_SHANNON``: ``u log u − (u + 1) log((u + 1)/2)``. ``ALPHA``, with a =
+    0.2: ``(u^(1−a) − (1−a)·u − a) / (a·(a−1))``. All are 0 where nothing has moved, and more elsewhere.
     """
 
     FORWARD_KL = "forward_kl"
@@ -55,11 +56,12 @@ class Divergence(StrEnum):
 class DphRl(Method):
     """Rehearsal of the untrained policy's own solutions.
 
-    Before the first step, ``num_presampled`` rollouts of every training problem. Problems of which ``mastered_share`` or more are
-    right are rehearsed: each group of one of them is one stored right rollout, on whose tokens the divergence from the
-    log-probabilities that it was sampled with is paid, times ``coefficient``. Problems that were never solved are exchanged for others;
-    all the rest train by reinforcement, without any KL penalty. Source: DPH-RL (2509.07430), and its released code, github.com/seamoke/DPH-RL:
-    ``verl/trainer/ppo/core_algos.py``; 4 of 8 rollouts in its SQL script, coefficients from 0.01 for the forward KL to 0.2 for the others.
+    Before the first step, ``num_presampled`` rollouts of every training problem. Problems with a share of right ones of
+    at least ``mastered_share`` are rehearsed: each group of one of them is one stored right rollout, on whose tokens
+    the divergence from the log-probabilities that it was sampled with is paid, times ``coefficient``. Problems that
+    were never solved are exchanged for others; all the rest train by reinforcement, without any KL penalty. Source:
+    DPH-RL (2509.07430), and its released code, github.com/seamoke/DPH-RL: ``verl/trainer/ppo/core_algos.py``; 4 of 8
+    rollouts in its SQL script, coefficients from 0.01 for the forward KL to 0.2 for the others.
 
     >>> DphRl().fixed["kl"], DphRl().coefficient
     (0.0, 0.01)

@@ -26,12 +26,14 @@ from scope_rlvr.methods.solve_rates import places_by_id, solve_rate
 class Exgrpo(GuidedMethod):
     """Experiential GRPO.
 
-    A problem of which some rollouts are right, but not all, is kept with these rollouts; one that is solved whole is kept no
-    longer. Once ``start_accuracy`` of a step's rollouts were right, ``replay_share`` of each batch are kept problems: a number k of
-    right rollouts out of N, as it was last, is drawn with weight ``exp(−(k − N/2)²/2)``, then a problem that has it. Its group is the stored
-    rollout of lowest mean entropy under the policy, and N − 1 fresh ones. ``Â = r − mean(r)``; fresh tokens get ``S(Â)``, stored ones
-    ``−Â·ρ/(ρ + 0.1)`` with ``ρ = π/π_then``. Source: ExGRPO (2510.02245), and its released code, github.com/ElliottYan/LUFFY at 01f4ae0:
-    ``ExGRPO/exgrpo/verl/verl/mix_src/experience`` and ``exp_scripts/run_exgrpo.sh``: 8 rollouts, 128 problems, entropy bonus 0.001.
+    A problem with some right rollouts, but not only right ones, is kept with these; one that is solved whole is kept no
+    longer. Once ``start_accuracy`` of a step's rollouts were right, ``replay_share`` of each batch are kept problems: a
+    number k of right rollouts out of N, as it was last, is drawn with weight ``exp(−(k − N/2)²/2)``, then a problem
+    that has it. Its group is the stored rollout of lowest mean entropy under the policy, and N − 1 fresh ones. ``Â = r
+    − mean(r)``; fresh tokens get ``S(Â)``, stored ones ``−Â·ρ/(ρ + 0.1)`` with ``ρ = π/π_then``. Source: ExGRPO
+    (2510.02245), and its released code, github.com/ElliottYan/LUFFY at 01f4ae0:
+    ``ExGRPO/exgrpo/verl/verl/mix_src/experience`` and ``exp_scripts/run_exgrpo.sh``: 8 rollouts, 128 problems, entropy
+    bonus 0.001.
 
     >>> Exgrpo().weights({0.5, 0.25, 0.125}, num_rollouts=8)[0.5]
     1.0

@@ -13,8 +13,8 @@ from scope_rlvr.methods.parts.objectives import ObjectiveBalance
 
 
 class Recap(Method):
-    """GRPO on a file of several sources, those that must not be forgotten among them, whose weights follow their progress. Source: RECAP
-    (2510.21978); see ``objective_balance`` for the formula.
+    """GRPO on a file of several sources, those that must not be forgotten among them, whose weights follow their
+    progress. Source: RECAP (2510.21978); see ``objective_balance`` for the formula.
 
     >>> Recap().own_parts[0].temperature
     5.0

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 class ReplayingMethod(Method):
-    """A method whose groups may hold rollouts of earlier steps. Their tokens count as a teacher's, with the log-probabilities that
-    they were sampled with; the ratio of the loss is taken to these, since they are no draw from the policy of this step."""
+    """A method whose groups may hold rollouts of earlier steps. Their tokens count as a teacher's, with the
+    log-probabilities that they were sampled with; the ratio of the loss is taken to these, since they are no draw from
+    the policy of this step."""
 
     def token_loss(self, tokens: Tokens, clip: Clip) -> Tensor:
         then_BT = torch.where(tokens.is_teacher_BT, tokens.teacher_logp_BT, tokens.old_logp_BT)

@@ -13,8 +13,8 @@ from scope_rlvr.methods.replay.replayed import ReplayingMethod
 
 
 class Repo(ReplayingMethod):
-    """GRPO, and in a group without a right rollout an earlier success on the same problem, with the ratio to the policy that wrote it.
-    Source: RePO (2506.09340).
+    """GRPO, and in a group without a right rollout an earlier success on the same problem, with the ratio to the policy
+    that wrote it. Source: RePO (2506.09340).
 
     >>> Repo(max_age=5).own_parts[0].max_age
     5

@@ -19,7 +19,8 @@ from scope_rlvr.methods.replay.replayed import ReplayingMethod, member_to_json, 
 
 
 class Compensation(ReplayingMethod):
-    """Rollouts that waited, with the advantages that they had in their groups and the ratio to the policy that wrote them."""
+    """Rollouts that waited, with the advantages that they had in their groups and the ratio to the policy that wrote
+    them."""
 
     name: str = "rorecomp_compensation"
 
@@ -32,10 +33,10 @@ class Compensation(ReplayingMethod):
 class RoRecomp(Method):
     """Rollout response recomposition.
 
-    Of a batch, the ``share`` of right rollouts that are shortest and the ``share`` of wrong ones that are longest train at once, the
-    priority batch; advantages are those of the whole groups. The others wait. As soon as as many wait as a batch has rollouts,
-    the oldest of them are an update beside the step's, the compensation batch, so that the policy does not collapse into
-    brevity. Source: RoRecomp (2509.25958); its share has no value in the text that we had.
+    Of a batch, the ``share`` of right rollouts that are shortest and the ``share`` of wrong ones that are longest train
+    at once, the priority batch; advantages are those of the whole groups. The others wait. As soon as as many wait as a
+    batch has rollouts, the oldest of them are an update beside the step's, the compensation batch, so that the policy
+    does not collapse into brevity. Source: RoRecomp (2509.25958); its share has no value in the text that we had.
 
     >>> RoRecomp(share=0.25).own_parts[0].share
     0.25

@@ -22,12 +22,12 @@ from scope_rlvr.methods.replay.replayed import ReplayingMethod, member_to_json, 
 class Spear(ReplayingMethod):
     """Self-imitation with a growing weight.
 
-    Rollouts that the policy sampled and whose reward is more than ``threshold`` deviations above its group's mean are kept for
-    ``max_age`` steps, ``capacity`` at most. Each step draws one of them for each group of its own; each is a group by itself, with
-    the advantage ``w · (r − median)`` where that is positive: the median of the mean rewards of the last ``num_baselines`` groups, and ``w``
-    growing linearly to 1 over ``warmup`` steps. Their ratio is to the policy that wrote them. Source: SPEAR (2509.22601), and its released code,
-    github.com/TencentYoutuResearch/SPEAR at 7e84315: ``verl/recipe/spear/run_qwen2-32b_spear.sh``: 2048 rollouts, at most 5 steps old,
-    threshold 1, 300 steps.
+    Rollouts that the policy sampled and whose reward is more than ``threshold`` deviations above its group's mean are
+    kept for ``max_age`` steps, ``capacity`` at most. Each step draws one of them for each group of its own; each is a
+    group by itself, with the advantage ``w · (r − median)`` where that is positive: the median of the mean rewards of
+    the last ``num_baselines`` groups, and ``w`` growing linearly to 1 over ``warmup`` steps. Their ratio is to the
+    policy that wrote them. Source: SPEAR (2509.22601), and its released code, github.com/TencentYoutuResearch/SPEAR at
+    7e84315: ``verl/recipe/spear/run_qwen2-32b_spear.sh``: 2048 rollouts, at most 5 steps old, threshold 1, 300 steps.
 
     >>> spear = Spear()
     >>> [spear.replay_weight(step) for step in (0, 150, 300, 600)]
