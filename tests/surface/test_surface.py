@@ -47,6 +47,7 @@ COMMANDS = {
         "--out",
     ],
     "grade": ["file", "--verifier", "--set", "--show", "--out"],
+    "warmup": ["config", "--set", "--steps", "--out", "--resume"],
     "check": ["config", "--set", "--method", "--out", "--processes", "--zero-stage", "--quick", "--json"],
     "doctor": ["configs", "--json"],
     "methods": ["name", "--family", "--need", "--status", "--parts"],
@@ -89,6 +90,8 @@ COMMANDS = {
         "--max-tokens",
         "--held-out",
         "--checkpoint-every",
+        "--train-layers",
+        "--dtype",
         "--gradient-checkpointing",
         "--threads",
         "--seed",
@@ -404,8 +407,10 @@ CONFIGURATION = {
         "before",
         "every",
         "num_problems_during",
+        "stop_at",
     ],
     "logging": ["report_to"],
+    "warmup": ["solutions_from", "steps", "solutions_per_step", "learning_rate", "measure_every", "stop_at"],
 }
 
 
