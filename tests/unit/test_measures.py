@@ -18,6 +18,7 @@ from scope_rlvr.evaluation.evaluate import EvaluationSet, Evaluator
 from scope_rlvr.evaluation.measures import METRICS, Sample, choose, figures, measure, names_in_a_run
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.grading.plain import value_key
+from scope_rlvr.problems.stories.family import Stories
 from tests.doubles import END_MARK, CharCodec, sampled
 
 
@@ -94,6 +95,26 @@ def test_unknown_verdicts_do_not_vote_and_too_few_known_ones_leave_it_open():
 )
 def test_a_group_is_effective_where_right_and_wrong_meet(verdicts: tuple[str, ...], expected: float | None):
     assert value("effective_groups", *verdicts) == expected
+
+
+def test_failures_that_begin_right():
+    family = Stories("stories")
+    problem = family.sample(3, 1, seed=0)[0]
+    first, second, third, answer = problem.solution.split("\n\n")
+    texts = (
+        problem.solution,
+        f"{first}\n\n2 + 2 = 5\n\n{answer}0",
+        f"{first}\n\n{second}\n\n{third}",
+        f"2 + 2 = 5\n\n{first}\n\n{answer}0",
+        f"Let us see.\n\n{answer}0",
+    )
+    outcomes = (Outcome.RIGHT, *[Outcome.WRONG] * 4)
+    rollout = Rollout((1,), (Segment((5,), Origin.POLICY),))
+    members = tuple(Member(rollout, Verdict(outcome)) for outcome in outcomes)
+    # Of four failures two begin with a right step; words without a calculation are none.
+    assert measure([Sample(Group(problem, members), texts)], ["right_prefix"])[0]["right_prefix"] == 1 / 2
+    assert measure([Sample(Group(problem, members[:1]), texts[:1])], ["right_prefix"])[0]["right_prefix"] is None
+    assert value("right_prefix", "+7", "-3") is None
 
 
 def test_everything_is_measured_where_nothing_is_asked_for():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,28 @@ def test_a_level_of_a_family():
 
 
 # --- the Hub, and folders of its data sets --------------------------------------------------------------------------
+
+
+def test_levels_of_a_family_take_turns():
+    problems = load("stories:2-4", Wanted("train", 7, seed=3))
+    assert [problem.level for problem in problems] == [2, 3, 4, 2, 3, 4, 2]
+    assert problems[0::3] == load("stories:2", Wanted("train", 3, seed=3))
+    assert load("stories:2-4", Wanted("train", 4, 3, seed=3)) == problems[3:]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("stories:4-2", "such as stories:2-4"),
+        ("stories:2-", "a whole number"),
+        ("stories:-4", "a whole number"),
+        ("stories:2-11", "from 2 to 10; got 11"),
+        ("stories:1-3", "from 2 to 10; got 1"),
+    ],
+)
+def test_levels_that_are_none(source: str, said: str):
+    with pytest.raises(UserError, match=re.escape(said)):
+        load(source, Wanted("train", 3))
 
 
 def test_the_folder_of_a_data_set(tmp_path, monkeypatch):
