@@ -21,7 +21,8 @@ from tests.engine.conftest import EqualJudge, grpo_config, load_policy
 OTHER_SEAMS = {"cure", "dapo", "grpo", "relift", "scope", "sft_then_grpo"}
 """Methods that lean on TRL differently: stages, other problems, nothing, updates beside the step, rows of a teacher's."""
 
-OPTIONS: dict[str, dict[str, Any]] = {"ssb": {"template": "{right}\n\n{prompt}"}}
+NUMBERS = {"choices": [*"13579"], "tag": "answer {choice}"}
+OPTIONS: dict[str, dict[str, Any]] = {"rm_r1": NUMBERS, "ssb": {"template": "{right}\n\n{prompt}"}}
 """Options without which a method asks the embedded policy for something in English, which it does not read."""
 
 NAMES = [pytest.param(name, marks=[pytest.mark.trl_seam] * (name in OTHER_SEAMS)) for name in sorted(METHODS)]

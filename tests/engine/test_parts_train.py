@@ -15,7 +15,10 @@ from scope_rlvr.methods.registry import PARTS
 from tests.engine.conftest import EqualJudge, MakeTrainer
 
 FREE = sorted(set(PARTS))
-OPTIONS = {"reasoning_phrases": {"phrases": ["one", "2", "3", "7"], "enough": 4}}
+OPTIONS = {
+    "reasoning_phrases": {"phrases": ["one", "2", "3", "7"], "enough": 4},
+    "verdict_tag": {"choices": [*"13579"], "tag": "answer {choice}"},
+}
 """Options without which a part has nothing to say about the embedded problems."""
 TEACHES_NOTHING = {"format_reward"}
 """A control: the embedded policy always answers, so that all rollouts are paid the same."""

@@ -89,7 +89,7 @@ def test_a_listing_is_narrowed(arguments: list[str], holds: Callable[[catalogue.
 
 
 def test_nothing_may_be_left(scope: Scope) -> None:
-    assert scope("methods", "--family", "imitation", "--need", "nothing").out == "nothing is all of that\n"
+    assert scope("methods", "--family", "imitation", "--need", "judge").out == "nothing is all of that\n"
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,7 @@ METHOD_OPTIONS = {
     "rlp": ["decay"],
     "rlpr": ["average_from", "filter_from", "filter_share"],
     "rlsp": ["cost"],
+    "rm_r1": ["choices", "tag", "window"],
     "rorecomp": ["share"],
     "rose": ["root_share", "top_k"],
     "rover": ["rho"],
@@ -261,7 +262,16 @@ METHOD_OPTIONS = {
     "srpo": ["beta", "decay", "template"],
     "ssb": [*GUIDED, "template"],
     "steer": ["least"],
-    "svs": ["highest", "lowest", "num_solutions", "num_variants", "template", "variant_highest", "variant_lowest"],
+    "svs": [
+        "extra_rows",
+        "highest",
+        "lowest",
+        "num_solutions",
+        "num_variants",
+        "template",
+        "variant_highest",
+        "variant_lowest",
+    ],
     "tapo": [*GUIDED, "cut", "high", "low", "max_corrections", "template"],
     "thr": ["beta", "tilt", "top_k"],
     "trapo": [*GUIDED],
@@ -357,6 +367,7 @@ PART_OPTIONS = {
     "redraw_flat_groups": ["max_rounds", "train_flat_groups"],
     "sequence_ratio": [],
     "step_rewards": ["baseline", "paid_steps", "process_weight"],
+    "verdict_tag": ["choices", "tag", "window"],
     "void_responses": [],
 }
 """What each part has beside its kind."""

@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from scope_rlvr.methods.judged.arena import Arena as Arena
     from scope_rlvr.methods.judged.arena import RubricAnchors as RubricAnchors
     from scope_rlvr.methods.judged.rgr_grpo import RgrGrpo as RgrGrpo
+    from scope_rlvr.methods.judged.rm_r1 import RmR1 as RmR1
     from scope_rlvr.methods.labelfree.answer_likelihood import Rlp as Rlp
     from scope_rlvr.methods.labelfree.answer_likelihood import Rlpr as Rlpr
     from scope_rlvr.methods.labelfree.ttrl import ScopeTtrl as ScopeTtrl

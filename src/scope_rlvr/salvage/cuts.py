@@ -94,7 +94,7 @@ class TeacherDrop(CutRule):
 
     ``k* = min{k : log π_T(y_t) − log π_old(y_t) < −drop for a t in step k with π_old(y_t) ≥ sure}``. The teacher writes nothing
     for it: it scores the failure's tokens. Where the policy had a choice, the teacher may have made another one, which is no
-    mistake: hence ``sure``. A failure that the teacher could not score is given up; a token whose own probability is unknown
+    mistake; ``sure`` leaves such tokens out. A failure that the teacher could not score is given up; a token whose own probability is unknown
     counts as certain. No step scorer is asked.
 
     >>> rule = TeacherDrop(drop=2.0, sure=0.8)

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from scope_rlvr.core.groups import Role
 from scope_rlvr.core.ports import JudgeKind
 from scope_rlvr.core.types import Origin
-from scope_rlvr.methods import Arena, Grpo, RgrGrpo, RubricAnchors
+from scope_rlvr.methods import Arena, Grpo, RgrGrpo, RmR1, RubricAnchors
 from scope_rlvr.methods.parts.base import Need
 from scope_rlvr.methods.parts.rubric import Rubric
+from scope_rlvr.methods.parts.verdict_tag import VerdictTag
 from tests.doubles import ExactJudge, ScriptedPolicy, group, plain
 from tests.unit.methods.crediting import credited
 from tests.unit.methods.scoring import chars, reading_toolbox
@@ -122,3 +123,16 @@ def test_with_the_verifier_s_rewards_alone_and_nothing_to_revise_it_is_grpo():
     found, streams, _ = revised("clear short\nanswer 7|", "clear short\nanswer 3|", reply=RIGHT, share=0.0)
     assert streams == credited(Grpo(), "clear short\nanswer 7|", "clear short\nanswer 3|")[1]
     assert found.members == group("clear short\nanswer 7|", "clear short\nanswer 3|").members
+
+
+# --- RM-R1 ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_judge_is_paid_for_the_right_tag_at_the_end_alone():
+    method = RmR1(choices=("7", "3"), tag="<{choice}>", window=6)
+    texts = ("<3> no <7>\nanswer 3|", "<7>|", "<3>|", "<3><7>|", "nothing|", "<7>\nanswer ?|")
+    assert pays(method, *texts) == [-1.0, 1.0, -1.0, -1.0, -1.0, None]
+
+
+def test_a_verdict_of_a_choice_that_there_is_not_is_wrong():
+    assert VerdictTag().paid("[[C]]", "A") == VerdictTag().paid("", "A") == -1.0

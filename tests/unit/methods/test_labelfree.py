@@ -80,11 +80,12 @@ def test_one_sure_rollout_outvotes_two_unsure_ones():
 def test_parts_of_one_give_labels_of_their_own_and_the_whole_group_one():
     ballots = [("7", 1.0), ("3", 1.0), ("7", 1.0), ("3", 1.0)]
     tools = toolbox()
-    whole = SubgroupVote()._labels(ballots, 4, tools, "chosen", 0)
-    alone = SubgroupVote()._labels(ballots, 1, tools, "chosen", 0)
+    whole = SubgroupVote().labels(ballots, 4, tools, "chosen", 0)
+    alone = SubgroupVote().labels(ballots, 1, tools, "chosen", 0)
     assert len(set(whole)) == 1
     assert len(whole) == len(alone) == 4
-    assert whole == SubgroupVote()._labels(ballots, 4, tools, "chosen", 0)
+    assert len(SubgroupVote().labels(ballots[:3], 2, tools)) == 3
+    assert whole == SubgroupVote().labels(ballots, 4, tools, "chosen", 0)
 
 
 def test_a_dominated_size_is_never_chosen():
@@ -116,7 +117,7 @@ def test_reasoning_is_paid_by_what_it_adds_to_the_reference():
     )
     assert [m.verdict.pay for m in found.members] == pytest.approx([0.7, 0.0, 0.0])
     assert [m.verdict.is_right for m in found.members] == [False, True, False]
-    # The reference stands where the answer was; alone it has the beginning of that line before it.
+    # The reference is where the answer was; alone it has the beginning of that line before it.
     assert [(shown[2:], text) for shown, text in policy.texts] == [
         ("because\nanswer", " 7"), ("so\nanswer", " 7"), ("answer", " 7"), ("answer", " 7"),
     ]  # fmt: skip

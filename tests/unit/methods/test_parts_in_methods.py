@@ -123,6 +123,7 @@ def tools_of(script: Sequence[str] = (FAILURE,)) -> Toolbox:
     return toolbox(
         policy=Policy(script),
         teacher=Teacher(),
+        judge=ExactJudge(),
         codec=Codec(),
         readers=readers,
         pool=Pool(),
@@ -149,8 +150,11 @@ def test_every_hook_of_a_part_is_called_in_every_method(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_what_parts_carry_and_weigh_reaches_the_loss_in_every_method(name: str) -> None:
-    own = {part.kind for part in METHODS[name]().own_parts}
-    parts = [kind for kind in ("anchor", "forking_tokens") if kind not in own]
+    plain = METHODS[name]()
+    # A run has one average of the policies, with one decay.
+    anchor = {"kind": "anchor", "decay": plain.average_decay or 0.99}
+    own = {part.kind for part in plain.own_parts}
+    parts = [anchor, *(kind for kind in ("forking_tokens",) if kind not in own)]
     method, tools = METHODS[name](parts=parts), tools_of([FAILURE, RIGHT])
     groups = make_groups(method, offered(), NUM_ROLLOUTS, tools)
     streams_PG = give_credit(method, groups, _pays(groups), Normalisation.NONE, tools)

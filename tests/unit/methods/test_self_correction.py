@@ -62,7 +62,7 @@ def test_what_is_unknown_is_not_tried_again_and_trains_nothing():
 def test_half_of_a_group_explores():
     tools = reading_toolbox(policy=ScriptedPolicy([WRONG]))
     (sampled,) = R3l().sample([Group(PROBLEM, (), prompt_ids=PROMPT_IDS)], 5, tools)
-    assert len(sampled.members) == 3
+    assert len(sampled.members) == 2, "each is tried again, and there are five rows"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ class R3l(Method):
     the tokens before that step do not train. ``a = r − mean(r)`` over the group; ``Â = 1`` where ``r ≥ 1``, ``gain·a`` where else ``a ≥ 0``, and ``a``
     below: successes pull more than failures push. The loss is ``−Â·log π / (1 + τ)``, without ratio or clip. A reflection
     without a step sends the policy back to the beginning; a rollout without a known verdict is not tried again. Source: R³L
-    (2026), and its released code, github.com/shiweijiezero/R3L at d503f6c:
+    (2601.03715), and its released code, github.com/shiweijiezero/R3L at d503f6c:
     ``trinity/algorithm/advantage_fn/opmd_advantage.py``, ``policy_loss_fn/opmd_policy_loss.py``. Its documentation pays 3 to every success.
 
     >>> R3l().amplified(0.5, reward=1.0), R3l().amplified(0.25, reward=0.5), R3l().amplified(-0.5, reward=0.0)
@@ -46,7 +46,7 @@ class R3l(Method):
     """
 
     title: ClassVar[str] = "R³L"
-    source: ClassVar[str] = "R³L (2026), github.com/shiweijiezero/R3L"
+    source: ClassVar[str] = "arXiv 2601.03715"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "the policy reflects on each attempt and tries again from the step that it names"
     formula: ClassVar[str] = "`Â` = 1, `3a` or `a`, `a = r − mean(r)`; `−Â·log π/2` after the step that was named"
@@ -65,7 +65,7 @@ class R3l(Method):
     kl: float | None = Field(0.0, ge=0)
 
     def sample(self, groups: Sequence[Group], num_rollouts: int, tools: Toolbox) -> list[Group]:
-        return tools.sample(groups, max(1, (num_rollouts + 1) // 2))
+        return tools.sample(groups, max(1, num_rollouts // 2))
 
     def edit_groups(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
         tried = [(g, i) for g, group in enumerate(groups) for i, m in enumerate(group.members) if m.verdict.is_known]

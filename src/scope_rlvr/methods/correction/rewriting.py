@@ -26,7 +26,7 @@ def rewrite(
 ) -> list[Rollout]:
     """What the policy writes after each start, when it is shown ``template`` in the place of the problem.
 
-    The results stand under the problem's own prompt. The start keeps its tokens and their origin; what follows was sampled
+    The results are responses to the problem's own prompt. The start keeps its tokens and their origin; what follows was sampled
     under another prompt and counts as a teacher's, with the log-probabilities that it was sampled with.
     """
     shown = [fill(template, prompt=p.group.problem.prompt, **p.shown) for p in places]

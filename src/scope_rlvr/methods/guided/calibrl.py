@@ -25,7 +25,7 @@ class CalibRl(Method):
     """
 
     title: ClassVar[str] = "CalibRL"
-    source: ClassVar[str] = "openreview.net/forum?id=5wxyCidRsK"
+    source: ClassVar[str] = "arXiv 2602.20197"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "GRPO, and a term that holds rollouts to how likely a teacher's trace is"
     formula: ClassVar[str] = (

@@ -56,7 +56,7 @@ class Int(GuidedMethod):
     intervention_rate: float = Field(
         1.0, gt=0, description="learning rate of the imitation, as a multiple of the run's"
     )
-    num_tries: int = Field(1, ge=1, description="continuations of an intervention, of which one must be right")
+    num_tries: int = Field(1, ge=1, description="continuations of an intervention; one must be right")
     template: str = Field(
         INTERVENTION, pattern=r"\{attempt\}", description="asks for one, with `{prompt}`, `{solution}` and `{attempt}`"
     )

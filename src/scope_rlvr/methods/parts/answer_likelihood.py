@@ -61,7 +61,7 @@ class AnswerLikelihood(Reward):
 
     @staticmethod
     def bare(group: Group, member: Member, tools: Toolbox) -> Text | None:
-        """What stands before the answer in its own line, straight after the prompt, and the reference."""
+        """The prompt, what comes before the answer in its own line, and the reference."""
         found = around_answer(member, tools)
         if found is None:
             return None
@@ -78,7 +78,7 @@ def _reference_ids(group: Group, member: Member, at_token: int, tools: Toolbox) 
 class AnswerProbability(AnswerLikelihood):
     """A response is paid by how much its reasoning raises the probability of the reference answer.
 
-    ``max(0, p(a* | x, reasoning) − p(a* | x))``: the reference ``a*`` stands in the place of the response's own answer, ``p`` is the mean of
+    ``max(0, p(a* | x, reasoning) − p(a* | x))``: the reference ``a*`` takes the place of the response's own answer, ``p`` is the mean of
     its tokens' probabilities under the policy, and the second term has nothing before it but what the answer's own line begins
     with. A response without an answer is paid 0. The verifier only reads the answer; its verdict stays as a figure. Source: RLPR
     (2506.18254), and its released code, github.com/OpenBMB/RLPR at 8490fca: ``verl/workers/reward_manager/prob.py``.

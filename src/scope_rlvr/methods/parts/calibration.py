@@ -35,7 +35,7 @@ class ExpertCalibration(Term):
     """
 
     title: ClassVar[str] = "CalibRL term"
-    source: ClassVar[str] = "openreview.net/forum?id=5wxyCidRsK"
+    source: ClassVar[str] = "arXiv 2602.20197"
     status: ClassVar[Status] = Status.CODE
     changes: ClassVar[str] = "the policy's tokens are held to how likely it finds a teacher's trace"
     formula: ClassVar[str] = "`+ λ·mean(|Â|·LeakyReLU(−s·(log π(y_t) − log π_old(e_t))))`"

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -81,8 +81,8 @@ class SubgroupVote(Reward):
 
     A rollout's voice is its confidence: minus the mean log-probability of the ``k`` likeliest tokens at each place, meant over the
     tokens of a step, then over steps; higher where the policy is surer. The group is cut into parts of ``s`` rollouts, and for each
-    part a label is voted by half of the whole group, drawn at random. ``s`` is chosen for the batch among the divisors of the group's
-    size: of those on the Pareto front of mean reward R and mean number of distinct labels D, both scaled to [0, 1], the one
+    part a label is voted by half of the whole group, drawn at random. ``s`` is chosen for the batch among the divisors of the largest
+    group's size: of those on the Pareto front of mean reward R and mean number of distinct labels D, both scaled to [0, 1], the one
     nearest to (1, 1) by ``√(λ(1 − R)² + (1 − λ)(1 − D)²)``. Labels are drawn anew for it. Source: SCOPE-TTRL, "Beyond Majority Voting", and
     its released code, github.com/szu-tera/SCOPE at 0c45ca7, ``verl/trainer/ppo/grouputils.py`` 87-149. There the engine is asked for the
     drawn token alone (k = 1), so that confidence is higher for less likely text, and rollouts without an answer shift the
@@ -111,33 +111,39 @@ class SubgroupVote(Reward):
         return (Reading("likeliest", TopK(k=self.k)),)
 
     def pay(self, groups: Sequence[Group], tools: Toolbox) -> list[Group]:
-        ballots_PG = [[self._ballot(m, tools) for m in group.members] for group in groups]
-        sizes = [
-            s for s in range(1, 1 + max(map(len, ballots_PG), default=0)) if all(len(b) % s == 0 for b in ballots_PG)
-        ]
-        tried = {s: [self._labels(b, s, tools, "tried", p) for p, b in enumerate(ballots_PG)] for s in sizes}
-        size = (
-            self.nearest_to_ideal({s: _worth(labels_PG, ballots_PG) for s, labels_PG in tried.items()}) if tried else 1
-        )
-        return [
-            paid_by_labels(group, self._labels(ballots_G, size, tools, "chosen", p))
-            for p, (group, ballots_G) in enumerate(zip(groups, ballots_PG, strict=True))
-        ]
+        known_PG = [[m for m in group.members if m.verdict.is_known] for group in groups]
+        ballots_PG = [[self._ballot(m, tools) for m in known_G] for known_G in known_PG]
+        largest = max(map(len, ballots_PG), default=0)
+        tried = {
+            size: [self.labels(ballots_G, size, tools, "tried", p) for p, ballots_G in enumerate(ballots_PG)]
+            for size in range(1, largest + 1)
+            if largest % size == 0
+        }
+        worth = {size: _worth(labels_PG, ballots_PG) for size, labels_PG in tried.items()}
+        size = self.nearest_to_ideal(worth) if worth else 1
+        paid = []
+        for p, (group, known_G, ballots_G) in enumerate(zip(groups, known_PG, ballots_PG, strict=True)):
+            label_of = dict(zip(map(id, known_G), self.labels(ballots_G, size, tools, "chosen", p), strict=True))
+            paid.append(paid_by_labels(group, [label_of.get(id(m)) for m in group.members]))
+        return paid
 
     def _ballot(self, member: Member, tools: Toolbox) -> Ballot:
         likeliest = member.extras.get("likeliest")
-        if likeliest is None or not member.verdict.is_known:
+        if likeliest is None:
             return None, 0.0
-        return member.verdict.answer, confidence(
-            [float(top.mean()) for top in likeliest[:, 0]], tools.split(member.rollout)
-        )
+        mean_top_T = [float(top.mean()) for top in likeliest[:, 0]]
+        return member.verdict.answer, confidence(mean_top_T, tools.split(member.rollout))
 
-    def _labels(self, ballots_G: Sequence[Ballot], size: int, tools: Toolbox, *names: Any) -> list[str | None]:
-        """The label of each member, for parts of this size."""
-        rng = random.Random(derive_seed(tools.seed, "vote", size, *map(str, names)))
-        voters = max(1, len(ballots_G) // 2)
-        parts = [elected(rng.sample(list(ballots_G), voters)) for _ in range(len(ballots_G) // size)]
-        return [label for label in parts for _ in range(size)]
+    @staticmethod
+    def labels(ballots_G: Sequence[Ballot], size: int, tools: Toolbox, *names: int | str) -> list[str | None]:
+        """The label of each voter, for parts of this size, the last one of what is left."""
+        rng = random.Random(derive_seed(tools.seed, "vote", size, *names))
+        num_voters = max(1, len(ballots_G) // 2)
+        labels: list[str | None] = []
+        while len(labels) < len(ballots_G):
+            label = elected(rng.sample(list(ballots_G), num_voters))
+            labels += [label] * min(size, len(ballots_G) - len(labels))
+        return labels
 
     def nearest_to_ideal(self, worth: Mapping[int, tuple[float, float]]) -> int:
         """The size whose reward and variety come nearest to the best of both."""

@@ -30,7 +30,7 @@ REASONING = (
     Criterion(text="Every number is copied and computed correctly."),
     Criterion(text="The response ends with one answer, to the question that was asked."),
 )
-"""A rubric for reasoning, for whoever brings none."""
+"""A rubric for reasoning: the default."""
 
 
 class Rubric(Reward):

@@ -32,7 +32,7 @@ class SelfTeacher(Estimator):
     """The policy's moving average, shown a right response to the same problem, says how likely each token should be.
 
     ``Â_t = log π̄(y_t | x, y*, y_<t) − log π_old(y_t | x, y_<t)``: ``π̄`` the average of the policies, ``y*`` the first right
-    response of the group that is not ``y`` itself. A rollout without such a sibling has advantage 0. Source: SDPO (2601.20802),
+    response of the group that is not ``y`` itself. A rollout without such a sibling, or without a known verdict, has advantage 0. Source: SDPO (2601.20802),
     and its released code, github.com/lasgroup/SDPO at 0e6d510: ``verl/trainer/ppo/core_algos.py`` 1085-1180 (the loss for
     sampled tokens), ``verl/trainer/config/actor/actor.yaml`` 79-150. The wording of the demonstration is ours.
 
@@ -68,9 +68,9 @@ class SelfTeacher(Estimator):
         return (Reading("self_teacher_logprob", by=ReadBy.AVERAGE, text=self.demonstrated),)
 
     def demonstrated(self, group: Group, member: Member, tools: Toolbox) -> Text | None:
-        """The response after a prompt with a right sibling in it; ``None`` where there is no such sibling."""
+        """The response after a prompt with a right sibling in it; ``None`` without such a sibling or a known verdict."""
         sibling = right_sibling(group, member)
-        if sibling is None:
+        if sibling is None or not member.verdict.is_known:
             return None
         shown = fill(self.template, prompt=group.problem.prompt, solution=tools.text(sibling.rollout))
         return tools.read_prompt(group.problem, shown), member.rollout.token_ids
