@@ -24,6 +24,7 @@ from scope_rlvr.run.resume import write_start
 from scope_rlvr.run.train import train
 from scope_rlvr.store.folder import RunFolder
 from tests.engine.test_run import Killed, Killer, RecordingDisplay, resumed, weights
+from tests.journals import rollout_bytes
 
 SMALL = (
     "run.steps=3",
@@ -74,7 +75,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(whole: RunFolder, tmp_p
     folder.forget_after(2)
     assert resumed(folder).exit_code is ExitCode.OK
     assert weights(folder) == weights(whole)
-    assert folder.rollouts.read_bytes() == whole.rollouts.read_bytes()
+    assert rollout_bytes(folder.path) == rollout_bytes(whole.path)
 
 
 @pytest.mark.parametrize(
