@@ -1,6 +1,6 @@
 """What a SCOPE step of a real language model costs on a CPU, by phase, with and without what makes it cheaper.
 
-    python benchmarks/real_step.py [--policy smollm2] [--repeats 3] [--problems 8] [--layers 10] [--json FILE]
+    python benchmarks/real_step.py [--policy smollm2] [--repeats 2] [--problems 8] [--layers 10] [--json FILE]
 
 Two sides take turns on the same work. *Plain*: float32, all layers train, every row is read in the update, and the sampler reads
 the prompt of every rollout. *Tuned*: bfloat16, the upper layers train, rows without advantage are not read, and the prompt of a
@@ -89,7 +89,7 @@ class Verdicts:
 
 
 class StepClock(TrainerCallback):
-    """Processor seconds of each step by phase, but for the first step, which warms caches."""
+    """Processor seconds of each step by phase."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
@@ -102,7 +102,7 @@ class StepClock(TrainerCallback):
         self.seconds = time.process_time() - self.started
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
-        if state.global_step > 1 and "seconds/sampling" in logs:
+        if "seconds/sampling" in logs:
             split = {phase: logs.get(f"seconds/{phase}", 0.0) for phase in PHASES}
             self.steps.append(split | {REST: self.seconds - sum(split.values()), "step": self.seconds})
 
@@ -121,7 +121,7 @@ def full_length(self: LocalModel, ids: list[int], sampling: Any, budget: int) ->
 
 
 def block(config: RunConfig, is_plain: bool) -> list[dict[str, float]]:
-    """The counted steps of one side, from the starting weights."""
+    """The steps of one side, from the starting weights."""
     problems, clock = training_problems(config).problems, StepClock()
     policy = load_policy(config, problems)
     with ExitStack() as held:
@@ -155,7 +155,7 @@ def block(config: RunConfig, is_plain: bool) -> list[dict[str, float]]:
 def sides(arguments: argparse.Namespace) -> dict[str, RunConfig]:
     """The two configurations; both do the same work."""
     shared = [
-        f"run.steps={arguments.steps + 1}",
+        f"run.steps={arguments.steps}",
         f"run.problems_per_step={arguments.problems}",
         "run.rollouts_per_problem=8",
         "run.micro_batch_rows=8",
@@ -201,8 +201,8 @@ def main() -> None:
     parser.add_argument("--policy", default="smollm2")
     parser.add_argument("--problems", type=int, default=8, help="problems a step, 8 rollouts each")
     parser.add_argument("--layers", type=int, default=10, help="upper layers that the tuned side trains")
-    parser.add_argument("--steps", type=int, default=1, help="counted steps of a block")
-    parser.add_argument("--repeats", type=int, default=3, help="blocks of each side")
+    parser.add_argument("--steps", type=int, default=1, help="steps of a block")
+    parser.add_argument("--repeats", type=int, default=2, help="blocks of each side")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     found = measure(arguments)

@@ -31,17 +31,17 @@ import trl
 from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
-from scope_rlvr.run.quiet import quiet_libraries
-from scope_rlvr.run.sources import training_problems
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOTrainer
 
 from scope_rlvr.core.types import Problem
 from scope_rlvr.engines.trl.trainer import ScopeTrainer
 from scope_rlvr.methods import Grpo, Scope
+from scope_rlvr.models.quiet import quiet_libraries
 from scope_rlvr.run.components import Components, load_components
 from scope_rlvr.run.config import RunConfig, load_config
-from scope_rlvr.run.train import trl_config
+from scope_rlvr.run.data import training_problems
+from scope_rlvr.run.trainer import trl_config
 from scope_rlvr.store.folder import RunFolder
 
 ARMS = ("TRL GRPO", "GRPO here", "SCOPE here")
@@ -103,8 +103,8 @@ def block(arm: str, config: RunConfig, parts: Components, problems: list[Problem
 def measure(num_blocks: int, num_steps: int) -> dict[str, Any]:
     config = load_config(None, [f"run.steps={num_steps}"])
     torch.set_num_threads(config.run.threads)
-    quiet_libraries(config)
-    problems = training_problems(config)
+    quiet_libraries(config.model_names)
+    problems = training_problems(config).problems
     parts = load_components(config, problems)
     clocks = {arm: StepClock() for arm in ARMS}
     medians: dict[str, list[float]] = {arm: [] for arm in ARMS}

@@ -1,7 +1,7 @@
 """What a configuration leaves to be measured (``auto``), measured on this machine before the run and then fixed.
 
-A small copy of the policy (its upper and lower ends, a few of its layers, random weights) samples and trains a few hundred tokens
-in each way. That takes seconds, and ways that differ by less than :data:`MARGIN` are not told apart by it.
+A small copy of the policy (its embeddings, its output layer and three of its layers, with random weights) samples and trains some
+tokens in each way. That takes about a second of an idle core, so ways that differ by less than :data:`MARGIN` are not told apart.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ MARGIN = 1.1
 """A way that is not the plain one (float32, one thread) has to be so many times as fast to be chosen."""
 
 _LAYERS = 3
-_ROWS, _PROMPT, _SAMPLED = 16, 32, 8
-_REPEATS = 3
+_ROWS, _PROMPT, _SAMPLED = 8, 16, 4
+_ROUNDS, _SECONDS = 3, 1.0
+"""All ways take turns so often at most, and no further round begins after so many seconds."""
 
 
 def settled(config: RunConfig) -> tuple[RunConfig, list[str]]:
@@ -71,7 +72,10 @@ def _dtype(trial: _Trial) -> tuple[Precision, str]:
 
 def _chosen(unit: str, ways: Sequence[str], seconds_of: Callable[[str], float]) -> tuple[str, str]:
     """The fastest way, or the first where no other is faster by the margin, and what to say of it."""
-    seconds = {way: min(seconds_of(way) for _ in range(_REPEATS)) for way in ways}
+    started, rounds = time.perf_counter(), list[dict[str, float]]()
+    while not rounds or (len(rounds) < _ROUNDS and time.perf_counter() - started < _SECONDS):
+        rounds.append({way: seconds_of(way) for way in ways})
+    seconds = {way: min(found[way] for found in rounds) for way in ways}
     plain, fastest = ways[0], min(ways, key=seconds.__getitem__)
     chosen = fastest if seconds[plain] > MARGIN * seconds[fastest] else plain
     tried = ", ".join(f"{way} {1000 * seconds[way]:.0f} ms" for way in ways)
