@@ -6,7 +6,8 @@ Two sides take turns on the same work. *Plain*: float32, all layers train, every
 the prompt of every rollout. *Tuned*: bfloat16, the upper layers train, rows without advantage are not read, and the prompt of a
 group is read once. So that the work is the same whatever is sampled, every response has 75 tokens, a scripted scorer cuts it
 in the middle, a scripted teacher writes a sentence there, and scripted verdicts leave three of eight groups mixed and
-accept every second salvage. Seconds are of processor time: other programs on the machine make them longer by little.
+accept every second salvage. Only how many failures can be salvaged depends on what was sampled. Seconds are of processor
+time, which other programs on the machine make longer by little.
 """
 
 from __future__ import annotations
