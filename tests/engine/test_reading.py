@@ -259,3 +259,15 @@ def test_gradients_of_the_output_layer_are_those_of_autograd(local: LocalModel):
         assert torch.allclose(kept["output_gradient"], gradient.mean(0), atol=1e-5)
         assert len(kept["semantic_entropy"]) == len(kept["entropy"]) == len(response)
         assert (kept["semantic_entropy"] <= kept["entropy"] + 1e-5).all()
+
+
+def test_the_first_look_at_a_model_draws_no_random_numbers() -> None:
+    """Else a resumed run, which looks in another step, would go on with other dropout masks."""
+    model = LocalModel.load(model_path("policy")).model
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    model.train()
+    before = torch.get_rng_state()
+    reading.projection_of(model)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.training

@@ -152,10 +152,14 @@ def _require_own_logits(projection: Projection) -> None:
     model, seen = projection.model, list[Tensor]()
     ids = torch.arange(min(8, projection.vocabulary), device=model.device)[None]
     hook = model.base_model.register_forward_hook(lambda module, arguments, output: seen.append(output[0]))
+    was_training = model.training
+    # Dropout would draw random numbers, once in each process: a resumed run would go on with others.
+    model.eval()
     try:
         expected = model(input_ids=ids, use_cache=False).logits.float()
     finally:
         hook.remove()
+        model.train(was_training)
     difference, largest = (projection(seen[0]).float() - expected).abs().max(), expected.abs().max()
     if not difference <= 1e-2 * largest:
         raise ValueError(
