@@ -6,7 +6,7 @@ schedules, checkpoints, mixed precision, several processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,21 +15,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from scope_rlvr.core.groups import Group, Member, Streams
-from scope_rlvr.core.ports import Judge, ReadableModel, Sampling, StepScorer, Teacher, Verifier
-from scope_rlvr.core.seeds import derive_seed
-from scope_rlvr.core.steps import StepRule
-from scope_rlvr.core.toolbox import Toolbox
-from scope_rlvr.core.types import Problem
-from scope_rlvr.engines.pool import Pool
+from scope_rlvr.core.ports import ReadableModel, Sampling, StepScorer, Teacher, Verifier
+from scope_rlvr.engines.loop import HELPERS, TrainingLoop
 from scope_rlvr.methods.loss import Counts, Objective, batch_loss, loss_reducers, stream_tensors, tokens_of
 from scope_rlvr.methods.method import Method, SideUpdate
 from scope_rlvr.methods.parts.base import Need
 from scope_rlvr.methods.reading import ReadBy
-from scope_rlvr.methods.step import StepResult, training_step
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.models.reading import read_last
-
-_HELPERS = (Need.STEP_SCORER, Need.TEACHER, Need.TEACHER_SCORES, Need.JUDGE)
 
 
 @dataclass
@@ -129,92 +122,47 @@ def padded(members: Sequence[Member], device: Any) -> dict[str, Tensor]:
     return {"input_ids": torch.tensor(ids, device=device), "mask": whole, "response_mask": whole[:, before:]}
 
 
-@dataclass
-class LocalEngine:
-    """A training run on one model in this process.
+class LocalEngine(TrainingLoop):
+    """A training run on one model in this process. A KL penalty in the objective needs another engine."""
 
-    ``train`` yields what each step came to, as it goes. A KL penalty in the objective needs another engine.
-    """
-
-    model: PreTrainedModel
-    codec: TokenizerCodec
-    method: Method
-    verifier: Verifier
-    objective: Objective
-    step_scorer: StepScorer | None = None
-    teacher: Teacher | None = None
-    judge: Judge | None = None
-    sampling: Sampling = field(default_factory=Sampling)
-    step_rule: StepRule = field(default_factory=StepRule)
-    learning_rate: float = 1e-4
-    micro_batch_rows: int | None = None
-    seed: int = 0
-    readers: Mapping[str, ReadableModel] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        kl = self.objective.of(self.method).kl
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        codec: TokenizerCodec,
+        method: Method,
+        verifier: Verifier,
+        objective: Objective,
+        step_scorer: StepScorer | None = None,
+        teacher: Teacher | None = None,
+        *,
+        readers: Mapping[str, ReadableModel] | None = None,
+        sampling: Sampling | None = None,
+        learning_rate: float = 1e-4,
+        micro_batch_rows: int | None = None,
+        **helpers: Any,
+    ) -> None:
+        """``helpers`` are those of :class:`TrainingLoop`: judge, step rule, seed."""
+        kl, readers, sampling = objective.of(method).kl, readers or {}, sampling or Sampling()
         if kl != 0.0:
-            key = "objective.kl" if self.method.kl is None else "method.kl"
+            key = "objective.kl" if method.kl is None else "method.kl"
             raise ValueError(f"the local engine has no reference model for {key} = {kl}; set it to 0")
-        given = {Need(f"{name} model") for name in self.readers if name == ReadBy.REFERENCE.value}
-        self.method.refuse_without(
-            {*_HELPERS, Need.LOGITS, Need.DECODING, Need.PROBLEM_POOL, *given}, "the local engine"
+        given = {Need(f"{name} model") for name in readers if name == ReadBy.REFERENCE.value}
+        method.refuse_without({*HELPERS, Need.LOGITS, Need.DECODING, *given}, "the local engine")
+        policy = LocalModel(model, codec)
+        learner = LocalLearner(
+            model, method, objective, sampling.temperature, learning_rate, micro_batch_rows=micro_batch_rows
         )
-        self.policy = LocalModel(self.model, self.codec)
-        self.learner = LocalLearner(
-            self.model,
-            self.method,
-            self.objective,
-            self.sampling.temperature,
-            self.learning_rate,
-            micro_batch_rows=self.micro_batch_rows,
+        super().__init__(
+            codec,
+            method,
+            verifier,
+            objective,
+            policy,
+            learner,
+            step_scorer,
+            teacher,
+            sampling=sampling,
+            readers={ReadBy.POLICY.value: policy, **readers},
+            **helpers,
         )
-        self.memory: dict[str, Any] = {}
-        self.tensors: dict[str, Tensor] = {}
-        self.figures: dict[str, float] = {}
-
-    def train(
-        self, problems: Sequence[Problem], *, steps: int, problems_per_step: int, rollouts_per_problem: int
-    ) -> Iterator[tuple[StepResult, dict[str, float]]]:
-        """``steps`` steps on consecutive problems, from the first again when all were used."""
-        self.pool = Pool(problems, self.begin)
-        for number in range(steps):
-            offered = [
-                self.begin(problems[(number * problems_per_step + i) % len(problems)]) for i in range(problems_per_step)
-            ]
-            result, self.figures = training_step(
-                self.method,
-                offered,
-                rollouts_per_problem,
-                self.learner.objective.normalisation,
-                self.toolbox(number, steps),
-                self.learner,
-            )
-            yield result, self.figures
-
-    def begin(self, problem: Problem) -> Group:
-        """A group without members."""
-        return Group(problem, (), prompt_ids=self.codec.encode_prompt(problem.prompt))
-
-    def toolbox(self, number: int, steps: int) -> Toolbox:
-        """What the method may use in a step, counted from 0."""
-        return Toolbox(
-            policy=self.policy,
-            verifier=self.verifier,
-            codec=self.codec,
-            sampling=replace(self.sampling),
-            max_response_tokens=self.objective.max_length,
-            seed=derive_seed(self.seed, number, "train", 0, 0),
-            steps=self.step_rule,
-            step_scorer=self.step_scorer,
-            teacher=self.teacher,
-            judge=self.judge,
-            problem_source=self.pool.drawn,
-            pool=self.pool,
-            step=number + 1,
-            num_steps=steps,
-            readers={ReadBy.POLICY.value: self.policy, **self.readers},
-            memory=self.memory,
-            tensors=self.tensors,
-            figures=self.figures,
-        )
+        self.model = model

@@ -26,6 +26,7 @@ _OURS = (
     "eval/",
     "gradient/",
     "groups/",
+    "method/",
     "pass_at_group",
     "policy/",
     "rollouts/",

@@ -1,0 +1,230 @@
+"""What the engine needs of a Tinker server, and the client package's way to it.
+
+Everything that waits has a deadline. What goes wrong on the way is a :class:`ServiceFailed` with the question, what came of it and
+the remedy; the client package retries what can be retried before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from scope_rlvr.core.errors import UserError, first_line
+
+_T = TypeVar("_T")
+
+Text = tuple[tuple[int, ...], tuple[int, ...]]
+"""Prompt ids and response ids."""
+
+
+class ServiceFailed(RuntimeError):
+    """The server did not do what it was asked. Training can go on from the last checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Token ids, the log-probability of each at temperature 1, and whether a stop token or text ended them."""
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """One continuation: what it goes on from, how long it may be, its seed, and texts that end it."""
+
+    prefix: tuple[int, ...]
+    max_tokens: int
+    seed: int
+    stop_texts: tuple[str, ...] = ()
+
+
+class Service(Protocol):
+    """A model on a server. Samples and log-probabilities are those of the weights after the last ``step``."""
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Sampled]:
+        """All at once; in the order of the requests."""
+        ...
+
+    def logprobs(self, texts: Sequence[Text]) -> list[tuple[float, ...]]:
+        """The log-probability of each response token, in the arithmetic of training."""
+        ...
+
+    def backward(self, texts: Sequence[Text], weights: Sequence[Sequence[float]]) -> None:
+        """Add the gradient of ``−Σ w·log π`` over all response tokens to what is there."""
+        ...
+
+    def step(self, learning_rate: float) -> dict[str, float]:
+        """One optimiser step on the gradients that were added up; figures of it by the server's names."""
+        ...
+
+    def save(self, name: str) -> str:
+        """Keep weights and optimiser under a name; the place to load them from."""
+        ...
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where the server is, and what is trained there. ``deadline`` is in seconds, for any one answer."""
+
+    url: str | None
+    base_model: str
+    rank: int
+    seed: int
+    deadline: float
+    weight_decay: float
+    max_grad_norm: float
+    train_unembed: bool = True
+
+
+class TinkerService:
+    """A training session on a Tinker server, by the package ``tinker``."""
+
+    def __init__(self, connection: Connection, state: str | None = None) -> None:
+        """Begin a session, from ``state`` where one was saved. :class:`UserError` where that cannot be done."""
+        self.connection = connection
+        self._tinker = _client_package()
+        where = connection.url or "the hosted service"
+        try:
+            self._client = self._tinker.ServiceClient(base_url=connection.url)
+            self._require_model(where)
+            self._training = self._started(state)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"engine.url: no training session for {connection.base_model!r} on {where}: {first_line(error)}; is the server "
+                "up, does it serve this base model, and is TINKER_API_KEY set?"
+            ) from error
+        self._sampler: Any = None
+
+    def _require_model(self, where: str) -> None:
+        served = [m.model_name for m in self._client.get_server_capabilities().supported_models if m.model_name]
+        if served and self.connection.base_model not in served:
+            raise UserError(
+                f"engine.base_model = {self.connection.base_model!r} is not served by {where}; it serves {', '.join(served)}"
+            )
+
+    def _started(self, state: str | None) -> Any:
+        connection = self.connection
+        if state is not None:
+            # A session of this run, into which the saved weights and the optimiser are loaded.
+            training = self._new_session()
+            training.load_state_with_optimizer(state).result(timeout=connection.deadline)
+            return training
+        return self._new_session()
+
+    def _new_session(self) -> Any:
+        connection = self.connection
+        return self._client.create_lora_training_client(
+            base_model=connection.base_model,
+            rank=connection.rank,
+            seed=connection.seed,
+            train_unembed=connection.train_unembed,
+        ).result(timeout=connection.deadline)
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Sampled]:
+        types = self._tinker.types
+        sampler = self._current_sampler()
+
+        def ask(request: SampleRequest) -> Any:
+            params = types.SamplingParams(
+                max_tokens=request.max_tokens,
+                seed=request.seed,
+                temperature=1.0,
+                stop=list(request.stop_texts) or None,
+            )
+            return sampler.sample(types.ModelInput.from_ints(list(request.prefix)), 1, params)
+
+        replies = self._all("sampling", [lambda r=r: ask(r) for r in requests])
+        return [_sampled(reply.sequences[0]) for reply in replies]
+
+    def logprobs(self, texts: Sequence[Text]) -> list[tuple[float, ...]]:
+        silent = [[0.0] * len(response) for _, response in texts]
+        if not texts:
+            return []
+        (reply,) = self._all("reading", [lambda: self._training.forward(self._data(texts, silent), "cross_entropy")])
+        return [
+            _response_values(out["logprobs"].data, text) for out, text in zip(reply.loss_fn_outputs, texts, strict=True)
+        ]
+
+    def backward(self, texts: Sequence[Text], weights: Sequence[Sequence[float]]) -> None:
+        if texts:
+            data = self._data(texts, weights)
+            self._all("the gradient", [lambda: self._training.forward_backward(data, "cross_entropy")])
+
+    def step(self, learning_rate: float) -> dict[str, float]:
+        params = self._tinker.types.AdamParams(
+            learning_rate=learning_rate,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-8,
+            weight_decay=self.connection.weight_decay,
+            grad_clip_norm=self.connection.max_grad_norm,
+        )
+        (reply,) = self._all("the optimiser step", [lambda: self._training.optim_step(params)])
+        self._sampler = None
+        return {name: float(value) for name, value in (reply.metrics or {}).items()}
+
+    def save(self, name: str) -> str:
+        (reply,) = self._all("saving", [lambda: self._training.save_state(name)])
+        return str(reply.path)
+
+    def _current_sampler(self) -> Any:
+        if self._sampler is None:
+            (self._sampler,) = self._all("new weights", [self._training.save_weights_and_get_sampling_client])
+        return self._sampler
+
+    def _data(self, texts: Sequence[Text], weights: Sequence[Sequence[float]]) -> list[Any]:
+        types = self._tinker.types
+        return [
+            types.Datum(
+                model_input=types.ModelInput.from_ints([*prompt, *response][:-1]),
+                loss_fn_inputs={
+                    "target_tokens": types.TensorData(data=[*prompt, *response][1:], dtype="int64"),
+                    "weights": types.TensorData(data=[0.0] * (len(prompt) - 1) + list(row), dtype="float32"),
+                },
+            )
+            for (prompt, response), row in zip(texts, weights, strict=True)
+        ]
+
+    def _all(self, what: str, questions: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Ask everything at once, then wait for all answers until the deadline."""
+        try:
+            futures = [ask() for ask in questions]
+            return [
+                future.result(timeout=self.connection.deadline) if hasattr(future, "result") else future
+                for future in futures
+            ]
+        except FutureTimeout as error:
+            raise ServiceFailed(
+                f"{what}: no answer within engine.deadline = {self.connection.deadline:g} s; go on with --resume when the server "
+                "answers again"
+            ) from error
+        except Exception as error:
+            raise ServiceFailed(f"{what}: {type(error).__name__}: {first_line(error)}") from error
+
+
+def _client_package() -> Any:
+    try:
+        import tinker
+    except ImportError as error:
+        raise UserError("engine.kind = 'tinker' needs the package tinker; pip install 'scope-rlvr[tinker]'") from error
+    return tinker
+
+
+def _sampled(sequence: Any) -> Sampled:
+    if sequence.logprobs is None or len(sequence.logprobs) != len(sequence.tokens):
+        raise ServiceFailed("sampling: a reply without one log-probability for each token")
+    return Sampled(tuple(sequence.tokens), tuple(map(float, sequence.logprobs)), sequence.stop_reason == "stop")
+
+
+def _response_values(values: Sequence[float], text: Text) -> tuple[float, ...]:
+    """Of one value for each token after the first those of the response."""
+    prompt, response = text
+    if len(values) < len(prompt) - 1 + len(response):
+        raise ServiceFailed(f"reading: {len(values)} values for {len(prompt) + len(response)} tokens")
+    return tuple(map(float, values[len(prompt) - 1 : len(prompt) - 1 + len(response)]))

@@ -1,0 +1,59 @@
+"""A Tinker server in this process: a model of transformers behind the same questions, with all its weights trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from scope_rlvr.core.ports import Sampling
+from scope_rlvr.engines.tinker.service import Sampled, SampleRequest, Text
+from scope_rlvr.formulas.readings import LogProb
+from scope_rlvr.models.local import LocalModel
+from scope_rlvr.models.reading import read_last
+
+
+class LocalService:
+    """Samples, reads, adds up gradients of ``−Σ w·log π`` and steps, as a server does."""
+
+    def __init__(self, local: LocalModel, max_grad_norm: float = 1.0) -> None:
+        self.local, self.max_grad_norm = local, max_grad_norm
+        self.optimizer = torch.optim.AdamW(local.model.parameters(), lr=0.0, weight_decay=0.0)
+        self.saved: dict[str, dict[str, torch.Tensor]] = {}
+        self.asked: list[str] = []
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Sampled]:
+        self.asked.append("sample")
+        stops = requests[0].stop_texts if requests else ()
+        found = self.local.extend(
+            [r.prefix for r in requests],
+            Sampling(stop_texts=stops),
+            max_tokens=[r.max_tokens for r in requests],
+            seed=sum(r.seed for r in requests) % 2**31,
+        )
+        return [Sampled(c.token_ids, c.logprobs, c.finished or c.stopped) for c in found]
+
+    def logprobs(self, texts: Sequence[Text]) -> list[tuple[float, ...]]:
+        self.asked.append("logprobs")
+        read = self.local.read([p for p, _ in texts], [r for _, r in texts], [LogProb()], 1.0)
+        return [tuple(kept["logprob"].tolist()) for kept in read]
+
+    def backward(self, texts: Sequence[Text], weights: Sequence[Sequence[float]]) -> None:
+        self.asked.append("backward")
+        for (prompt, response), row in zip(texts, weights, strict=True):
+            ids = torch.tensor([[*prompt, *response]])
+            kept = read_last(self.local.model, ids, torch.ones_like(ids), len(response), [LogProb()], 1.0)
+            (-(torch.tensor([row]) * kept["logprob"])).sum().backward()
+
+    def step(self, learning_rate: float) -> dict[str, float]:
+        self.asked.append("step")
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        norm = torch.nn.utils.clip_grad_norm_(self.local.model.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return {"grad_norm": float(norm)}
+
+    def save(self, name: str) -> str:
+        self.saved[name] = {k: v.detach().clone() for k, v in self.local.model.state_dict().items()}
+        return f"local://{name}"
