@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -14,20 +16,35 @@ from scope_rlvr.models.reading import read_last
 
 
 class LocalService:
-    """Samples, reads, adds up gradients of ``−Σ w·log π`` and steps, as a server does."""
+    """Samples, reads, adds up gradients of ``−Σ w·log π`` and steps, as a server does.
 
-    def __init__(self, local: LocalModel, max_grad_norm: float = 1.0) -> None:
+    ``saved`` is what a server keeps between sessions; ``state`` is where one of them begins.
+    """
+
+    def __init__(
+        self,
+        local: LocalModel,
+        max_grad_norm: float = 1.0,
+        saved: dict[str, Any] | None = None,
+        state: str | None = None,
+    ) -> None:
         self.local, self.max_grad_norm = local, max_grad_norm
         self.optimizer = torch.optim.AdamW(local.model.parameters(), lr=0.0, weight_decay=0.0)
-        self.saved: dict[str, dict[str, torch.Tensor]] = {}
+        self.saved = {} if saved is None else saved
         self.asked: list[str] = []
+        if state is not None:
+            weights, moments = self.saved[state]
+            local.model.load_state_dict(weights)
+            self.optimizer.load_state_dict(copy.deepcopy(moments))
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Sampled]:
         self.asked.append("sample")
-        stops = requests[0].stop_texts if requests else ()
+        if not requests:
+            return []
+        like = requests[0]
         found = self.local.extend(
             [r.prefix for r in requests],
-            Sampling(stop_texts=stops),
+            Sampling(temperature=like.temperature, stop_texts=like.stop_texts),
             max_tokens=[r.max_tokens for r in requests],
             seed=sum(r.seed for r in requests) % 2**31,
         )
@@ -55,5 +72,6 @@ class LocalService:
         return {"grad_norm": float(norm)}
 
     def save(self, name: str) -> str:
-        self.saved[name] = {k: v.detach().clone() for k, v in self.local.model.state_dict().items()}
-        return f"local://{name}"
+        state = f"local://{name}"
+        self.saved[state] = copy.deepcopy((self.local.model.state_dict(), self.optimizer.state_dict()))
+        return state

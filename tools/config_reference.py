@@ -49,6 +49,7 @@ SECTIONS = {
     "evaluation": "What is measured on held-out problems before and after training, and during it if wanted. Always unaided.",
     "warmup": "How `scope warmup` prepares the policy for a run of this configuration: by imitation of whole solutions. A run does not read this section.",
     "logging": "Where figures go besides the run folder.",
+    "engine": "Who trains. `docs/tinker.md` describes runs whose model is on a server.",
 }
 
 HEAD = """# Configuration

@@ -20,9 +20,9 @@ from scope_rlvr.methods.parts.base import Described
 from scope_rlvr.methods.registry import Registry
 from scope_rlvr.run.config import load_config
 from scope_rlvr.run.metrics import NAMES_OF_TRL
+from scope_rlvr.run.outcome import SUMMARY_SCHEMA
 from scope_rlvr.run.resume import CHANGEABLE, START_FILE, START_SCHEMA
 from scope_rlvr.run.sections import STOP_FIGURES
-from scope_rlvr.run.train import SUMMARY_SCHEMA
 from scope_rlvr.store.records import SCHEMA_VERSION
 from scope_rlvr.store.rollouts import Rollouts
 from scope_rlvr.study.analysis import TABLE_SCHEMA

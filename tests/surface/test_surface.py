@@ -18,7 +18,7 @@ from scope_rlvr.measure.responses import GRADES_SCHEMA
 from scope_rlvr.methods import METHODS, PARTS
 from scope_rlvr.models.lora import LoraSection
 from scope_rlvr.run.config import RunConfig
-from scope_rlvr.run.train import SUMMARY_SCHEMA
+from scope_rlvr.run.outcome import SUMMARY_SCHEMA
 from scope_rlvr.scorer_lab.bench_command import BENCH_SCHEMA
 from scope_rlvr.scorer_lab.calibrate import CALIBRATION_SCHEMA
 from scope_rlvr.store.records import SCHEMA_VERSION

@@ -104,11 +104,23 @@ def _train(run: RunStart, data: RunData, console: Console, processes: Processes)
     with quick_imports():
         from scope_rlvr.models.quiet import quiet_libraries
         from scope_rlvr.report.live import LiveDisplay
-        from scope_rlvr.run.train import train as run_training
+
+        run_training = _training_on(run.config.engine.kind)
 
     quiet_libraries(run.config.model_names)
     with LiveDisplay(console, run.config.run.steps, []) as display:
         return run_training(run.config, data, run.folder, display, checkpoint)
+
+
+def _training_on(engine: str) -> Callable[..., RunOutcome]:
+    """Who carries out a run, by the ``kind`` of its engine."""
+    if engine == "tinker":
+        from scope_rlvr.run.remote import train_on_server
+
+        return train_on_server
+    from scope_rlvr.run.train import train
+
+    return train
 
 
 def _conclude(outcome: RunOutcome, folder: RunFolder, console: Console) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.ports import Judge, Sampling, StepScorer, Teacher, Verifier, scoring_refusal
@@ -72,8 +72,14 @@ def load_components(config: RunConfig, problems: Sequence[Problem], spending: Sp
 
     Raises :class:`UserError` if a model cannot be used for these problems, or a server does not answer.
     """
+    return load_helpers(config, load_policy(config, problems), problems, spending)
+
+
+def load_helpers(
+    config: RunConfig, policy: LocalModel, problems: Sequence[Problem], spending: Spending = NOTHING_SPENT
+) -> Components:
+    """The policy, and everybody that it works with."""
     verifier = make_verifier(config)
-    policy = load_policy(config, problems)
     teacher = load_teacher(config, policy, problems, spending) if config.method.needs_teacher else None
     scorer = load_step_scorer(config, problems, policy) if config.method.needs_step_scorer else None
     judge = load_judge(config, policy, spending) if Need.JUDGE in config.method.needs else None
@@ -103,6 +109,27 @@ def load_policy(config: RunConfig, problems: Sequence[Problem]) -> LocalModel:
             raise UserError(f"model.lora.target_modules: {error}") from error
     require_reader(policy.codec.tokenizer, problems, f"the policy {config.model.policy}")
     return policy
+
+
+def load_shell(config: RunConfig, problems: Sequence[Problem]) -> LocalModel:
+    """The policy without its weights, which are on a server: its tokenizer, and what its configuration says.
+
+    Raises :class:`UserError` where these cannot be read, or cannot read the problems.
+    """
+    name = config.model.policy
+    source = resolve_model(name, "model.policy")
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source, trust_remote_code=False))
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        shell = LocalModel(model, TokenizerCodec.of(tokenizer, model, config.prompt))
+    except UNLOADABLE as error:
+        raise UserError(f"model.policy = {name!r}: no tokenizer can be loaded: {why_unloadable(error)}") from error
+    require_reader(tokenizer, problems, f"the policy {name}")
+    for key, asked in (("teacher.model", config.teacher.model), ("judge.model", config.judge.model)):
+        if asked == THE_POLICY:
+            raise UserError(f"{key} = {asked!r}: the policy is on a server and does not help here; name another model")
+    return shell
 
 
 def policy_dtype(config: RunConfig) -> torch.dtype:

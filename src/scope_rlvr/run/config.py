@@ -14,6 +14,7 @@ from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.prompts import PromptSection
 from scope_rlvr.core.settings import Settings
 from scope_rlvr.core.steps import StepRule
+from scope_rlvr.engines.settings import AnyEngine, TinkerEngine, TrlEngine
 from scope_rlvr.grading.settings import AnyVerifier, PatternKind
 from scope_rlvr.methods import AnyMethod, Scope
 from scope_rlvr.methods.parts.base import Need
@@ -65,6 +66,7 @@ class RunConfig(Settings):
     evaluation: EvaluationSection = EvaluationSection()
     logging: LoggingSection = LoggingSection()
     warmup: WarmupSection = WarmupSection()
+    engine: AnyEngine = TrlEngine()
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunConfig:
@@ -165,6 +167,7 @@ class RunConfig(Settings):
             f"objective normalisation {objective.normalisation.value}, aggregation {objective.aggregation.value}, "
             f"clip {objective.clip}, kl {objective.kl}, entropy {objective.entropy}, learning rate "
             f"{self.optimizer.learning_rate}, seed {run.seed}",
+            *self._engine(),
         ]
 
     def _mini_batches(self) -> str:
@@ -183,6 +186,12 @@ class RunConfig(Settings):
     def _sampler(self) -> str:
         kind = self.sampling.sampler.kind
         return "" if kind == "local" else f"; sampled by {kind}"
+
+    def _engine(self) -> list[str]:
+        engine = self.engine
+        if not isinstance(engine, TinkerEngine):
+            return []
+        return [f"engine    tinker at {engine.url or 'the hosted service'}, LoRA of rank {engine.rank}"]
 
     def _evaluations_during(self) -> str:
         section = self.evaluation

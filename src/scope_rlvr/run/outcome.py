@@ -1,4 +1,4 @@
-"""How a run ended."""
+"""How a run begins and ends, as ``summary.json`` says it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from scope_rlvr.core.errors import ExitCode
+from scope_rlvr.run.config import RunConfig
+
+SUMMARY_SCHEMA = 1
 
 REACHED = "reached "
 """How ``stopped_because`` begins in the summary of a run that ended at ``evaluation.stop_at``."""
@@ -31,3 +34,20 @@ class RunOutcome:
     exit_code: ExitCode
     summary: dict[str, Any]
     message: str = ""
+
+
+def new_summary(config: RunConfig) -> dict[str, Any]:
+    """The summary of a run that begins."""
+    return {
+        "schema": SUMMARY_SCHEMA,
+        "method": config.method.name,
+        "seed": config.run.seed,
+        "steps": 0,
+        "stopped_because": "running",
+        "seconds": 0.0,
+        "before": None,
+        "after": None,
+        "salvage": {},
+        "teacher": {},
+        "tokens": {},
+    }

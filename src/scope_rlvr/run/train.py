@@ -27,14 +27,12 @@ from scope_rlvr.run.context import prompts_that_fit
 from scope_rlvr.run.data import RunData
 from scope_rlvr.run.metrics import Totals
 from scope_rlvr.run.monitor import ProgressDisplay, TrainingMonitor
-from scope_rlvr.run.outcome import REACHED, RunOutcome
+from scope_rlvr.run.outcome import REACHED, RunOutcome, new_summary
 from scope_rlvr.run.trainer import make_trainer
 from scope_rlvr.store.checkpoints import step_of
 from scope_rlvr.store.files import give_usual_rights, writing
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.interruption import interruptible
-
-SUMMARY_SCHEMA = 1
 
 
 def train(
@@ -64,7 +62,7 @@ def train(
     # The trainer may wrap the policy's forward pass (autocast): before and after are to be measured alike.
     trainer = make_trainer(config, folder, components, training, monitor)
     known = processes.once("what is known of the run", lambda: folder.read_json("summary.json"))
-    summary = (known or _new_summary(config)) | {"stopped_because": "running", "after": None}
+    summary = (known or new_summary(config)) | {"stopped_because": "running", "after": None}
     if summary["before"] is None and config.evaluation.before:
         display.note("measuring the policy before training")
         summary["before"] = _evaluate(config, components, data.test_sets, processes)
@@ -81,22 +79,6 @@ def train(
     }
     folder.write_json("summary.json", summary)
     return RunOutcome(ending.exit_code, summary, ending.message)
-
-
-def _new_summary(config: RunConfig) -> dict[str, Any]:
-    return {
-        "schema": SUMMARY_SCHEMA,
-        "method": config.method.name,
-        "seed": config.run.seed,
-        "steps": 0,
-        "stopped_because": "running",
-        "seconds": 0.0,
-        "before": None,
-        "after": None,
-        "salvage": {},
-        "teacher": {},
-        "tokens": {},
-    }
 
 
 def _evaluate(

@@ -29,7 +29,9 @@ class TinkerPolicy:
     ) -> list[Continuation]:
         """All prefixes at once; one without room comes back empty."""
         requests = {
-            i: SampleRequest(tuple(prefix), room, derive_seed(seed, i) % _SEEDS, sampling.stop_texts)
+            i: SampleRequest(
+                tuple(prefix), room, derive_seed(seed, i) % _SEEDS, sampling.stop_texts, sampling.temperature
+            )
             for i, (prefix, room) in enumerate(zip(prefixes, max_tokens, strict=True))
             if room > 0
         }

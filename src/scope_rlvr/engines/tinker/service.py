@@ -6,6 +6,7 @@ the remedy; the client package retries what can be retried before that.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class SampleRequest:
     max_tokens: int
     seed: int
     stop_texts: tuple[str, ...] = ()
+    temperature: float = 1.0
 
 
 class Service(Protocol):
@@ -130,16 +132,17 @@ class TinkerService:
         types = self._tinker.types
         sampler = self._current_sampler()
 
-        def ask(request: SampleRequest) -> Any:
+        def question(request: SampleRequest) -> Callable[[], Any]:
             params = types.SamplingParams(
                 max_tokens=request.max_tokens,
                 seed=request.seed,
-                temperature=1.0,
+                temperature=request.temperature,
                 stop=list(request.stop_texts) or None,
             )
-            return sampler.sample(types.ModelInput.from_ints(list(request.prefix)), 1, params)
+            prompt = types.ModelInput.from_ints(list(request.prefix))
+            return lambda: sampler.sample(prompt, 1, params)
 
-        replies = self._all("sampling", [lambda r=r: ask(r) for r in requests])
+        replies = self._all("sampling", [question(request) for request in requests])
         return [_sampled(reply.sequences[0]) for reply in replies]
 
     def logprobs(self, texts: Sequence[Text]) -> list[tuple[float, ...]]:
@@ -210,9 +213,9 @@ class TinkerService:
 
 def _client_package() -> Any:
     try:
-        import tinker
+        tinker = importlib.import_module("tinker")
     except ImportError as error:
-        raise UserError("engine.kind = 'tinker' needs the package tinker; pip install 'scope-rlvr[tinker]'") from error
+        raise UserError("engine.kind = 'tinker' needs the package tinker: pip install 'scope-rlvr[tinker]'") from error
     return tinker
 
 
