@@ -207,10 +207,8 @@ class _RemoteRun:
     def _finish_step(self, result: StepResult, figures: dict[str, float], seconds: float) -> str:
         """Write a step down; the reason to stop, if there is one."""
         self.steps_done = result.step
-        self.folder.append(
-            self.folder.rollouts,
-            group_records(result.step, result.groups, result.rewards_PG, self.components.codec),
-        )
+        records = group_records(result.step, result.groups, result.rewards_PG, self.components.codec)
+        self.folder.append_rollouts(result.step, records)
         assert self.loop.tools is not None
         tally = batch_tally(result.groups, result.streams_PG, self.loop.tools).flush()
         metrics = self.totals.add(step_metrics({**tally, **figures, "step_time": seconds}))
