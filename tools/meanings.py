@@ -39,6 +39,8 @@ MEANINGS = {
     "scorer.rule": "How scores lead to the first wrong step. Without it, the rule of `scorer.calibration` counts, then that in the model folder's `scorer.json`, then the family's own.",
     "scorer.calibration": "A file that `scope scorer calibrate` wrote for this scorer: its rule counts where `scorer.rule` is not given, its map serves the rule `calibrated`.",
     "verifier.kind": "What judges: the other keys depend on it. `--set verifier=math` chooses a kind with its defaults.",
+    "engine=trl": "Hugging Face TRL, in this process or in several (`docs/processes.md`).",
+    "engine=tinker": "A server that speaks the Tinker API (`docs/tinker.md`): the model is there, and LoRA adapters of it are trained.",
     "engine.kind": "Who trains: the other keys depend on it. `--set engine=tinker` chooses a kind with its defaults.",
     "pattern": "The answer in the last line of a response, by a regular expression; integers by value, anything else as text.",
     "math": "A mathematical answer in the last box, by `math-verify`, in processes that are killed at a deadline.",

@@ -62,7 +62,9 @@ def rule_lines(name: str, rules: Iterable[type[Settings]], used: set[str]) -> It
             for key, option in rule.model_fields.items()
             if key != "kind"
         ]
-        yield f"| `{kind}` | {meaning_of(kind, None, '', used)} | {' '.join(fields) or 'none'} |"
+        # One name may mean two things in two sections.
+        named = f"{name}={kind}" if f"{name}={kind}" in MEANINGS else kind
+        yield f"| `{kind}` | {meaning_of(named, None, '', used)} | {' '.join(fields) or 'none'} |"
     yield ""
 
 
