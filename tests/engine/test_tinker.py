@@ -11,6 +11,8 @@ from scope_rlvr.core.ports import Sampling
 from scope_rlvr.engines.local import LocalEngine, LocalLearner
 from scope_rlvr.engines.tinker.engine import tinker_loop, unsupported
 from scope_rlvr.engines.tinker.learner import TinkerLearner
+from scope_rlvr.engines.tinker.policy import TinkerPolicy
+from scope_rlvr.engines.tinker.service import Sampled
 from scope_rlvr.formulas.losses import Aggregation, Clip
 from scope_rlvr.grading.final_answer import FinalAnswerVerifier
 from scope_rlvr.methods import Dapo, Grpo, Gspo, Luffy, Method, ReLift, RlPlus, Scope
@@ -110,6 +112,19 @@ def test_a_run_learns_and_salvages_on_a_server(scorer: Any, teacher: Any) -> Non
     # Sampling of the rollouts, then of the continuations; one reading, one gradient and one optimiser step.
     assert service.asked[-3:] == ["logprobs", "backward", "step"]
     assert service.asked.count("step") == 3
+
+
+def test_what_a_server_writes_behind_the_end_is_cut_off() -> None:
+    model = local()
+    end = model.codec.end_id
+
+    class WritesOn(LocalService):
+        def sample(self, requests: Any) -> Any:
+            assert {r.stop_ids for r in requests} == {tuple(sorted(model.codec.end_ids))}
+            return [Sampled((7, 8, end, 9, end), (-0.1, -0.2, -0.3, -0.4, -0.5), False) for _ in requests]
+
+    (found,) = TinkerPolicy(WritesOn(model), model.codec).extend([(1, 2)], Sampling(), max_tokens=[5], seed=1)
+    assert (found.token_ids, found.logprobs, found.finished) == ((7, 8, end), (-0.1, -0.2, -0.3), True)
 
 
 def test_a_step_without_any_weight_leaves_the_optimiser_alone() -> None:

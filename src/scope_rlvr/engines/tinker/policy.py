@@ -28,10 +28,9 @@ class TinkerPolicy:
         self, prefixes: Sequence[Sequence[int]], sampling: Sampling, *, max_tokens: Sequence[int], seed: int
     ) -> list[Continuation]:
         """All prefixes at once; one without room comes back empty."""
+        ends, texts = tuple(sorted(self.codec.end_ids)), sampling.stop_texts
         requests = {
-            i: SampleRequest(
-                tuple(prefix), room, derive_seed(seed, i) % _SEEDS, sampling.stop_texts, sampling.temperature
-            )
+            i: SampleRequest(tuple(prefix), room, derive_seed(seed, i) % _SEEDS, texts, sampling.temperature, ends)
             for i, (prefix, room) in enumerate(zip(prefixes, max_tokens, strict=True))
             if room > 0
         }
@@ -41,8 +40,10 @@ class TinkerPolicy:
     def _continuation(self, reply: Any) -> Continuation:
         if reply is None:
             return Continuation((), ())
-        is_finished = reply.token_ids[-1:] != () and reply.token_ids[-1] in self.codec.end_ids
-        return Continuation(reply.token_ids, reply.logprobs, is_finished, reply.stopped and not is_finished)
+        # Some servers write on behind the end of a response.
+        ends = [i for i, token in enumerate(reply.token_ids) if token in self.codec.end_ids]
+        kept = ends[0] + 1 if ends else len(reply.token_ids)
+        return Continuation(reply.token_ids[:kept], reply.logprobs[:kept], bool(ends), reply.stopped and not ends)
 
     def entropies(
         self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperature: float

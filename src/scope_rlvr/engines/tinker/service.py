@@ -7,6 +7,7 @@ the remedy; the client package retries what can be retried before that.
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -35,13 +36,14 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
-    """One continuation: what it goes on from, how long it may be, its seed, and texts that end it."""
+    """One continuation: what it goes on from, how long it may be, its seed, and what ends it: texts, or else token ids."""
 
     prefix: tuple[int, ...]
     max_tokens: int
     seed: int
     stop_texts: tuple[str, ...] = ()
     temperature: float = 1.0
+    stop_ids: tuple[int, ...] = ()
 
 
 class Service(Protocol):
@@ -104,7 +106,11 @@ class TinkerService:
         self._sampler: Any = None
 
     def _require_model(self, where: str) -> None:
-        served = [m.model_name for m in self._client.get_server_capabilities().supported_models if m.model_name]
+        with warnings.catch_warnings():
+            # Newer releases have another place for this question, older servers and releases have this one alone.
+            warnings.simplefilter("ignore", FutureWarning)
+            known = self._client.get_server_capabilities().supported_models
+        served = [model.model_name for model in known if model.model_name]
         if served and self.connection.base_model not in served:
             raise UserError(
                 f"engine.base_model = {self.connection.base_model!r} is not served by {where}; it serves {', '.join(served)}"
@@ -121,12 +127,13 @@ class TinkerService:
 
     def _new_session(self) -> Any:
         connection = self.connection
-        return self._client.create_lora_training_client(
+        begun = self._client.create_lora_training_client(
             base_model=connection.base_model,
             rank=connection.rank,
             seed=connection.seed,
             train_unembed=connection.train_unembed,
-        ).result(timeout=connection.deadline)
+        )
+        return _waited_for(begun, connection.deadline)
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Sampled]:
         types = self._tinker.types
@@ -137,7 +144,7 @@ class TinkerService:
                 max_tokens=request.max_tokens,
                 seed=request.seed,
                 temperature=request.temperature,
-                stop=list(request.stop_texts) or None,
+                stop=list(request.stop_texts) or list(request.stop_ids) or None,
             )
             prompt = types.ModelInput.from_ints(list(request.prefix))
             return lambda: sampler.sample(prompt, 1, params)
@@ -198,10 +205,7 @@ class TinkerService:
         """Ask everything at once, then wait for all answers until the deadline."""
         try:
             futures = [ask() for ask in questions]
-            return [
-                future.result(timeout=self.connection.deadline) if hasattr(future, "result") else future
-                for future in futures
-            ]
+            return [_waited_for(future, self.connection.deadline) for future in futures]
         except FutureTimeout as error:
             raise ServiceFailed(
                 f"{what}: no answer within engine.deadline = {self.connection.deadline:g} s; go on with --resume when the server "
@@ -211,11 +215,18 @@ class TinkerService:
             raise ServiceFailed(f"{what}: {type(error).__name__}: {first_line(error)}") from error
 
 
+def _waited_for(answer: Any, deadline: float) -> Any:
+    """What a future gives; releases of the client before 0.30 give some answers at once."""
+    return answer.result(timeout=deadline) if hasattr(answer, "result") else answer
+
+
 def _client_package() -> Any:
     try:
         tinker = importlib.import_module("tinker")
     except ImportError as error:
-        raise UserError("engine.kind = 'tinker' needs the package tinker: pip install 'scope-rlvr[tinker]'") from error
+        raise UserError(
+            f"engine.kind = 'tinker' needs the package tinker: pip install 'scope-rlvr[tinker]' ({first_line(error)})"
+        ) from error
     return tinker
 
 
