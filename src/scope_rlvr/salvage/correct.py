@@ -67,11 +67,11 @@ def _ask_teacher(
         )
         for failure, draft in drafts
     ]
-    for (failure, draft), reply in zip(drafts, tools.ask(requests, *names), strict=True):
+    for (failure, draft), request, reply in zip(drafts, requests, tools.ask(requests, *names), strict=True):
         if reply.error is not None:
             failure.outcome = SalvageOutcome.TEACHER_FAILED
             continue
-        written = read_reply(reply, tools, step_tokens=step_tokens)
+        written = read_reply(reply, tools, step_tokens=step_tokens, before=request.prefix_text)
         segment, room = written.segment, tools.max_response_tokens - len(draft)
         text = "".join(tools.codec.pieces(segment.token_ids))
         failure.corrections.append(Correction(len(draft), text, len(segment)))
