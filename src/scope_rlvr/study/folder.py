@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,8 +137,19 @@ def differences(kept: dict[str, Any], config: RunConfig) -> list[str]:
     return [
         f"{key} (there {_short(before.get(key))}, now {_short(now.get(key))})"
         for key in keys
-        if key in now and before.get(key, default.get(key)) != now[key]
+        if key in now and before.get(key, None if _is_listed(key, before) else default.get(key)) != now[key]
     ]
+
+
+def _is_listed(key: str, kept: Mapping[str, Any]) -> bool:
+    """Whether the kept configuration has the list that a key is in: what an entry of it lacks is absent, and no default.
+
+    >>> _is_listed("evaluation.sets.0.level", {"evaluation.sets.0.source": "stories:5"})
+    True
+    """
+    parts = key.split(".")
+    place = next((i for i, part in enumerate(parts) if part.isdecimal()), None)
+    return place is not None and any(known.startswith(".".join(parts[:place]) + ".") for known in kept)
 
 
 def _as_it_holds(values: dict[str, Any]) -> dict[str, Any]:
