@@ -54,7 +54,12 @@ def serving(env: Path, model: Path, port: int, folder: Path, rank: int = 32) -> 
     command = [uv, "run", "-m", "skyrl.tinker.api", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--base-model", model.resolve(), "--backend", "jax"]
     command += ["--backend-config", json.dumps({"max_lora_adapters": 32, "max_lora_rank": rank})]
-    command += ["--checkpoints-base", folder / "checkpoints", "--database-url", f"sqlite:////{folder.resolve()}/tinker.db"]
+    command += [
+        "--checkpoints-base",
+        folder / "checkpoints",
+        "--database-url",
+        f"sqlite:////{folder.resolve()}/tinker.db",
+    ]
     surroundings = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"}
     surroundings.pop("PYTHONPATH", None)
     with (folder / "server.log").open("wb") as log:
