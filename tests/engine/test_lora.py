@@ -16,7 +16,8 @@ from scope_rlvr.cli import train as cli_train
 from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.embedded import model_path
 from scope_rlvr.formulas.readings import HiddenStates
-from scope_rlvr.measure.policy import EvaluationPlan, EvaluationRequest, plan_evaluation, prepare
+from scope_rlvr.measure.plan import EvaluationPlan, EvaluationRequest, plan_evaluation
+from scope_rlvr.measure.policy import prepare
 from scope_rlvr.methods import Grpo, Scope
 from scope_rlvr.models.local import LocalModel, TokenizerCodec
 from scope_rlvr.models.lora import LoraSection, adapted_layers, adapter_config, merged, num_parameters

@@ -44,6 +44,8 @@ COMMANDS = {
         "--batch-rows",
         "--threads",
         "--dtype",
+        "--against",
+        "--show",
         "--out",
     ],
     "grade": ["file", "--verifier", "--set", "--show", "--out"],
@@ -68,7 +70,7 @@ COMMANDS = {
         "--skip-bad-rows",
         "--batch-rows",
     ],
-    "show": ["run", "--step", "--limit"],
+    "show": ["run", "--step", "--limit", "--jsonl"],
     "study": ["file", "--out", "--results", "--at-once", "--dry-run", "--report-only"],
     "version": [],
     "scorer train": [
@@ -371,7 +373,7 @@ PART_OPTIONS = {
     "void_responses": [],
 }
 """What each part has beside its kind."""
-SOURCE = ["source", "subset", "split", "revision", "columns", "answer_form", "bad_rows"]
+SOURCE = ["source", "subset", "split", "revision", "columns", "answer_form", "solutions", "bad_rows"]
 CONFIGURATION = {
     "run": [
         "seed",
@@ -401,6 +403,7 @@ CONFIGURATION = {
         "server",
         "interface",
         "prompt",
+        "function",
         "noise",
         "max_failure_share",
         "failure_window",
@@ -421,6 +424,7 @@ CONFIGURATION = {
         "stop_at",
     ],
     "logging": ["report_to"],
+    "engine": ["kind"],
     "warmup": ["solutions_from", "steps", "solutions_per_step", "learning_rate", "measure_every", "stop_at"],
 }
 
@@ -494,7 +498,7 @@ def test_schema_versions() -> None:
 
 def test_words_in_the_journals() -> None:
     assert [outcome.value for outcome in Outcome] == ["right", "wrong", "unknown"]
-    assert [role.value for role in Role] == ["sampled", "salvaged", "guided", "branched"]
+    assert [role.value for role in Role] == ["sampled", "salvaged", "guided", "branched", "replayed"]
     assert [c.value for c in GroupClass] == ["all right", "all wrong", "mixed", "salvaged", "unusable"]
     assert [outcome.value for outcome in SalvageOutcome] == [
         "group not marked",

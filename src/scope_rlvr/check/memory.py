@@ -204,21 +204,28 @@ def estimate(
         helpers=_helpers(config) * (_HALF if on_gpu else _FLOAT),
         activations=_activations(config, shape, rows * (prompt_tokens + response)),
         logits=rows * response * shape.vocabulary * 3 * _FLOAT,
-        cache=2
-        * (_HALF if is_half else _FLOAT)
-        * shape.layers
-        * shape.key_width
-        * max(_sampled_tokens(config, prompt_tokens, num_processes)),
+        cache=_cache_bytes(shape, is_half) * max(_sampled_tokens(config, prompt_tokens, num_processes)),
     )
     if not (zero_stage and on_gpu):
         return memory
+    num_held = num_parameters + (0 if lora is None else num_trained)
+    return _shared_by_zero(memory, num_held, num_trained, num_processes, zero_stage)
+
+
+def _shared_by_zero(memory: Memory, num_held: int, num_trained: int, num_processes: int, stage: int) -> Memory:
+    """The same where DeepSpeed's ZeRO shares out moments and, from stage 2 on, gradients."""
     return replace(
         memory,
-        weights=_HALF * (num_parameters + (0 if lora is None else num_trained)),
-        gradients=_HALF * num_trained / (num_processes if zero_stage > 1 else 1),
+        weights=_HALF * num_held,
+        gradients=_HALF * num_trained / (num_processes if stage > 1 else 1),
         optimizer=(1 + _ADAM_MOMENTS) * _FLOAT * num_trained / num_processes,
         half_copies=0,
     )
+
+
+def _cache_bytes(shape: ModelShape, is_half: bool) -> int:
+    """Keys and values of one token."""
+    return 2 * (_HALF if is_half else _FLOAT) * shape.layers * shape.key_width
 
 
 def _is_half(config: RunConfig, on_gpu: bool) -> bool:

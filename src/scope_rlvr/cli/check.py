@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +13,9 @@ from scope_rlvr.cli.console import open_console, print_lines
 from scope_rlvr.cli.options import AsJson, ConfigArgument, MethodOption, Overrides
 from scope_rlvr.core.errors import ExitCode
 from scope_rlvr.core.lazy import quick_imports
+
+if TYPE_CHECKING:
+    from scope_rlvr.core.findings import Finding
 
 CHECK_SCHEMA = 1
 
@@ -52,18 +56,20 @@ def check(
             from scope_rlvr.check.with_models import model_findings
 
         findings += model_findings(settings, checked.data)
-    passed = is_passed(findings)
     if as_json:
-        record = {
-            "schema": CHECK_SCHEMA,
-            "passed": passed,
-            "models_tried": is_complete,
-            "findings": [finding.record() for finding in findings],
-        }
-        print(json.dumps(record, indent=2))
+        print(json.dumps(_record(findings, is_passed(findings), is_complete), indent=2))
     else:
         console = open_console()
         console.print(findings_table(findings))
         if not is_complete and not quick:
             print_lines(console, "The models were not tried: mend the errors first.")
-    raise typer.Exit(ExitCode.OK if passed else ExitCode.BAD_INPUT)
+    raise typer.Exit(ExitCode.OK if is_passed(findings) else ExitCode.BAD_INPUT)
+
+
+def _record(findings: Sequence[Finding], passed: bool, is_complete: bool) -> dict[str, Any]:
+    return {
+        "schema": CHECK_SCHEMA,
+        "passed": passed,
+        "models_tried": is_complete,
+        "findings": [finding.record() for finding in findings],
+    }

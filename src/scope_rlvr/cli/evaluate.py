@@ -14,7 +14,7 @@ from scope_rlvr.store.files import require_new_file, write_json
 
 if TYPE_CHECKING:
     from scope_rlvr.evaluation.measures import Sample
-    from scope_rlvr.measure.policy import EvaluationRequest
+    from scope_rlvr.measure.plan import EvaluationRequest
 
 
 class HeldOut(StrEnum):
@@ -77,7 +77,7 @@ def evaluate(
     out: Out = None,
 ) -> None:
     """Measure a model on held-out problems, unaided: accuracy, pass@k, maj@k, diversity, entropy, with intervals."""
-    from scope_rlvr.measure.policy import EvaluationRequest
+    from scope_rlvr.measure.plan import EvaluationRequest
 
     request = EvaluationRequest(
         model=model,
@@ -104,7 +104,7 @@ def evaluate(
 
 
 def _evaluate(request: EvaluationRequest, show: int, out: Path | None) -> None:
-    from scope_rlvr.measure.policy import plan_evaluation
+    from scope_rlvr.measure.plan import plan_evaluation
 
     if out is not None:
         require_new_file(out)

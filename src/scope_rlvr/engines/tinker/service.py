@@ -140,11 +140,12 @@ class TinkerService:
         sampler = self._current_sampler()
 
         def question(request: SampleRequest) -> Callable[[], Any]:
+            stop: list[Any] = [*request.stop_texts] or [*request.stop_ids]
             params = types.SamplingParams(
                 max_tokens=request.max_tokens,
                 seed=request.seed,
                 temperature=request.temperature,
-                stop=list(request.stop_texts) or list(request.stop_ids) or None,
+                stop=stop or None,
             )
             prompt = types.ModelInput.from_ints(list(request.prefix))
             return lambda: sampler.sample(prompt, 1, params)

@@ -123,8 +123,8 @@ class ScopeTrainer(GRPOTrainer):
         require_helpers(method, step_scorer, teacher, judge)
         refuse_further_rewards(method, reward_funcs, args)
         require_eval_problems(kwargs.get("eval_dataset"))
-        self.method, self.verifier = method, verifier
-        self.step_scorer, self.teacher, self.judge = step_scorer, teacher, judge
+        self.method, self.verifier, self.step_scorer = method, verifier, step_scorer
+        self.teacher, self.judge = teacher, judge
         self.step_rule, self.sampling_rows, self.on_groups = step_rule or StepRule(), sampling_rows, on_groups
         self.problems = problems_of_data(train_dataset, "training") if problems is None else list(problems)
         method.refuse_without(abilities(self.problems is not None), "TRL with training data of unknown length")
@@ -141,15 +141,12 @@ class ScopeTrainer(GRPOTrainer):
             callbacks=[self.method_state, self.side_updates, *(kwargs.pop("callbacks", None) or ())],
             **kwargs,
         )
-        # TRL would correct the teacher's tokens, too, which nobody sampled; the loss corrects the others.
+        # The loss corrects what was sampled; TRL would correct the teacher's tokens, too.
         self.vllm_importance_sampling_correction = False
         self.processes = meet(args.ddp_timeout)
         refuse_unsupported_model(self)
         self.codec = TokenizerCodec.of(self.processing_class, self.model, prompt)
         self.rollouts.reference = reference_of(self, reference)
-        if isinstance(verifier, RewardVerifier):
-            # Read at each call: the trainer's state is another object once it trains.
-            verifier.belong_to(lambda: {"trainer_state": self.state, "log_metric": self._log_metric})
         self._add_callbacks()
 
     def _start_empty(self) -> None:
@@ -200,7 +197,10 @@ class ScopeTrainer(GRPOTrainer):
         return self.rollouts.in_trl(self._batch)
 
     def _verifier_reward(self) -> Callable[..., list[float | None]]:
-        """The verdicts already given, as TRL's first reward function."""
+        """The verdicts already given, as TRL's first reward function; what TRL lends to such functions goes to ours."""
+        if isinstance(self.verifier, RewardVerifier):
+            # Read at each call: the trainer's state is another object once it trains.
+            self.verifier.belong_to(lambda: {"trainer_state": self.state, "log_metric": self._log_metric})
 
         def verifier(**_: Any) -> list[float | None]:
             return [None if row is None else row.verdict.pay for row in self._now.rows[self._now.own]]

@@ -17,7 +17,7 @@ class Kdrl(Method):
 
     ``J_GRPO − β·KL(π‖π_T)``, the divergence as ``½ (log π − log π_T)²`` on each token, whose gradient is that of the divergence on
     average; mean over all tokens, no penalty towards a reference. Source: KDRL (2506.02208), objective and mean over tokens, read
-    in a review and in AReaL's ``docs/en/algorithms/distillation.md`` at 001d59e. AReaL penalises ``log π − log π_T`` itself,
+    in a review and in AReaL's page on distillation at 001d59e. AReaL penalises ``log π − log π_T`` itself,
     which has no gradient on average; this follows the objective.
 
     >>> Kdrl(teacher_weight=0.005).own_parts[0].weight

@@ -18,7 +18,7 @@ class CalibRl(Method):
 
     ``Â = r − mean(r)``; the clipped surrogate with a dual clip of 3, and ``|Â|·LeakyReLU(−s·(log π(y_t) − log π_old(e_t)))`` beside it, both means over
     all tokens. The trace itself never trains. Without a trace, or with ``guidance = 0``, this is GRPO. Source: CalibRL, and its
-    released code, github.com/zhh6425/CalibRL at 0efd799: ``src/core_algos.py``, ``src/examples/run_qwen25vl7b_virl_mix_policy.sh``.
+    released code, github.com/zhh6425/CalibRL at 0efd799: ``core_algos``, ``src/examples/run_qwen25vl7b_virl_mix_policy.sh``.
 
     >>> CalibRl(guidance=0.5).own_parts[0].weight
     0.5

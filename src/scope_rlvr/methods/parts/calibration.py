@@ -26,7 +26,7 @@ class ExpertCalibration(Term):
     ``|Â| · LeakyReLU_slope(−s · (log π(y_t) − log π_old(e_t)))`` on each of the policy's tokens, with ``e`` a verified trace of the teacher,
     compared place by place as far as it goes, ``s = 1`` for a right rollout and ``−1`` for a wrong one. Where the rollout is on the
     wrong side of the expert it pulls with all its advantage, on the other side with ``slope`` of it. Source: CalibRL, and its
-    released code, github.com/zhh6425/CalibRL at 0efd799: ``src/core_algos.py`` 290-305. There a rollout is compared with
+    released code, github.com/zhh6425/CalibRL at 0efd799: ``core_algos`` 290-305. There a rollout is compared with
     log-probability 0 beyond the trace's end; here it is left alone.
 
     >>> tokens = example(logp=-2.0, expert=-1.0, sign=1.0)
