@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from scope_rlvr.cli.show import show
+from scope_rlvr.core.errors import UserError
 from scope_rlvr.core.groups import SalvageOutcome
 from scope_rlvr.core.visible import visible
 from scope_rlvr.report import ReportError, write_report
@@ -539,3 +541,17 @@ def test_final_table_compares_before_and_after(run: Path) -> None:
 def test_final_table_bears_what_is_missing(run: Path, missing: str) -> None:
     summary = json.loads((run / "summary.json").read_text()) | {missing: None}
     assert "measured" in recorded(lambda console: console.print(final_table(summary)))
+
+
+def test_rollouts_are_written_as_json_lines(run: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    show(run, jsonl=True)
+    written = capsysbinary.readouterr().out.splitlines(keepends=True)
+    assert written == [encoded(record) for record in Rollouts.of(run)]
+    show(run, step=2, jsonl=True)
+    of_step = capsysbinary.readouterr().out.splitlines()
+    assert len(of_step) > 8
+    assert {json.loads(line)["step"] for line in of_step} == {2}
+    with pytest.raises(UserError, match="no rollouts of step 99"):
+        show(run, step=99, jsonl=True)
+    with pytest.raises(UserError, match="has no rollouts"):
+        show(run / "rollouts", jsonl=True)
