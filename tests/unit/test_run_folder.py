@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scope_rlvr.core.errors import UserError
-from scope_rlvr.store.checkpoints import CHECKPOINT_MARKER
+from scope_rlvr.store.checkpoints import CHECKPOINT_MARKER, mark_complete
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.journal import read_records
 
@@ -142,3 +142,17 @@ def test_json_files_are_readable_by_others(tmp_path):
     folder = new(tmp_path)
     folder.write_json("summary.json", {"b": 1, "a": [1.5]})
     assert json.loads((folder.path / "summary.json").read_text()) == {"a": [1.5], "b": 1}
+
+
+def test_the_two_newest_checkpoints_are_kept_and_a_kill_leaves_no_half_one(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "weights").write_text("whole")
+        if step == 4:
+            # As a kill in the middle of a removal leaves one: without its marker.
+            (tmp_path / "checkpoint-2" / "COMPLETE").unlink()
+        mark_complete(tmp_path / f"checkpoint-{step}")
+        complete = sorted(marker.parent.name for marker in tmp_path.glob("*/COMPLETE"))
+        assert complete[-1] == f"checkpoint-{step}"
+        assert len(complete) <= 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-3", "checkpoint-4"]

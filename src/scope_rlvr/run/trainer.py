@@ -112,7 +112,6 @@ def trl_config(config: RunConfig, folder: RunFolder, num_processes: int = 1) -> 
         logging_nan_inf_filter=False,
         save_steps=run.checkpoint_every,
         save_only_model=not run.checkpoint_optimizer,
-        save_total_limit=2,
         report_to=list(config.logging.report_to) or "none",
         use_cpu=not on_gpu,
         bf16=policy_dtype(config) is torch.bfloat16,

@@ -21,6 +21,7 @@ from scope_rlvr.store.files import give_usual_rights, to_disk, write_json
 CHECKPOINT_MARKER = "COMPLETE"
 MARKER_SCHEMA = 1
 _DAMAGED = "damaged-"
+_NUM_KEPT = 2
 
 
 def step_of(checkpoint: Path | None) -> int:
@@ -33,7 +34,10 @@ def step_of(checkpoint: Path | None) -> int:
 
 
 def mark_complete(checkpoint: Path) -> None:
-    """Write the marker of a checkpoint whose files are all there. Waits until they are on the disk."""
+    """Write the marker of a checkpoint whose files are all there, and remove all but the two newest checkpoints.
+
+    Waits until the files are on the disk.
+    """
     give_usual_rights(checkpoint)
     files = sorted(_files(checkpoint))
     for path in (*files, *{file.parent for file in files}):
@@ -44,6 +48,16 @@ def mark_complete(checkpoint: Path) -> None:
         for file, digest in named
     }
     write_json(checkpoint / CHECKPOINT_MARKER, {"schema": MARKER_SCHEMA, "files": content})
+    _remove_old(checkpoint.parent)
+
+
+def _remove_old(folder: Path) -> None:
+    """Keep the newest complete checkpoints. The marker goes first, so that a kill leaves none that is half there."""
+    kept = sorted(_complete(folder), key=step_of)[-_NUM_KEPT:]
+    for old in folder.glob("checkpoint-*"):
+        if step_of(old) < step_of(kept[0]):
+            (old / CHECKPOINT_MARKER).unlink(missing_ok=True)
+            shutil.rmtree(old)
 
 
 def damage_of(checkpoint: Path) -> str:

@@ -177,7 +177,6 @@ def _arguments(settings: ScorerTraining, steps: int, folder: RunFolder) -> Train
         logging_nan_inf_filter=False,
         save_steps=settings.checkpoint_every,
         # One could be lost while the next is not yet marked complete.
-        save_total_limit=2,
         report_to="none",
         use_cpu=not on_gpu,
         bf16=on_gpu and torch.cuda.is_bf16_supported()
