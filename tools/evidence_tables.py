@@ -1,4 +1,4 @@
-"""Writes the tables of docs/evidence.md and README.md from the result files of the studies, and the plots that they show.
+"""Writes the tables of docs/evidence.md, docs/real-model.md and README.md from the result files of the studies, and the plots that they show.
 
 python tools/evidence_tables.py            write them
 python tools/evidence_tables.py --check    exit with 1 where a table is not up to date
@@ -24,7 +24,7 @@ from scope_rlvr.study.plan import load_study
 from scope_rlvr.study.statistics import Interval, mean_interval
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "docs" / "evidence.md", ROOT / "README.md")
+PAGES = (ROOT / "docs" / "evidence.md", ROOT / "docs" / "real-model.md", ROOT / "README.md")
 PICTURES = ROOT / "docs" / "images" / "evidence"
 STUDIES = ROOT / "recipes" / "studies"
 RESULTS_OF_ANOTHER = {"second_round": "main"}
@@ -232,6 +232,28 @@ def temperature() -> str:
     )
 
 
+def real_model() -> str:
+    """What every arm came to on English stories, set by set, with what was run so far."""
+    study = analysis("smollm2")
+    sets = list(study.sets)
+    after, spent = study.table(measures_after), study.table(budgets)
+    header = ("arm", "seeds", *sets, f"pass@4 on {sets[0]}", "teacher tokens", "minutes of training")
+    return _table(
+        header,
+        (
+            (
+                cell.label,
+                str(len(study.results[cell])),
+                *(_share(after[cell][f"{s}/accuracy"]) for s in sets),
+                _share(after[cell][f"{sets[0]}/pass_at_4"]),
+                f"{spent[cell]['tokens/teacher'].mean:,.0f}",
+                f"{spent[cell]['seconds/training'].mean / 60:.0f}",
+            )
+            for cell in study.cells
+        ),
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "main-results": lambda: results(analysis("main")),
@@ -242,6 +264,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tuning": lambda: tuning("runs"),
     "second-round-tuning": lambda: tuning("second_round"),
     "temperature": temperature,
+    "real-model": real_model,
     "second-round": lambda: differences(analysis("second_round")),
 }
 
