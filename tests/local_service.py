@@ -55,12 +55,14 @@ class LocalService:
         read = self.local.read([p for p, _ in texts], [r for _, r in texts], [LogProb()], 1.0)
         return [tuple(kept["logprob"].tolist()) for kept in read]
 
-    def backward(self, texts: Sequence[Text], weights: Sequence[Sequence[float]]) -> None:
+    def backward(
+        self, texts: Sequence[Text], weights: Sequence[Sequence[float]], logprobs: Sequence[Sequence[float]]
+    ) -> None:
         self.asked.append("backward")
-        for (prompt, response), row in zip(texts, weights, strict=True):
+        for (prompt, response), row, now in zip(texts, weights, logprobs, strict=True):
             ids = torch.tensor([[*prompt, *response]])
             kept = read_last(self.local.model, ids, torch.ones_like(ids), len(response), [LogProb()], 1.0)
-            (-(torch.tensor([row]) * kept["logprob"])).sum().backward()
+            (-(torch.tensor([row]) * torch.exp(kept["logprob"] - torch.tensor([now])))).sum().backward()
 
     def step(self, learning_rate: float) -> dict[str, float]:
         self.asked.append("step")

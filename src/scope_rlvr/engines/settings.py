@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
+from scope_rlvr.engines.tinker.service import Reduction
 
 
 class TrlEngine(Settings):
@@ -28,6 +29,11 @@ class TinkerEngine(Settings):
     )
     rank: int = Field(16, ge=1, le=1024, description="rank of the adapters")
     train_unembed: bool = Field(True, description="whether the output layer has adapters, too")
+    reduction: Reduction = Field(
+        Reduction.SUM,
+        description="what the server makes of the losses of tokens: their sum, as the hosted service, or the mean over a sequence and "
+        "then over sequences, as SkyRL's JAX backend (`sequence_mean`). The wrong one gives another gradient",
+    )
     deadline: float = Field(600.0, gt=0, description="seconds to wait for any one answer of the server")
 
 

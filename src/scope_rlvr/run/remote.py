@@ -126,6 +126,7 @@ def _connection(config: RunConfig) -> Connection:
         weight_decay=optimizer.weight_decay,
         max_grad_norm=optimizer.max_grad_norm,
         train_unembed=engine.train_unembed,
+        reduction=engine.reduction,
     )
 
 

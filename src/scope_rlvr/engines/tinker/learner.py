@@ -48,8 +48,9 @@ class TinkerLearner:
         if not pairs:
             return {"loss": 0.0}
         texts: list[Text] = [(member.rollout.prompt_ids, member.rollout.token_ids) for member, _ in pairs]
-        loss, weights, figures = self.differentiated(pairs, self.service.logprobs(texts), term_weights)
-        self.service.backward(texts, weights)
+        logprobs_BT = self.service.logprobs(texts)
+        loss, weights_BT, figures = self.differentiated(pairs, logprobs_BT, term_weights)
+        self.service.backward(texts, weights_BT, logprobs_BT)
         learning_rate = self.rate(self.steps_done)
         stepped = self.service.step(learning_rate)
         norm = next((value for name, value in stepped.items() if "grad_norm" in name), None)

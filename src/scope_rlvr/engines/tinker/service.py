@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from scope_rlvr.core.errors import UserError, first_line
@@ -57,8 +58,10 @@ class Service(Protocol):
         """The log-probability of each response token, in the arithmetic of training."""
         ...
 
-    def backward(self, texts: Sequence[Text], weights: Sequence[Sequence[float]]) -> None:
-        """Add the gradient of ``−Σ w·log π`` over all response tokens to what is there."""
+    def backward(
+        self, texts: Sequence[Text], weights: Sequence[Sequence[float]], logprobs: Sequence[Sequence[float]]
+    ) -> None:
+        """Add the gradient of ``−Σ w·log π`` over all response tokens to what is there. ``logprobs`` are those of now."""
         ...
 
     def step(self, learning_rate: float) -> dict[str, float]:
@@ -68,6 +71,22 @@ class Service(Protocol):
     def save(self, name: str) -> str:
         """Keep weights and optimiser under a name; the place to load them from."""
         ...
+
+
+class Reduction(StrEnum):
+    """What a server makes of the losses of single tokens. ``SUM``: it adds them up, as the hosted service does.
+    ``SEQUENCE_MEAN``: it takes the mean over a sequence's tokens, then over sequences, as SkyRL's JAX backend does."""
+
+    SUM = "sum"
+    SEQUENCE_MEAN = "sequence_mean"
+
+    def undone(self, num_tokens: int, num_sequences: int) -> float:
+        """By what a token's loss is multiplied so that it counts once.
+
+        >>> Reduction.SUM.undone(10, 4), Reduction.SEQUENCE_MEAN.undone(10, 4)
+        (1.0, 40.0)
+        """
+        return 1.0 if self is Reduction.SUM else float(num_tokens * num_sequences)
 
 
 @dataclass(frozen=True)
@@ -82,6 +101,7 @@ class Connection:
     weight_decay: float
     max_grad_norm: float
     train_unembed: bool = True
+    reduction: Reduction = Reduction.SUM
 
 
 class TinkerService:
@@ -154,18 +174,33 @@ class TinkerService:
         return [_sampled(reply.sequences[0]) for reply in replies]
 
     def logprobs(self, texts: Sequence[Text]) -> list[tuple[float, ...]]:
-        silent = [[0.0] * len(response) for _, response in texts]
         if not texts:
             return []
-        (reply,) = self._all("reading", [lambda: self._training.forward(self._data(texts, silent), "cross_entropy")])
+        data = [self._datum(text, weights=_over_all(text, [1.0] * len(text[1]))) for text in texts]
+        (reply,) = self._all("reading", [lambda: self._training.forward(data, "cross_entropy")])
         return [
             _response_values(out["logprobs"].data, text) for out, text in zip(reply.loss_fn_outputs, texts, strict=True)
         ]
 
-    def backward(self, texts: Sequence[Text], weights: Sequence[Sequence[float]]) -> None:
-        if texts:
-            data = self._data(texts, weights)
-            self._all("the gradient", [lambda: self._training.forward_backward(data, "cross_entropy")])
+    def backward(
+        self, texts: Sequence[Text], weights: Sequence[Sequence[float]], logprobs: Sequence[Sequence[float]]
+    ) -> None:
+        # The gradient of the ratio to today's probability is that of its logarithm, and a weight may be negative here:
+        # those of cross_entropy may also be what a server divides by.
+        if not texts:
+            return
+        data = [
+            self._datum(
+                text,
+                logprobs=_over_all(text, row),
+                advantages=_over_all(text, [w * self._undone(text, len(texts)) for w in weights_T]),
+            )
+            for text, weights_T, row in zip(texts, weights, logprobs, strict=True)
+        ]
+        self._all("the gradient", [lambda: self._training.forward_backward(data, "importance_sampling")])
+
+    def _undone(self, text: Text, num_sequences: int) -> float:
+        return self.connection.reduction.undone(len(text[0]) + len(text[1]) - 1, num_sequences)
 
     def step(self, learning_rate: float) -> dict[str, float]:
         params = self._tinker.types.AdamParams(
@@ -189,18 +224,14 @@ class TinkerService:
             (self._sampler,) = self._all("new weights", [self._training.save_weights_and_get_sampling_client])
         return self._sampler
 
-    def _data(self, texts: Sequence[Text], weights: Sequence[Sequence[float]]) -> list[Any]:
-        types = self._tinker.types
-        return [
-            types.Datum(
-                model_input=types.ModelInput.from_ints([*prompt, *response][:-1]),
-                loss_fn_inputs={
-                    "target_tokens": types.TensorData(data=[*prompt, *response][1:], dtype="int64"),
-                    "weights": types.TensorData(data=[0.0] * (len(prompt) - 1) + list(row), dtype="float32"),
-                },
-            )
-            for (prompt, response), row in zip(texts, weights, strict=True)
-        ]
+    def _datum(self, text: Text, **values: list[float]) -> Any:
+        """A text with one value a token, for the loss, under each name."""
+        types, whole = self._tinker.types, [*text[0], *text[1]]
+        named = {name: types.TensorData(data=row, dtype="float32") for name, row in values.items()}
+        return types.Datum(
+            model_input=types.ModelInput.from_ints(whole[:-1]),
+            loss_fn_inputs={"target_tokens": types.TensorData(data=whole[1:], dtype="int64"), **named},
+        )
 
     def _all(self, what: str, questions: Sequence[Callable[[], Any]]) -> list[Any]:
         """Ask everything at once, then wait for all answers until the deadline."""
@@ -235,6 +266,11 @@ def _sampled(sequence: Any) -> Sampled:
     if sequence.logprobs is None or len(sequence.logprobs) != len(sequence.tokens):
         raise ServiceFailed("sampling: a reply without one log-probability for each token")
     return Sampled(tuple(sequence.tokens), tuple(map(float, sequence.logprobs)), sequence.stop_reason == "stop")
+
+
+def _over_all(text: Text, row: Sequence[float]) -> list[float]:
+    """One value for each token after the first: 0 for those of the prompt."""
+    return [0.0] * (len(text[0]) - 1) + list(row)
 
 
 def _response_values(values: Sequence[float], text: Text) -> tuple[float, ...]:
