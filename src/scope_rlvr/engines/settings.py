@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from scope_rlvr.core.settings import BARE_NAME, BY_KIND, Settings
-from scope_rlvr.engines.tinker.service import Reduction
+from scope_rlvr.engines.tinker.service import LossReduction
 
 
 class TrlEngine(Settings):
@@ -29,8 +29,8 @@ class TinkerEngine(Settings):
     )
     rank: int = Field(16, ge=1, le=1024, description="rank of the adapters")
     train_unembed: bool = Field(True, description="whether the output layer has adapters, too")
-    reduction: Reduction = Field(
-        Reduction.SUM,
+    reduction: LossReduction = Field(
+        LossReduction.SUM,
         description="what the server makes of the losses of tokens: their sum, as the hosted service, or the mean over a sequence and "
         "then over sequences, as SkyRL's JAX backend (`sequence_mean`). The wrong one gives another gradient",
     )

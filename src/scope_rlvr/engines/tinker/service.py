@@ -73,7 +73,7 @@ class Service(Protocol):
         ...
 
 
-class Reduction(StrEnum):
+class LossReduction(StrEnum):
     """What a server makes of the losses of single tokens. ``SUM``: it adds them up, as the hosted service does.
     ``SEQUENCE_MEAN``: it takes the mean over a sequence's tokens, then over sequences, as SkyRL's JAX backend does."""
 
@@ -83,10 +83,10 @@ class Reduction(StrEnum):
     def undone(self, num_tokens: int, num_sequences: int) -> float:
         """By what a token's loss is multiplied so that it counts once.
 
-        >>> Reduction.SUM.undone(10, 4), Reduction.SEQUENCE_MEAN.undone(10, 4)
+        >>> LossReduction.SUM.undone(10, 4), LossReduction.SEQUENCE_MEAN.undone(10, 4)
         (1.0, 40.0)
         """
-        return 1.0 if self is Reduction.SUM else float(num_tokens * num_sequences)
+        return 1.0 if self is LossReduction.SUM else float(num_tokens * num_sequences)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Connection:
     weight_decay: float
     max_grad_norm: float
     train_unembed: bool = True
-    reduction: Reduction = Reduction.SUM
+    reduction: LossReduction = LossReduction.SUM
 
 
 class TinkerService:
