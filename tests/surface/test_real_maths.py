@@ -236,7 +236,9 @@ def test_a_run_that_is_as_it_should_be(world: World, scope: Scope) -> None:
 def test_the_quick_part_loads_no_model(world: World, scope: Scope, model: Path) -> None:
     broken = world.folder / "broken"
     shutil.copytree(model, broken)
-    (broken / "model.safetensors").write_bytes(b"no weights")
+    # Weights of another shape than the configuration says: whole files, which only loading finds out.
+    settings = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps(settings | {"intermediate_size": settings["intermediate_size"] * 2}))
     ended = scope("check", world.config, "--quick", "--json", "--set", f"model.policy={broken}")
     assert ended.code == 0, ended.out
     assert not json.loads(ended.out)["models_tried"]
