@@ -161,7 +161,7 @@ def assert_close(own: Any, expected: Any) -> None:
         for one, other in zip(own, expected, strict=True):
             assert_close(one, other)
     else:
-        assert own == (pytest.approx(expected, rel=1e-6) if isinstance(expected, float) else expected)
+        assert own == (pytest.approx(expected, rel=1e-5) if isinstance(expected, float) else expected)
 
 
 def _ids(groups: Sequence[dict[str, Any]]) -> list[Any]:

@@ -277,7 +277,7 @@ def test_a_policy_folder_that_holds_something_else_is_refused(tmp_path: Path) ->
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "llama"}')
     (folder / "model.safetensors").write_bytes(b"not a model")
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match="no safetensors weights"):
         run(tmp_path / "run", f"model.policy='{folder}'")
 
 

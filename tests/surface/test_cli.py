@@ -228,12 +228,12 @@ def own_code(folder: Path) -> Path:
     ("key", "make", "parts"),
     [
         ("scorer.model", other_vocabulary, ["step scorer", "separator", "without a token"]),
-        ("scorer.model", garbage, ["scorer.model", "cannot be loaded"]),
-        ("model.policy", garbage, ["model.policy", "cannot be loaded"]),
+        ("scorer.model", garbage, ["scorer.model", "no safetensors weights"]),
+        ("model.policy", garbage, ["model.policy", "no safetensors weights"]),
         ("model.policy", other_shape, ["model.policy", "cannot be loaded"]),
         ("model.policy", no_end, ["model.policy", "eos_token"]),
         ("model.policy", own_code, ["model.policy", "cannot be loaded"]),
-        ("teacher.model", garbage, ["teacher.model", "cannot be loaded"]),
+        ("teacher.model", garbage, ["teacher.model", "no safetensors weights"]),
     ],
 )
 def test_a_model_that_cannot_be_used_leaves_no_run(

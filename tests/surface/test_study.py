@@ -67,7 +67,8 @@ def contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
 def garbage(folder: Path) -> None:
     """A policy that passes every check but being loaded."""
     shutil.copytree(model_path("policy"), folder)
-    (folder / "model.safetensors").write_bytes(b"no weights at all")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"intermediate_size": settings["intermediate_size"] * 2}))
 
 
 def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def described(mistake: Mapping[str, Any], values: Mapping[str, Any], root: type[
 def _abbreviated(value: Any) -> str:
     """A value as a message shows it, of which the beginning is enough.
 
-    >>> _abbreviated("x" * 500) == repr("x" * 99) + "..."
+    >>> _abbreviated("x" * 500) == repr("x" * 500)[:_LONGEST_VALUE] + "..."
     True
     """
     try:

@@ -17,7 +17,6 @@ from typing import Any
 
 from scope_rlvr.core.errors import UserError
 from scope_rlvr.formulas.losses import Aggregation
-from scope_rlvr.models.loading import load_tokenizer
 from scope_rlvr.problems.rows import ProblemTable
 from scope_rlvr.run.config import RunConfig, validate_config
 from scope_rlvr.teachers.settings import SOLUTIONS
@@ -67,6 +66,9 @@ def require_solutions(config: RunConfig, training: ProblemTable) -> None:
     Raises :class:`UserError` where none of the first fits into ``sampling.max_response_tokens``. The policy's weights are
     not loaded for it, only its tokenizer.
     """
+    # The library of the models comes late, so that mistakes are told at once.
+    from scope_rlvr.models.loading import load_tokenizer
+
     if config.warmup.solutions_from != "problems":
         return
     solutions = [problem.solution for problem in training.problems if problem.solution is not None][:_SOLUTIONS_TRIED]

@@ -60,7 +60,7 @@ def altered(problem: Problem, steps: Sequence[str], rng: Random) -> LabelledSolu
     >>> problem = Problem("p", "4 eggs, 3 more, 5 cents each", "35")
     >>> steps = ["4 + 3 = 7 eggs", "7 * 5 = 35 cents", "Answer: 35"]
     >>> altered(problem, steps, Random(3)).steps
-    ('4 + 3 = 7 eggs', '7 * 5 = 35 cents', 'Answer: 35')
+    ('4 + 3 = 8 eggs', '8 * 5 = 40 cents', 'Answer: 40')
     """
     make = rng.choice([None, *_MISTAKES])
     for _ in range(_MOST_TRIES if make is not None else 0):
