@@ -9,24 +9,30 @@ taken up.
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
 import resource
 import subprocess
 import tempfile
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from tests.torture.bad_input import import_everything
 from tests.torture.fault_points import at_file_events
 from tests.torture.isolated import Ended, run_scope
-from tests.torture.kills import DEADLINE_SECONDS, Scenario, Whole, at_the_end, resumable, whole, without_charts
-from tests.torture.results import FOLDER, Results
+from tests.torture.kills import (
+    DEADLINE_SECONDS,
+    Scenario,
+    Whole,
+    at_the_end,
+    parser_of,
+    resumable,
+    try_in_turn,
+    without_charts,
+)
 
 FAULTS = {"full": errno.ENOSPC, "read-only": errno.EROFS, "over the quota": errno.EDQUOT, "broken": errno.EIO}
 _MOST_FILE_EVENTS = 80
@@ -114,32 +120,16 @@ def _small_disk(folder: Path, kib: int) -> Iterator[Callable[[], object]]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+def _attempt(scenario: Scenario, undisturbed: Whole, seed: int) -> tuple[str, str, dict[str, Any]]:
+    outcome, fault = trial(scenario, undisturbed, seed)
+    return outcome, fault, {"fault": fault}
+
+
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=600, help="when to stop; the next call goes on")
-    parser.add_argument("--trials", type=int, default=60, help="when to stop, too")
-    parser.add_argument("--results", type=Path, default=FOLDER, help="folder of the results")
-    arguments = parser.parse_args()
+    arguments = parser_of(__doc__).parse_args()
     import_everything()
-    results, until, counts = (
-        Results.of("full_disk", arguments.results),
-        time.monotonic() + arguments.seconds,
-        Counter[str](),
-    )
-    known, wholes, chosen = results.known(), dict[str, Whole](), resumable()
-    for number in range(arguments.trials):
-        scenario, seed = chosen[number % len(chosen)], number // len(chosen)
-        case = f"{scenario.name}, seed {seed}"
-        if case in known or time.monotonic() > until:
-            continue
-        if scenario.name not in wholes:
-            wholes[scenario.name] = whole(scenario)
-        outcome, fault = trial(scenario, wholes[scenario.name], seed)
-        counts[outcome] += 1
-        print(f"{case}: {outcome} after {fault}", flush=True)
-        results.add(case, outcome, fault=fault)
-    print(dict(counts))
+    try_in_turn("full_disk", arguments, resumable(), _attempt)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -374,41 +373,58 @@ def _fault_of(ended: Ended) -> str:
     return f"exit code {ended.code}: {(ended.err.strip().splitlines() or ['said nothing'])[-1][:200]}"
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+Attempt = Callable[[Scenario, Whole, int], tuple[str, str, dict[str, Any]]]
+"""Tries a scenario with a seed: how it ended, after what, and what else is written down."""
+
+
+def parser_of(description: str | None, trials: int = 60) -> argparse.ArgumentParser:
+    """The command line of a kind of torture that goes on where it stopped."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600, help="when to stop; the next call goes on")
     parser.add_argument(
-        "--trials", type=int, default=500, help="when to stop, too: so many trials of all scenarios together"
+        "--trials", type=int, default=trials, help="when to stop, too: so many trials of all scenarios together"
     )
-    parser.add_argument("--only", default="", help="only scenarios whose name begins so")
     parser.add_argument("--results", type=Path, default=FOLDER, help="folder of the results")
+    return parser
+
+
+def try_in_turn(kind: str, arguments: argparse.Namespace, chosen: Sequence[Scenario], attempt: Attempt) -> None:
+    """One scenario after the other, seed after seed, as far as they were not tried before; how each ended is written down."""
+    results, until = Results.of(kind, arguments.results), time.monotonic() + arguments.seconds
+    known, wholes, counts = results.known(), dict[str, Whole](), Counter[str]()
+    for number in range(arguments.trials):
+        scenario, seed = chosen[number % len(chosen)], number // len(chosen)
+        case = f"{scenario.name}, seed {seed}"
+        if case in known:
+            continue
+        if time.monotonic() > until:
+            break
+        if scenario.name not in wholes:
+            wholes[scenario.name] = whole(scenario)
+        outcome, after, more = attempt(scenario, wholes[scenario.name], seed)
+        counts[outcome] += 1
+        print(f"{case}: {outcome} after {after}", flush=True)
+        results.add(case, outcome, **more)
+    print(dict(counts))
+
+
+def _attempt(scenario: Scenario, undisturbed: Whole, seed: int) -> tuple[str, str, dict[str, Any]]:
+    began = time.monotonic()
+    outcome, num_kills, moments = trial(scenario, undisturbed, seed)
+    seconds = round(time.monotonic() - began, 1)
+    said = f"{num_kills} kills ({', '.join(moments)})"
+    return outcome, said, {"kills": num_kills, "moments": moments, "seconds": seconds}
+
+
+def main() -> None:
+    """The command line."""
+    parser = parser_of(__doc__, trials=500)
+    parser.add_argument("--only", default="", help="only scenarios whose name begins so")
     arguments = parser.parse_args()
     import_everything()
-    results, until, counts = (
-        Results.of("kills", arguments.results),
-        time.monotonic() + arguments.seconds,
-        Counter[str](),
-    )
-    known, wholes = results.known(), dict[str, Whole]()
-    with ExitStack() as held:
-        server = held.enter_context(FaultyServer())
+    with FaultyServer() as server:
         chosen = [s for s in scenarios(server.url) if s.name.startswith(arguments.only)]
-        for number in range(arguments.trials):
-            scenario, seed = chosen[number % len(chosen)], number // len(chosen)
-            case = f"{scenario.name}, seed {seed}"
-            if case in known:
-                continue
-            if time.monotonic() > until:
-                break
-            if scenario.name not in wholes:
-                wholes[scenario.name] = whole(scenario)
-            began = time.monotonic()
-            outcome, num_kills, moments = trial(scenario, wholes[scenario.name], seed)
-            counts[outcome] += 1
-            print(f"{case}: {outcome} after {num_kills} kills ({', '.join(moments)})", flush=True)
-            results.add(case, outcome, kills=num_kills, moments=moments, seconds=round(time.monotonic() - began, 1))
-    print(dict(counts))
+        try_in_turn("kills", arguments, chosen, _attempt)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,11 @@ beginning of it; each folder has the names that were last synced, or the later o
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 import stat
 import tempfile
-import time
-from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,8 +21,16 @@ from typing import Any
 from tests.torture.bad_input import import_everything
 from tests.torture.fault_points import kill_at_file_event
 from tests.torture.isolated import run_scope
-from tests.torture.kills import DEADLINE_SECONDS, Scenario, Whole, at_the_end, resumable, whole, without_charts
-from tests.torture.results import FOLDER, Results
+from tests.torture.kills import (
+    DEADLINE_SECONDS,
+    Scenario,
+    Whole,
+    at_the_end,
+    parser_of,
+    resumable,
+    try_in_turn,
+    without_charts,
+)
 
 _MOST_FILE_EVENTS = 80
 
@@ -118,32 +123,16 @@ def _settle(folder: Path, shadow: Path) -> None:
             shutil.copyfile(path, shadow / f"{found.st_ino}.content")
 
 
+def _attempt(scenario: Scenario, undisturbed: Whole, seed: int) -> tuple[str, str, dict[str, Any]]:
+    outcome, moment = trial(scenario, undisturbed, seed)
+    return outcome, f"a cut at {moment}", {"moment": moment}
+
+
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=600, help="when to stop; the next call goes on")
-    parser.add_argument("--trials", type=int, default=60, help="when to stop, too")
-    parser.add_argument("--results", type=Path, default=FOLDER, help="folder of the results")
-    arguments = parser.parse_args()
+    arguments = parser_of(__doc__).parse_args()
     import_everything()
-    results, until, counts = (
-        Results.of("power_loss", arguments.results),
-        time.monotonic() + arguments.seconds,
-        Counter[str](),
-    )
-    known, wholes, chosen = results.known(), dict[str, Whole](), resumable()
-    for number in range(arguments.trials):
-        scenario, seed = chosen[number % len(chosen)], number // len(chosen)
-        case = f"{scenario.name}, seed {seed}"
-        if case in known or time.monotonic() > until:
-            continue
-        if scenario.name not in wholes:
-            wholes[scenario.name] = whole(scenario)
-        outcome, moment = trial(scenario, wholes[scenario.name], seed)
-        counts[outcome] += 1
-        print(f"{case}: {outcome} after a cut at {moment}", flush=True)
-        results.add(case, outcome, moment=moment)
-    print(dict(counts))
+    try_in_turn("power_loss", arguments, resumable(), _attempt)
 
 
 if __name__ == "__main__":
