@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from scope_rlvr.core.errors import UserError
-from scope_rlvr.core.ports import Judge, Sampling, StepScorer, Teacher, Verifier, scoring_refusal
+from scope_rlvr.core.ports import Judge, Policy, Sampling, StepScorer, Teacher, Verifier, scoring_refusal
 from scope_rlvr.core.processes import ONE_PROCESS, Processes
 from scope_rlvr.core.prompts import PromptSection
 from scope_rlvr.core.types import Problem
@@ -172,10 +172,18 @@ def make_evaluator(
     processes: Processes = ONE_PROCESS,
 ) -> Evaluator:
     """The evaluator of a run, on the policy or on a wrapped model that is being trained."""
+    policy = LocalModel(components.policy if model is None else model, components.codec, dtype=policy_dtype(config))
+    return evaluator_of(config, components, policy, processes)
+
+
+def evaluator_of(
+    config: RunConfig, components: Components, policy: Policy, processes: Processes = ONE_PROCESS
+) -> Evaluator:
+    """The evaluator of a run, on a policy wherever it is."""
     section = config.evaluation
     temperature = config.sampling.temperature if section.temperature is None else section.temperature
     return Evaluator(
-        policy=LocalModel(components.policy if model is None else model, components.codec, dtype=policy_dtype(config)),
+        policy=policy,
         codec=components.codec,
         verifier=components.verifier,
         sampling=Sampling(temperature=temperature),

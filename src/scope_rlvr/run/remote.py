@@ -14,17 +14,15 @@ from safetensors.torch import load_file, save_file
 from transformers import get_scheduler, set_seed
 
 from scope_rlvr.core.errors import ExitCode, UserError
-from scope_rlvr.core.ports import Sampling
 from scope_rlvr.engines.loop import TrainingLoop
 from scope_rlvr.engines.settings import TinkerEngine
 from scope_rlvr.engines.tinker.engine import tinker_loop, unsupported
-from scope_rlvr.engines.tinker.policy import TinkerPolicy
 from scope_rlvr.engines.tinker.service import Connection, Service, ServiceFailed, TinkerService
-from scope_rlvr.evaluation.evaluate import EvaluationSet, Evaluator
+from scope_rlvr.evaluation.evaluate import EvaluationSet
 from scope_rlvr.methods.loss import Objective
 from scope_rlvr.methods.metrics import batch_tally
 from scope_rlvr.methods.step import StepResult
-from scope_rlvr.run.components import Components, Spending, load_helpers, load_shell
+from scope_rlvr.run.components import Components, Spending, evaluator_of, load_helpers, load_shell
 from scope_rlvr.run.config import RunConfig
 from scope_rlvr.run.context import prompts_that_fit
 from scope_rlvr.run.data import RunData
@@ -66,7 +64,9 @@ def train_on_server(
     training = prompts_that_fit(config, shell.model, shell.codec, data).problems
     state = None if resume_from is None else json.loads((resume_from / STATE_FILE).read_text(encoding="utf-8"))["state"]
     service = start(_connection(config), state)
-    run = _RemoteRun(config, folder, display, totals, data, components, service, _loop(config, components, service))
+    run = _RemoteRun(
+        config, folder, display, totals, data, components, service, _loop(config, components, service), state
+    )
     run.restore(resume_from)
     summary = (folder.read_json("summary.json") or new_summary(config)) | {"stopped_because": "running", "after": None}
     try:
@@ -78,7 +78,7 @@ def train_on_server(
         if exit_code is not ExitCode.TRAINING_STOPPED:
             display.note("measuring the policy after training")
             summary["after"] = run.evaluate(data.test_sets)
-            display.note(f"the trained adapters are on the server: {run.save(run.steps_done)}")
+            display.note(f"the trained adapters are on the server: {run.state}")
     except ServiceFailed as error:
         exit_code, message = ExitCode.TRAINING_STOPPED, str(error)
     summary |= totals.summary() | {
@@ -172,6 +172,8 @@ class _RemoteRun:
     components: Components
     service: Service
     loop: TrainingLoop
+    state: str | None
+    """Where the server keeps weights and optimiser of the last checkpoint."""
     steps_done: int = 0
     flat_steps: int = 0
 
@@ -236,31 +238,17 @@ class _RemoteRun:
 
     def evaluate(self, sets: Sequence[EvaluationSet]) -> dict[str, Any]:
         """The policy on the server, measured as a run measures."""
-        section, sampling = self.config.evaluation, self.config.sampling
-        temperature = sampling.temperature if section.temperature is None else section.temperature
-        evaluator = Evaluator(
-            policy=TinkerPolicy(self.service, self.components.codec),
-            codec=self.components.codec,
-            verifier=self.components.verifier,
-            sampling=Sampling(temperature=temperature),
-            samples_per_problem=section.samples_per_problem,
-            max_response_tokens=section.max_response_tokens,
-            seed=self.config.run.seed,
-            batch_rows=section.batch_rows,
-        )
+        evaluator = evaluator_of(self.config, self.components, self.loop.policy)
         return {one.name: evaluator.evaluate(one).record() for one in sets}
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
-
-    def save(self, step: int) -> str:
-        """Keep weights and optimiser on the server; where they are."""
-        return self.service.save(f"{self.folder.path.name}-step-{step}")
 
     def checkpoint(self) -> None:
         """What a resumed run needs: the state's place on the server, and what the method remembers."""
         folder = self.folder.checkpoints / f"checkpoint-{self.steps_done}"
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / STATE_FILE, {"state": self.save(self.steps_done), "step": self.steps_done})
+        self.state = self.service.save(f"{self.folder.path.name}-step-{self.steps_done}")
+        write_json(folder / STATE_FILE, {"state": self.state, "step": self.steps_done})
         write_text(folder / "method.json", json.dumps(self.loop.memory) + "\n")
         write_json(folder / "figures.json", self.loop.figures)
         if self.loop.tensors:
