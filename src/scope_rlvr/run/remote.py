@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import get_scheduler, set_seed
 
 from scope_rlvr.core.errors import ExitCode, UserError
 from scope_rlvr.engines.loop import TrainingLoop
+from scope_rlvr.engines.memory import Remembered, require_text_keys
 from scope_rlvr.engines.settings import TinkerEngine
 from scope_rlvr.engines.tinker.engine import tinker_loop, unsupported
 from scope_rlvr.engines.tinker.service import Connection, Service, ServiceFailed, TinkerService
@@ -30,7 +30,7 @@ from scope_rlvr.run.metrics import Totals, step_metrics
 from scope_rlvr.run.monitor import ProgressDisplay
 from scope_rlvr.run.outcome import RunOutcome, new_summary
 from scope_rlvr.store.checkpoints import mark_complete, step_of
-from scope_rlvr.store.files import replacing, write_json, write_text
+from scope_rlvr.store.files import write_json
 from scope_rlvr.store.folder import RunFolder
 from scope_rlvr.store.interruption import Interruption, interruptible
 from scope_rlvr.store.records import group_records
@@ -249,11 +249,8 @@ class _RemoteRun:
         folder.mkdir(parents=True, exist_ok=True)
         self.state = self.service.save(f"{self.folder.path.name}-step-{self.steps_done}")
         write_json(folder / STATE_FILE, {"state": self.state, "step": self.steps_done})
-        write_text(folder / "method.json", json.dumps(self.loop.memory) + "\n")
-        write_json(folder / "figures.json", self.loop.figures)
-        if self.loop.tensors:
-            with replacing(folder / "method.safetensors") as beside:
-                save_file({name: t.contiguous() for name, t in self.loop.tensors.items()}, beside)
+        require_text_keys(self.loop.memory, "tools.memory")
+        Remembered(self.loop.memory, self.loop.tensors, self.loop.figures).save(folder)
         self.totals.save(folder)
         mark_complete(folder)
 
@@ -261,9 +258,7 @@ class _RemoteRun:
         """What the method remembered at a checkpoint."""
         if checkpoint is None:
             return
-        tensors = checkpoint / "method.safetensors"
-        self.loop.memory = json.loads((checkpoint / "method.json").read_text(encoding="utf-8"))
-        self.loop.figures = json.loads((checkpoint / "figures.json").read_text(encoding="utf-8"))
-        self.loop.tensors = load_file(tensors) if tensors.is_file() else {}
+        found = Remembered.at(checkpoint)
+        self.loop.memory, self.loop.tensors, self.loop.figures = found.memory, found.tensors, found.figures
         self.steps_done = step_of(checkpoint)
         self.loop.learner.steps_done = self.steps_done  # type: ignore[attr-defined]

@@ -7,21 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from scope_rlvr.store.files import replacing, write_text
+from scope_rlvr.engines.memory import Remembered, require_text_keys
+from scope_rlvr.store.files import write_text
 
 if TYPE_CHECKING:
     from scope_rlvr.engines.trl.trainer import ScopeTrainer
-
-MEMORY_FILE = "method.json"
-"""What the method remembers, in a checkpoint; ``figures`` of the last step lie beside it."""
-
-TENSORS_FILE = "method.safetensors"
-"""The tensors that the method remembers, in a checkpoint: buffers, trained heads, the average of the policies."""
-
-FIGURES_FILE = "figures.json"
 
 WRITER_FILE = "writer.json"
 """Which method wrote a checkpoint."""
@@ -55,33 +47,16 @@ class MethodState(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         folder, trainer = self.begins_from, self.trainer
-
-        def remembered() -> tuple[dict[str, Any], dict[str, Any], dict[str, float]]:
-            if folder is None:
-                return {}, {}, {}
-            memory, tensors, figures = (folder / name for name in (MEMORY_FILE, TENSORS_FILE, FIGURES_FILE))
-            return (
-                json.loads(memory.read_text()) if memory.is_file() else {},
-                load_file(tensors) if tensors.is_file() else {},
-                json.loads(figures.read_text()) if figures.is_file() else {},
-            )
-
-        found = trainer.processes.once("what the method remembers", remembered)
-        trainer.memory, trainer.tensors, trainer.last_figures = found
+        found = trainer.processes.once("what the method remembers", lambda: Remembered.at(folder))
+        trainer.memory, trainer.tensors, trainer.last_figures = found.memory, found.tensors, found.figures
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        _require_text_keys(self.trainer.memory, "tools.memory")
+        require_text_keys(self.trainer.memory, "tools.memory")
         if not self.trainer.processes.is_main:
             return
-        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        # In the order of the dictionaries, by which a buffer may tell what is oldest.
-        write_text(checkpoint / MEMORY_FILE, json.dumps(self.trainer.memory) + "\n")
-        write_text(checkpoint / WRITER_FILE, json.dumps({"method": self.trainer.method.name}) + "\n")
-        write_text(checkpoint / FIGURES_FILE, json.dumps(self.trainer.last_figures, sort_keys=True) + "\n")
-        if self.trainer.tensors:
-            tensors = {name: tensor.contiguous() for name, tensor in self.trainer.tensors.items()}
-            with replacing(checkpoint / TENSORS_FILE) as beside:
-                save_file(tensors, beside)
+        checkpoint, trainer = Path(args.output_dir) / f"checkpoint-{state.global_step}", self.trainer
+        Remembered(trainer.memory, trainer.tensors, trainer.last_figures).save(checkpoint)
+        write_text(checkpoint / WRITER_FILE, json.dumps({"method": trainer.method.name}) + "\n")
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -92,20 +67,6 @@ class MethodState(TrainerCallback):
         # The scheduler sets the rate anew after every step.
         for group in kwargs["optimizer"].param_groups:
             group["lr"] *= method.learning_rate_factor(step, args.max_steps)
-
-
-def _require_text_keys(value: Any, where: str) -> None:
-    """Refuse keys that would come back from JSON as texts, so that a resumed run would not find them."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                raise TypeError(
-                    f"{where} has the key {key!r}, which a checkpoint would give back as {str(key)!r}; use texts as keys"
-                )
-            _require_text_keys(inner, f"{where}[{key!r}]")
-    elif isinstance(value, list | tuple):
-        for number, inner in enumerate(value):
-            _require_text_keys(inner, f"{where}[{number}]")
 
 
 class GradientGuard(TrainerCallback):
